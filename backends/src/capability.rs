@@ -1,0 +1,19 @@
+//! What a backend can do beyond the least that the contract asks.
+
+/// Asked by the gateway instead of "which backend is it?".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// For messages and logs: `fs`, `memory`, ...
+    pub name: &'static str,
+    /// [`WriteCondition`](crate::WriteCondition)s are judged in the same step as the commit. Where not, the gateway
+    /// answers conditional writes with 501.
+    pub conditional_writes: bool,
+    /// Deletes can be conditional too.
+    pub conditional_deletes: bool,
+    /// [`copy_object`](crate::Backend::copy_object) copies inside the store. Where not, the gateway streams.
+    pub server_side_copy: bool,
+    /// Old versions are kept when an object is replaced or deleted.
+    pub versioning: bool,
+    /// What is stored is encrypted.
+    pub encryption: bool,
+}

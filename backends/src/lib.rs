@@ -1,0 +1,25 @@
+//! Storage behind t2gate: the [`Backend`] contract, the types that cross it, and the backends that keep it.
+//!
+//! This crate knows no HTTP, no XML and no signatures; the gateway crate depends on it, never the other way round.
+
+mod backend;
+mod body;
+mod capability;
+mod checksum;
+mod clock;
+mod condition;
+mod error;
+mod multipart;
+mod request;
+mod types;
+
+pub use backend::{Backend, ByteStream, ObjectReader, OpenObject};
+pub use body::{BodyError, BodyEvent, BodySource, BodySummary, ObjectBody};
+pub use capability::Capabilities;
+pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumHasher, ChecksumType, InvalidChecksum, combine_full_object};
+pub use clock::{Clock, SystemClock, TestClock};
+pub use condition::{IfMatch, ReadCondition, ReadRefusal, WriteCondition};
+pub use error::{BackendError, BoxError};
+pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
+pub use request::*;
+pub use types::*;

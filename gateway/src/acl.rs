@@ -1,0 +1,1 @@
+//! Who may do what to a bucket and its objects. Pure.

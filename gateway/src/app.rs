@@ -1,0 +1,1 @@
+//! Configuration in, running gateway out. The only file that knows every module.

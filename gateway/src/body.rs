@@ -1,0 +1,1 @@
+//! The request body: deframed, verified and hashed as it flows.

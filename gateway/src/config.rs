@@ -1,0 +1,1 @@
+//! Configuration: load, check, say what is wrong.

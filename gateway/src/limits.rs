@@ -1,0 +1,1 @@
+//! Every fixed bound, with its source.

@@ -1,0 +1,1 @@
+//! Token buckets. Pure; takes a clock.

@@ -1,0 +1,1 @@
+//! Accept loop, TLS, HTTP connections, drain. No S3 words.

@@ -1,0 +1,1 @@
+//! AWS Signature Version 4. Pure: the time and the secret are arguments.
