@@ -5,10 +5,8 @@ use std::ops::RangeInclusive;
 
 use t2gate_backends::{
     BucketName, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, Key, ObjectRef, PartNumber,
-    ReadCondition, UploadId, UploadRef, UserMetadata, VersionId, WriteCondition,
+    ReadCondition, UploadId, UploadRef, UserMetadata, WriteCondition,
 };
-
-use crate::keys::Capability;
 
 /// A request, understood. What is in an XML body is read later, in `dispatch.rs`, for it must be verified first.
 #[derive(Debug, Clone)]
