@@ -26,7 +26,7 @@ pub struct OpenObject {
 
 /// Reads an opened object.
 #[async_trait]
-pub trait ObjectReader: fmt::Debug + Send {
+pub trait ObjectReader: fmt::Debug + Send + Sync {
     /// The bytes of `range`, which lies within the object. The stream gives exactly these or an error: a store that
     /// runs short is an error, never a short answer.
     fn read(self: Box<Self>, range: Range<u64>) -> ByteStream;

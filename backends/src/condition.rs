@@ -6,7 +6,7 @@ use crate::{BackendError, ETag, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfMatch {
     Any,
-    /// At least one tag.
+    /// An empty list matches nothing: what a client sent can be no tag of ours.
     OneOf(Vec<ETag>),
 }
 

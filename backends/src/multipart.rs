@@ -77,7 +77,10 @@ pub fn assemble(
             (Some(named), Some(stored)) if named.algorithm == stored.algorithm && named.value != stored.value => {
                 return Err(invalid());
             }
-            (Some(named), Some(stored)) if named.algorithm != stored.algorithm => return Err(invalid()),
+            // Without a declared algorithm the part was verified by the client's when it came, and keeps ours.
+            (Some(named), Some(stored)) if named.algorithm != stored.algorithm && declared.is_some() => {
+                return Err(invalid());
+            }
             (Some(_), None) => return Err(invalid()),
             (None, _) if declared.is_some() && kind == ChecksumType::Composite => {
                 return Err(AssembleError::MissingPartChecksum(named.part_number));
@@ -137,5 +140,71 @@ fn whole_checksum(algorithm: ChecksumAlgorithm, kind: ChecksumType, parts: &[Sto
             algorithm,
             values.into_iter().map(|(value, _)| value),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BodySummary, BucketName, CompletedPart, Key, UploadId, UploadRef, WriteCondition};
+
+    fn request(parts: Vec<CompletedPart>) -> CompleteMultipartUpload {
+        CompleteMultipartUpload {
+            upload: UploadRef {
+                bucket: BucketName::parse("bucket").unwrap(),
+                key: Key::parse("key").unwrap(),
+                upload_id: UploadId::parse("id").unwrap(),
+            },
+            parts,
+            condition: WriteCondition::default(),
+            checksum: None,
+            checksum_type: None,
+            size: None,
+            min_part_size: 0,
+        }
+    }
+
+    /// Completes one part that is kept with `kept`, named with a checksum by `named`.
+    fn complete(
+        declared: Option<(ChecksumAlgorithm, ChecksumType)>,
+        kept: ChecksumAlgorithm,
+        named: Option<ChecksumAlgorithm>,
+    ) -> Result<Assembled, AssembleError> {
+        let summary = BodySummary::of(b"part", kept);
+        let part_number = PartNumber::new(1).unwrap();
+        let part = CompletedPart {
+            part_number,
+            etag: ETag::from_md5(summary.md5),
+            checksum: named.map(|algorithm| BodySummary::of(b"part", algorithm).checksum),
+        };
+        assemble(&request(vec![part]), declared, |_| {
+            Some(StoredPart {
+                part_number,
+                size: summary.size,
+                md5: summary.md5,
+                checksum: Some(summary.checksum.clone()),
+            })
+        })
+    }
+
+    #[test]
+    fn a_checksum_of_another_algorithm_holds_up_only_an_upload_that_declared_one() {
+        use ChecksumAlgorithm::{Crc32, Crc64Nvme, Sha256};
+        assert!(complete(None, Crc64Nvme, Some(Crc32)).is_ok());
+        let invalid = Err(AssembleError::InvalidPart(PartNumber::new(1).unwrap()));
+        assert_eq!(
+            complete(Some((Sha256, ChecksumType::Composite)), Sha256, Some(Crc32)),
+            invalid
+        );
+        assert!(complete(Some((Sha256, ChecksumType::Composite)), Sha256, Some(Sha256)).is_ok());
+    }
+
+    #[test]
+    fn a_composite_upload_demands_the_checksum_of_each_part() {
+        let composite = Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite));
+        let missing = Err(AssembleError::MissingPartChecksum(PartNumber::new(1).unwrap()));
+        assert_eq!(complete(composite, ChecksumAlgorithm::Crc32, None), missing);
+        let full = Some((ChecksumAlgorithm::Crc32, ChecksumType::FullObject));
+        assert!(complete(full, ChecksumAlgorithm::Crc32, None).is_ok());
     }
 }

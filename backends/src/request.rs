@@ -32,7 +32,8 @@ pub enum BucketSetting {
 
 // ---- objects
 
-/// Names one version of an object: the current one without `version_id`.
+/// Names one version of an object: the current one without `version_id`. Where no versions are kept, `null` names the
+/// object, and any other id names nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectRef {
     pub bucket: BucketName,
@@ -227,7 +228,8 @@ pub struct ListMultipartUploads {
     /// Only keys after this one, or with `upload_id_marker` also later uploads of the same key. Equal to a common
     /// prefix it leaves out all keys under that.
     pub key_marker: Option<Box<str>>,
-    /// Ignored without `key_marker`.
+    /// Ignored without `key_marker`. Where it names no upload under way with that key (any more), all uploads of the
+    /// key are listed: whoever aborts what a page shows and goes on from its end reaches every upload.
     pub upload_id_marker: Option<UploadId>,
     pub max_uploads: usize,
 }
