@@ -1,0 +1,295 @@
+//! What the cases work on.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+
+use crate::{
+    AccountId, Backend, BackendError, BucketName, CannedAcl, CompleteMultipartUpload, CompletedPart, CreateBucket,
+    CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ETag, Key, ListMultipartUploads, ListObjects,
+    ObjectAttributes, ObjectBody, ObjectInfo, ObjectRef, OpenObject, Part, PartNumber, PutObject, UploadId, UploadRef,
+    WriteCondition,
+};
+
+/// The backend under test, with a bucket of its own. Clones are the same backend and bucket.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub(super) backend: Arc<dyn Backend>,
+    pub bucket: BucketName,
+    pub owner: AccountId,
+}
+
+impl Deref for Subject {
+    type Target = dyn Backend;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.backend
+    }
+}
+
+impl Subject {
+    /// Makes a bucket with a random name.
+    pub async fn new(backend: Arc<dyn Backend>) -> Self {
+        let owner = AccountId::parse("owner").unwrap();
+        let bucket = new_bucket(&*backend, &owner).await;
+        Self { backend, bucket, owner }
+    }
+
+    /// The same backend with another bucket of the same owner.
+    pub async fn with_another_bucket(&self) -> Self {
+        Self::new(Arc::clone(&self.backend)).await
+    }
+
+    // ---- objects
+
+    pub fn object(&self, key: &str) -> ObjectRef {
+        ObjectRef {
+            bucket: self.bucket.clone(),
+            key: self.key(key),
+            version_id: None,
+        }
+    }
+
+    pub fn key(&self, key: &str) -> Key {
+        Key::parse(key).unwrap()
+    }
+
+    pub fn put_request(&self, key: &str) -> PutObject {
+        PutObject {
+            bucket: self.bucket.clone(),
+            key: self.key(key),
+            attributes: ObjectAttributes::default(),
+            condition: WriteCondition::default(),
+        }
+    }
+
+    pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> ObjectInfo {
+        self.put_body(key, ObjectBody::from_bytes(bytes)).await.unwrap()
+    }
+
+    pub async fn put_body(&self, key: &str, body: ObjectBody) -> Result<ObjectInfo, BackendError> {
+        self.put_object(self.put_request(key), body).await
+    }
+
+    pub async fn put_if(
+        &self,
+        condition: WriteCondition,
+        key: &str,
+        bytes: impl Into<Bytes>,
+    ) -> Result<ObjectInfo, BackendError> {
+        let request = PutObject {
+            condition,
+            ..self.put_request(key)
+        };
+        self.put_object(request, ObjectBody::from_bytes(bytes)).await
+    }
+
+    pub async fn open(&self, key: &str) -> Result<OpenObject, BackendError> {
+        self.open_object(&self.object(key)).await
+    }
+
+    pub async fn info(&self, key: &str) -> ObjectInfo {
+        self.open(key).await.unwrap().info
+    }
+
+    /// The object's bytes, `None` where there is no object. Checks what must hold of every read.
+    pub async fn get(&self, key: &str) -> Option<Bytes> {
+        match self.open(key).await {
+            Ok(open) => Some(read_whole(open).await),
+            Err(BackendError::NoSuchKey) => None,
+            Err(error) => panic!("{key:?} cannot be opened: {error:?}"),
+        }
+    }
+
+    pub async fn delete(&self, key: &str) -> DeleteObjectOutcome {
+        self.delete_if(WriteCondition::default(), key).await.unwrap()
+    }
+
+    pub async fn delete_if(&self, condition: WriteCondition, key: &str) -> Result<DeleteObjectOutcome, BackendError> {
+        let object = self.object(key);
+        self.delete_object(DeleteObject { object, condition }).await
+    }
+
+    // ---- listings
+
+    /// A request for everything.
+    pub fn everything(&self) -> ListObjects {
+        ListObjects {
+            bucket: self.bucket.clone(),
+            prefix: "".into(),
+            delimiter: None,
+            start_after: None,
+            max_keys: 10_000,
+        }
+    }
+
+    /// The names of the entries of one page, of which no more may follow.
+    pub async fn names(&self, request: ListObjects) -> Vec<String> {
+        let page = self.list_objects(request).await.unwrap();
+        assert!(!page.is_truncated, "more than the page was to hold");
+        page.entries.iter().map(|entry| entry.name().to_owned()).collect()
+    }
+
+    pub async fn all_keys(&self) -> Vec<String> {
+        self.names(self.everything()).await
+    }
+
+    // ---- multipart uploads
+
+    pub fn create_upload_request(&self, key: &str) -> CreateMultipartUpload {
+        CreateMultipartUpload {
+            bucket: self.bucket.clone(),
+            key: self.key(key),
+            initiator: self.owner.clone(),
+            attributes: ObjectAttributes::default(),
+            checksum: None,
+        }
+    }
+
+    pub async fn upload(&self, key: &str) -> UploadRef {
+        let upload_id = self
+            .create_multipart_upload(self.create_upload_request(key))
+            .await
+            .unwrap();
+        self.upload_ref(key, upload_id)
+    }
+
+    pub fn upload_ref(&self, key: &str, upload_id: UploadId) -> UploadRef {
+        UploadRef {
+            bucket: self.bucket.clone(),
+            key: self.key(key),
+            upload_id,
+        }
+    }
+
+    /// Uploads a part, and names it as CompleteMultipartUpload does.
+    pub async fn part(&self, upload: &UploadRef, number: u16, bytes: impl Into<Bytes>) -> CompletedPart {
+        let body = ObjectBody::from_bytes(bytes);
+        completed(&self.upload_part(upload, part_number(number), body).await.unwrap())
+    }
+
+    /// Parts of any size, no condition, nothing claimed of the whole.
+    pub fn complete_request(&self, upload: &UploadRef, parts: Vec<CompletedPart>) -> CompleteMultipartUpload {
+        CompleteMultipartUpload {
+            upload: upload.clone(),
+            parts,
+            condition: WriteCondition::default(),
+            checksum: None,
+            checksum_type: None,
+            size: None,
+            min_part_size: 0,
+        }
+    }
+
+    pub async fn complete(&self, upload: &UploadRef, parts: Vec<CompletedPart>) -> Result<ObjectInfo, BackendError> {
+        self.complete_multipart_upload(self.complete_request(upload, parts))
+            .await
+    }
+
+    pub fn all_uploads(&self) -> ListMultipartUploads {
+        ListMultipartUploads {
+            bucket: self.bucket.clone(),
+            prefix: "".into(),
+            delimiter: None,
+            key_marker: None,
+            upload_id_marker: None,
+            max_uploads: 10_000,
+        }
+    }
+}
+
+/// The part as CompleteMultipartUpload names it, without its checksum.
+pub fn completed(part: &Part) -> CompletedPart {
+    CompletedPart {
+        part_number: part.part_number,
+        etag: part.etag.clone(),
+        checksum: None,
+    }
+}
+
+pub(super) fn part_number(number: u16) -> PartNumber {
+    PartNumber::new(number).unwrap()
+}
+
+pub(super) async fn new_bucket(backend: &dyn Backend, owner: &AccountId) -> BucketName {
+    let random = UploadId::random().unwrap();
+    let bucket = BucketName::parse(format!("subject-{}", random.as_str())).unwrap();
+    let request = CreateBucket {
+        bucket: bucket.clone(),
+        owner: owner.clone(),
+        acl: CannedAcl::Private,
+        max_buckets: u32::MAX,
+    };
+    backend.create_bucket(request).await.unwrap();
+    bucket
+}
+
+/// The bytes of `range` of an opened object.
+pub(super) async fn read_range(open: OpenObject, range: std::ops::Range<u64>) -> Bytes {
+    let mut stream = open.reader.read(range);
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    bytes.freeze()
+}
+
+/// All bytes of an opened object, which must be as many as it says, and those of its ETag where that is an MD5.
+pub(super) async fn read_whole(open: OpenObject) -> Bytes {
+    let info = open.info.clone();
+    let bytes = read_range(open, 0..info.size).await;
+    assert_eq!(bytes.len() as u64, info.size, "{:?} runs short or over", info.key);
+    if info.etag.as_md5().is_some() {
+        assert_eq!(etag_of(&bytes), info.etag, "bytes and ETag are of different versions");
+    }
+    bytes
+}
+
+/// The ETag of an object written in one piece.
+pub(super) fn etag_of(bytes: &[u8]) -> ETag {
+    ETag::from_md5(crate::BodySummary::of(bytes, crate::ChecksumAlgorithm::Crc64Nvme).md5)
+}
+
+/// Bytes that differ at every place a cut could go wrong.
+pub(super) fn noise(len: usize, seed: u64) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// What does not come within half a minute, never comes.
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future)
+        .await
+        .expect("nothing waits for ever")
+}
+
+/// `If-None-Match: *`
+pub(super) fn if_absent() -> WriteCondition {
+    WriteCondition {
+        if_match: None,
+        if_none_match: true,
+    }
+}
+
+/// `If-Match: *`
+pub(super) fn if_present() -> WriteCondition {
+    WriteCondition {
+        if_match: Some(crate::IfMatch::Any),
+        if_none_match: false,
+    }
+}
+
+/// `If-Match: "a", "b"`
+pub(super) fn if_match(etags: &[&ETag]) -> WriteCondition {
+    WriteCondition {
+        if_match: Some(crate::IfMatch::OneOf(etags.iter().copied().cloned().collect())),
+        if_none_match: false,
+    }
+}

@@ -1,0 +1,555 @@
+//! The simplest backend that keeps the contract: ordered maps under one lock. The oracle of the tests, and good for
+//! nothing that has to outlive the process or to be larger than its memory.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+
+use crate::{
+    AccountId, Backend, BackendError, BodyEvent, BodySummary, BucketInfo, BucketName, BucketSetting, ByteStream,
+    Capabilities, Clock, CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject,
+    DeleteObjectOutcome, ETag, Key, ListEntry, ListMultipartUploads, ListObjects, ListParts, MultipartUpload,
+    ObjectAttributes, ObjectBody, ObjectInfo, ObjectPage, ObjectPart, ObjectReader, ObjectRef, OpenObject, Part,
+    PartNumber, PartPage, PutObject, StoredPart, Timestamp, UploadEntry, UploadId, UploadPage, UploadRef, VersionId,
+    assemble,
+};
+
+/// Holds everything in memory. Each method takes effect under one lock, which no `await` is ever under.
+pub struct MemoryBackend {
+    clock: Arc<dyn Clock>,
+    buckets: Mutex<Buckets>,
+}
+
+type Buckets = BTreeMap<BucketName, Bucket>;
+
+struct Bucket {
+    info: BucketInfo,
+    objects: BTreeMap<Key, Object>,
+    uploads: BTreeMap<UploadId, Upload>,
+}
+
+#[derive(Clone)]
+struct Object {
+    info: ObjectInfo,
+    bytes: Bytes,
+    parts: Vec<ObjectPart>,
+    /// The upload that made it, by which a repeated CompleteMultipartUpload is known.
+    made_by: Option<UploadId>,
+}
+
+struct Upload {
+    info: MultipartUpload,
+    attributes: ObjectAttributes,
+    parts: BTreeMap<PartNumber, UploadedPart>,
+}
+
+struct UploadedPart {
+    stored: StoredPart,
+    last_modified: Timestamp,
+    bytes: Bytes,
+}
+
+impl MemoryBackend {
+    /// An empty store. `clock` stamps what is written.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// A panic under the lock leaves nothing half done that matters to tests, so poison is ignored.
+    fn lock(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "memory",
+            conditional_writes: true,
+            conditional_deletes: true,
+            server_side_copy: true,
+            versioning: false,
+            encryption: false,
+        }
+    }
+
+    async fn ready(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, BackendError> {
+        let mut buckets = self.lock();
+        if let Some(bucket) = buckets.get(&request.bucket) {
+            return Err(BackendError::BucketAlreadyExists {
+                owner: bucket.info.owner.clone(),
+            });
+        }
+        let owned = buckets.values().filter(|b| b.info.owner == request.owner).count();
+        if owned >= request.max_buckets as usize {
+            return Err(BackendError::TooManyBuckets {
+                limit: request.max_buckets,
+            });
+        }
+        let info = BucketInfo {
+            bucket: request.bucket.clone(),
+            owner: request.owner,
+            created: self.clock.now(),
+            acl: request.acl,
+        };
+        let bucket = Bucket {
+            info: info.clone(),
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+        };
+        buckets.insert(request.bucket, bucket);
+        Ok(info)
+    }
+
+    async fn head_bucket(&self, bucket: &BucketName) -> Result<BucketInfo, BackendError> {
+        Ok(find(&self.lock(), bucket)?.info.clone())
+    }
+
+    async fn list_buckets(
+        &self,
+        owner: &AccountId,
+        prefix: &str,
+        start_after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<BucketInfo>, BackendError> {
+        let buckets = self.lock();
+        let wanted = buckets
+            .values()
+            .map(|bucket| &bucket.info)
+            .filter(|info| info.owner == *owner && info.bucket.as_str().starts_with(prefix))
+            .filter(|info| start_after.is_none_or(|after| info.bucket.as_str() > after));
+        Ok(wanted.take(max).cloned().collect())
+    }
+
+    async fn put_bucket_setting(&self, bucket: &BucketName, setting: BucketSetting) -> Result<(), BackendError> {
+        let mut buckets = self.lock();
+        let bucket = find_mut(&mut buckets, bucket)?;
+        match setting {
+            BucketSetting::Acl(acl) => bucket.info.acl = acl,
+        }
+        Ok(())
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), BackendError> {
+        let mut buckets = self.lock();
+        if !find(&buckets, bucket)?.objects.is_empty() {
+            return Err(BackendError::BucketNotEmpty);
+        }
+        buckets.remove(bucket);
+        Ok(())
+    }
+
+    async fn put_object(&self, request: PutObject, body: ObjectBody) -> Result<ObjectInfo, BackendError> {
+        let (bytes, summary) = collect(body).await?;
+        let mut buckets = self.lock();
+        let bucket = find_mut(&mut buckets, &request.bucket)?;
+        request.condition.judge(bucket.current_etag(&request.key))?;
+        let info = ObjectInfo {
+            key: request.key,
+            version_id: None,
+            size: summary.size,
+            etag: ETag::from_md5(summary.md5),
+            last_modified: self.clock.now(),
+            attributes: ObjectAttributes {
+                checksum: Some(summary.checksum),
+                ..request.attributes
+            },
+            parts_count: None,
+        };
+        Ok(bucket.commit(Object {
+            info,
+            bytes,
+            parts: Vec::new(),
+            made_by: None,
+        }))
+    }
+
+    async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
+        let buckets = self.lock();
+        let object = find(&buckets, &object.bucket)?.object(object)?;
+        Ok(OpenObject {
+            info: object.info.clone(),
+            reader: Box::new(MemoryReader {
+                bytes: object.bytes.clone(),
+                parts: object.parts.clone(),
+            }),
+        })
+    }
+
+    async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError> {
+        let mut buckets = self.lock();
+        let source = find(&buckets, &request.source.bucket)?.object(&request.source)?.clone();
+        let bucket = find_mut(&mut buckets, &request.bucket)?;
+        if source.info.etag != request.source_etag {
+            return Err(BackendError::Conflict);
+        }
+        request.condition.judge(bucket.current_etag(&request.key))?;
+        let info = ObjectInfo {
+            key: request.key,
+            last_modified: self.clock.now(),
+            attributes: request.attributes,
+            ..source.info
+        };
+        Ok(bucket.commit(Object {
+            info,
+            made_by: None,
+            ..source
+        }))
+    }
+
+    async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
+        let mut buckets = self.lock();
+        let bucket = find_mut(&mut buckets, &request.object.bucket)?;
+        request.condition.judge(bucket.current_etag(&request.object.key))?;
+        let existed = bucket.object(&request.object).is_ok();
+        if existed {
+            bucket.objects.remove(&request.object.key);
+        }
+        Ok(DeleteObjectOutcome {
+            existed,
+            ..DeleteObjectOutcome::default()
+        })
+    }
+
+    async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
+        let buckets = self.lock();
+        let listing = Listing {
+            prefix: &request.prefix,
+            delimiter: request.delimiter.as_deref(),
+            max: request.max_keys,
+        };
+        let objects = find(&buckets, &request.bucket)?.objects.iter();
+        let (entries, is_truncated) = listing.page(
+            objects
+                .map(|(key, object)| (key.as_str(), object))
+                .filter(|(key, _)| listing.is_after(key, request.start_after.as_deref())),
+        );
+        let entries = entries.into_iter().map(|entry| match entry {
+            Entry::Item(object) => ListEntry::Object(object.info.clone()),
+            Entry::CommonPrefix(prefix) => ListEntry::CommonPrefix(prefix.into()),
+        });
+        Ok(ObjectPage {
+            entries: entries.collect(),
+            is_truncated,
+        })
+    }
+
+    async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {
+        let upload_id = UploadId::random().map_err(|e| BackendError::internal("no randomness for an upload id", e))?;
+        let mut buckets = self.lock();
+        let bucket = find_mut(&mut buckets, &request.bucket)?;
+        let info = MultipartUpload {
+            key: request.key,
+            upload_id: upload_id.clone(),
+            initiated: self.clock.now(),
+            initiator: request.initiator,
+            checksum: request.checksum,
+        };
+        let upload = Upload {
+            info,
+            attributes: request.attributes,
+            parts: BTreeMap::new(),
+        };
+        bucket.uploads.insert(upload_id.clone(), upload);
+        Ok(upload_id)
+    }
+
+    async fn head_multipart_upload(&self, upload: &UploadRef) -> Result<MultipartUpload, BackendError> {
+        let buckets = self.lock();
+        Ok(find(&buckets, &upload.bucket)?.upload(upload)?.info.clone())
+    }
+
+    async fn upload_part(
+        &self,
+        upload: &UploadRef,
+        part_number: PartNumber,
+        body: ObjectBody,
+    ) -> Result<Part, BackendError> {
+        let (bytes, summary) = collect(body).await?;
+        let mut buckets = self.lock();
+        let bucket = find_mut(&mut buckets, &upload.bucket)?;
+        bucket.upload(upload)?;
+        let upload = bucket
+            .uploads
+            .get_mut(&upload.upload_id)
+            .ok_or(BackendError::NoSuchUpload)?;
+        let part = UploadedPart {
+            stored: StoredPart {
+                part_number,
+                size: summary.size,
+                md5: summary.md5,
+                checksum: Some(summary.checksum),
+            },
+            last_modified: self.clock.now(),
+            bytes,
+        };
+        let answer = part.to_part();
+        upload.parts.insert(part_number, part);
+        Ok(answer)
+    }
+
+    async fn complete_multipart_upload(&self, request: CompleteMultipartUpload) -> Result<ObjectInfo, BackendError> {
+        let mut buckets = self.lock();
+        let bucket = find_mut(&mut buckets, &request.upload.bucket)?;
+        let key = &request.upload.key;
+        let made = bucket
+            .objects
+            .get(key)
+            .filter(|object| object.made_by.as_ref() == Some(&request.upload.upload_id));
+        if let Some(object) = made {
+            return Ok(object.info.clone());
+        }
+        let upload = bucket.upload(&request.upload)?;
+        let assembled = assemble(&request, upload.info.checksum, |number| {
+            upload.parts.get(&number).map(|part| part.stored.clone())
+        })?;
+        request.condition.judge(bucket.current_etag(key))?;
+        let pieces = assembled.parts.iter().filter_map(|p| upload.parts.get(&p.part_number));
+        let mut bytes = BytesMut::new();
+        pieces.for_each(|piece| bytes.extend_from_slice(&piece.bytes));
+        let info = ObjectInfo {
+            key: key.clone(),
+            version_id: None,
+            size: assembled.size,
+            etag: assembled.etag,
+            last_modified: self.clock.now(),
+            attributes: ObjectAttributes {
+                checksum: assembled.checksum,
+                ..upload.attributes.clone()
+            },
+            parts_count: u16::try_from(assembled.parts.len()).ok(),
+        };
+        bucket.uploads.remove(&request.upload.upload_id);
+        Ok(bucket.commit(Object {
+            info,
+            bytes: bytes.freeze(),
+            parts: assembled.parts,
+            made_by: Some(request.upload.upload_id),
+        }))
+    }
+
+    async fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
+        let mut buckets = self.lock();
+        let bucket = find_mut(&mut buckets, &upload.bucket)?;
+        bucket.upload(upload)?;
+        bucket.uploads.remove(&upload.upload_id);
+        Ok(())
+    }
+
+    async fn list_parts(&self, request: ListParts) -> Result<PartPage, BackendError> {
+        let buckets = self.lock();
+        let upload = find(&buckets, &request.upload.bucket)?.upload(&request.upload)?;
+        let mut rest = upload
+            .parts
+            .values()
+            .filter(|part| part.stored.part_number.get() > request.part_number_marker);
+        let parts: Vec<Part> = rest
+            .by_ref()
+            .take(request.max_parts)
+            .map(UploadedPart::to_part)
+            .collect();
+        Ok(PartPage {
+            upload: upload.info.clone(),
+            parts,
+            is_truncated: request.max_parts > 0 && rest.next().is_some(),
+        })
+    }
+
+    async fn list_multipart_uploads(&self, request: ListMultipartUploads) -> Result<UploadPage, BackendError> {
+        let buckets = self.lock();
+        let bucket = find(&buckets, &request.bucket)?;
+        let mut uploads: Vec<&MultipartUpload> = bucket.uploads.values().map(|upload| &upload.info).collect();
+        uploads.sort_by_key(|upload| (&upload.key, upload.initiated, &upload.upload_id));
+        let listing = Listing {
+            prefix: &request.prefix,
+            delimiter: request.delimiter.as_deref(),
+            max: request.max_uploads,
+        };
+        let key_marker = request.key_marker.as_deref();
+        let id_marker = request.upload_id_marker.as_ref();
+        // The place of the marked upload; where that is gone, before all others of its key.
+        let reached = id_marker.map(|id| {
+            let marked = uploads.iter().find(|upload| upload.upload_id == *id);
+            marked
+                .filter(|upload| Some(upload.key.as_str()) == key_marker)
+                .map(|upload| (upload.initiated, &upload.upload_id))
+        });
+        let is_after = |upload: &MultipartUpload| match reached {
+            Some(reached) if Some(upload.key.as_str()) == key_marker => {
+                Some((upload.initiated, &upload.upload_id)) > reached
+            }
+            _ => listing.is_after(upload.key.as_str(), key_marker),
+        };
+        let (entries, is_truncated) = listing.page(
+            uploads
+                .into_iter()
+                .filter(|upload| is_after(upload))
+                .map(|upload| (upload.key.as_str(), upload)),
+        );
+        let entries = entries.into_iter().map(|entry| match entry {
+            Entry::Item(upload) => UploadEntry::Upload(upload.clone()),
+            Entry::CommonPrefix(prefix) => UploadEntry::CommonPrefix(prefix.into()),
+        });
+        Ok(UploadPage {
+            entries: entries.collect(),
+            is_truncated,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct MemoryReader {
+    bytes: Bytes,
+    parts: Vec<ObjectPart>,
+}
+
+#[async_trait]
+impl ObjectReader for MemoryReader {
+    fn read(self: Box<Self>, range: Range<u64>) -> ByteStream {
+        let slice = usize::try_from(range.start)
+            .ok()
+            .zip(usize::try_from(range.end).ok())
+            .filter(|(start, end)| start <= end && *end <= self.bytes.len())
+            .map(|(start, end)| self.bytes.slice(start..end))
+            .ok_or_else(|| BackendError::internal("read of a range", "the range is not within the object"));
+        let empty = slice.as_ref().is_ok_and(Bytes::is_empty);
+        Box::pin(stream::iter((!empty).then_some(slice)))
+    }
+
+    async fn parts(&self, part_number_marker: u16, max_parts: usize) -> Result<Vec<ObjectPart>, BackendError> {
+        let after = self
+            .parts
+            .iter()
+            .filter(|part| part.part_number.get() > part_number_marker);
+        Ok(after.take(max_parts).cloned().collect())
+    }
+}
+
+fn find<'a>(buckets: &'a Buckets, bucket: &BucketName) -> Result<&'a Bucket, BackendError> {
+    buckets.get(bucket).ok_or(BackendError::NoSuchBucket)
+}
+
+fn find_mut<'a>(buckets: &'a mut Buckets, bucket: &BucketName) -> Result<&'a mut Bucket, BackendError> {
+    buckets.get_mut(bucket).ok_or(BackendError::NoSuchBucket)
+}
+
+impl Bucket {
+    fn current_etag(&self, key: &Key) -> Option<&ETag> {
+        self.objects.get(key).map(|object| &object.info.etag)
+    }
+
+    /// There are no versions here, so an object's only name beside its key is `null`.
+    fn object(&self, object: &ObjectRef) -> Result<&Object, BackendError> {
+        let current = self.objects.get(&object.key);
+        match &object.version_id {
+            None => current.ok_or(BackendError::NoSuchKey),
+            Some(id) => current
+                .filter(|_| VersionId::is_null(id))
+                .ok_or(BackendError::NoSuchVersion),
+        }
+    }
+
+    fn upload(&self, upload: &UploadRef) -> Result<&Upload, BackendError> {
+        self.uploads
+            .get(&upload.upload_id)
+            .filter(|found| found.info.key == upload.key)
+            .ok_or(BackendError::NoSuchUpload)
+    }
+
+    /// The one step of every write.
+    fn commit(&mut self, object: Object) -> ObjectInfo {
+        let info = object.info.clone();
+        self.objects.insert(info.key.clone(), object);
+        info
+    }
+}
+
+impl UploadedPart {
+    fn to_part(&self) -> Part {
+        Part {
+            part_number: self.stored.part_number,
+            size: self.stored.size,
+            etag: ETag::from_md5(self.stored.md5),
+            last_modified: self.last_modified,
+            checksum: self.stored.checksum.clone(),
+        }
+    }
+}
+
+/// The rules that both listings share.
+struct Listing<'a> {
+    prefix: &'a str,
+    delimiter: Option<&'a str>,
+    max: usize,
+}
+
+enum Entry<'a, T> {
+    Item(T),
+    CommonPrefix(&'a str),
+}
+
+impl Listing<'_> {
+    /// The common prefix that `key` is rolled up into. `key` begins with the prefix.
+    fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let delimiter = self.delimiter?;
+        let at = key.get(self.prefix.len()..)?.find(delimiter)?;
+        key.get(..self.prefix.len() + at + delimiter.len())
+    }
+
+    fn is_after(&self, key: &str, marker: Option<&str>) -> bool {
+        let Some(marker) = marker else { return true };
+        let rolled_up = marker.starts_with(self.prefix) && self.common_prefix(marker) == Some(marker);
+        key > marker && !(rolled_up && key.starts_with(marker))
+    }
+
+    /// The first entries of `items`, which come in order, and whether more follow.
+    fn page<'k, T>(&self, items: impl Iterator<Item = (&'k str, T)>) -> (Vec<Entry<'k, T>>, bool) {
+        let mut entries = Vec::new();
+        for (key, item) in items.filter(|(key, _)| key.starts_with(self.prefix)) {
+            let entry = match (self.common_prefix(key), entries.last()) {
+                (Some(prefix), Some(Entry::CommonPrefix(last))) if prefix == *last => continue,
+                (Some(prefix), _) => Entry::CommonPrefix(prefix),
+                (None, _) => Entry::Item(item),
+            };
+            if entries.len() == self.max {
+                return (entries, self.max > 0);
+            }
+            entries.push(entry);
+        }
+        (entries, false)
+    }
+}
+
+/// The whole body, once it has ended well.
+async fn collect(mut body: ObjectBody) -> Result<(Bytes, BodySummary), BackendError> {
+    let mut bytes = BytesMut::new();
+    loop {
+        match body.next().await? {
+            BodyEvent::Data(data) => bytes.extend_from_slice(&data),
+            BodyEvent::End(summary) => return Ok((bytes.freeze(), summary)),
+        }
+    }
+}
