@@ -8,7 +8,12 @@ mod capability;
 mod checksum;
 mod clock;
 mod condition;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
+mod fs;
+mod key_codec;
+mod memory;
 mod multipart;
 mod request;
 mod types;
@@ -20,6 +25,8 @@ pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumHasher, ChecksumType, In
 pub use clock::{Clock, SystemClock, TestClock};
 pub use condition::{IfMatch, ReadCondition, ReadRefusal, WriteCondition};
 pub use error::{BackendError, BoxError};
+pub use fs::{Durability, FsBackend, FsOpenError, FsOptions};
+pub use memory::MemoryBackend;
 pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
 pub use request::*;
 pub use types::*;

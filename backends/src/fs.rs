@@ -1,0 +1,328 @@
+//! Storage in a directory tree: an object is a file with the same bytes under its own name, and a file that something
+//! else puts there is an object at once.
+//!
+//! - **Names.** The key's segments are directories and a file; what no file can be called is escaped (`key_codec`). A
+//!   name that begins with `.t2` in any letter case without being such an escape, and one that is not UTF-8, is no
+//!   object. Symbolic links are not followed and are no objects, nor are sockets, devices and what cannot be read.
+//! - **`a` beside `a/b`.** Where a directory has the name `a`, the object `a` is `.t2!a` beside it. Lookup is in that
+//!   order.
+//! - **Writes** are prepared in `.t2/staging`, with their attributes, synced, and renamed into place in one step, under
+//!   a lock of the key; then the directories are synced. A sync that fails after that step leaves an outcome that
+//!   nobody knows: from then on all writes are refused.
+//! - **Attributes** lie in an extended attribute, bound to the file's size and modification time. A file that was changed
+//!   by other means loses them, and has an ETag derived from what the file system knows of it. A change that keeps
+//!   both goes unseen. `Last-Modified` is the file's modification time.
+//! - **Directories** that the gateway made go when they become empty; others stay. A bucket's directory is no symbolic
+//!   link, and what is mounted inside a bucket can be read, not written: a commit is a rename.
+//! - **Crashes** leave nothing that is seen. The next start empties staging; a crash between a side file in
+//!   `.t2/attributes` and its object leaves that file behind.
+//!
+//! One process serves a root: it holds a lock. All waiting for the disk is on threads for blocking work.
+
+mod attributes;
+mod bucket;
+mod content_type;
+mod dir;
+mod durable;
+mod error;
+mod layout;
+mod listing;
+mod locks;
+mod multipart;
+mod object;
+mod read;
+mod side;
+mod staging;
+mod uploads;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use rustix::{fd::OwnedFd, fs::AtFlags};
+use tokio::task::JoinHandle;
+
+use self::{
+    attributes::NewObject,
+    bucket::Bucket,
+    durable::Durable,
+    error::Error,
+    locks::{KeyLocks, Moves, UploadLocks},
+};
+pub use self::{durable::Durability, layout::FsOpenError};
+use crate::{
+    AccountId, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
+    CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ETag,
+    ListMultipartUploads, ListObjects, ListParts, MultipartUpload, ObjectAttributes, ObjectBody, ObjectInfo,
+    ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject, UploadId, UploadPage, UploadRef,
+    VersionId,
+};
+
+/// What is to be served, and how.
+#[derive(Debug, Clone)]
+pub struct FsOptions {
+    /// Made if it is not there. Must be on a file system with user extended attributes.
+    pub root: PathBuf,
+    /// For the times of buckets and uploads. Objects have those of their files.
+    pub clock: Arc<dyn Clock>,
+    pub durability: Durability,
+}
+
+impl FsOptions {
+    pub fn new(root: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            root: root.into(),
+            clock,
+            durability: Durability::default(),
+        }
+    }
+}
+
+/// A directory tree as a [`Backend`].
+#[derive(Debug)]
+pub struct FsBackend {
+    store: Arc<Store>,
+}
+
+/// All there is below the root. Its methods block.
+#[derive(Debug)]
+struct Store {
+    root: OwnedFd,
+    staging: Arc<OwnedFd>,
+    attributes: Arc<OwnedFd>,
+    /// The buckets' records.
+    records: OwnedFd,
+    uploads: OwnedFd,
+    #[expect(dead_code, reason = "held, never looked at: the lock goes with it")]
+    lock: OwnedFd,
+    clock: Arc<dyn Clock>,
+    durable: Durable,
+    keys: KeyLocks,
+    moves: Moves,
+    upload_locks: UploadLocks,
+    /// All buckets: nobody else changes their records while we hold the lock.
+    buckets: RwLock<BTreeMap<BucketName, Arc<Bucket>>>,
+    /// Held while buckets are created, changed, deleted.
+    administration: Mutex<()>,
+}
+
+impl FsBackend {
+    /// Opens a root: takes its lock, removes what a crash has left in staging. Blocks.
+    pub fn open(options: FsOptions) -> Result<Self, FsOpenError> {
+        Ok(Self {
+            store: Arc::new(Store::open(options)?),
+        })
+    }
+
+    /// `work` on a thread that may block. Once begun it goes on to its end, also if this future is dropped.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let store = Arc::clone(&self.store);
+        blocking(tokio::task::spawn_blocking(move || work(&store))).await
+    }
+
+    fn bucket(&self, name: &BucketName) -> Result<Arc<Bucket>, BackendError> {
+        self.store.bucket(name).map_err(Into::into)
+    }
+}
+
+async fn blocking<T>(work: JoinHandle<Result<T, Error>>) -> Result<T, BackendError> {
+    match work.await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        Err(error) => Err(Error::CutOff(error).into()),
+    }
+}
+
+/// Whether `version_id` can name anything: there is one version of everything, `null`.
+fn may_be(version_id: Option<&VersionId>) -> bool {
+    version_id.is_none_or(VersionId::is_null)
+}
+
+/// What is said where there is no object: of a version, if one was asked for.
+fn missing(object: &ObjectRef) -> impl FnOnce(BackendError) -> BackendError {
+    let named = object.version_id.is_some();
+    move |error| match error {
+        BackendError::NoSuchKey if named => BackendError::NoSuchVersion,
+        error => error,
+    }
+}
+
+#[async_trait]
+impl Backend for FsBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "fs",
+            conditional_writes: true,
+            conditional_deletes: true,
+            server_side_copy: true,
+            versioning: false,
+            encryption: false,
+        }
+    }
+
+    async fn ready(&self) -> Result<(), BackendError> {
+        self.run(|store| {
+            store.durable.check_writable()?;
+            rustix::fs::statat(&store.root, ".t2/format", AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(Error::io("could not look at the root"))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, BackendError> {
+        self.run(move |store| store.create_bucket(request)).await
+    }
+
+    async fn head_bucket(&self, bucket: &BucketName) -> Result<BucketInfo, BackendError> {
+        Ok(self.bucket(bucket)?.info())
+    }
+
+    async fn list_buckets(
+        &self,
+        owner: &AccountId,
+        prefix: &str,
+        start_after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<BucketInfo>, BackendError> {
+        let buckets = self.store.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(buckets
+            .values()
+            .map(|bucket| bucket.info())
+            .filter(|info| {
+                let name = info.bucket.as_str();
+                info.owner == *owner && name.starts_with(prefix) && start_after.is_none_or(|after| name > after)
+            })
+            .take(max)
+            .collect())
+    }
+
+    async fn put_bucket_setting(&self, bucket: &BucketName, setting: BucketSetting) -> Result<(), BackendError> {
+        let bucket = self.bucket(bucket)?;
+        self.run(move |store| store.put_bucket_setting(&bucket, setting)).await
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), BackendError> {
+        let bucket = self.bucket(bucket)?;
+        self.run(move |store| store.delete_bucket(&bucket)).await
+    }
+
+    async fn put_object(&self, request: PutObject, body: ObjectBody) -> Result<ObjectInfo, BackendError> {
+        self.store.durable.check_writable()?;
+        let bucket = self.bucket(&request.bucket)?;
+        let received = staging::receive(&self.store, body).await?;
+        self.run(move |store| {
+            let (staged, summary) = received.finish(store)?;
+            let new = NewObject {
+                etag: ETag::from_md5(summary.md5),
+                attributes: ObjectAttributes {
+                    checksum: Some(summary.checksum),
+                    ..request.attributes
+                },
+                parts: Vec::new(),
+                upload_id: None,
+            };
+            store.publish(&bucket, request.key, &request.condition, staged, new)
+        })
+        .await
+    }
+
+    async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
+        let bucket = self.bucket(&object.bucket)?;
+        if !may_be(object.version_id.as_ref()) {
+            return Err(BackendError::NoSuchVersion);
+        }
+        let key = object.key.clone();
+        self.run(move |store| store.open_object(&bucket, key))
+            .await
+            .map_err(missing(object))
+    }
+
+    async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError> {
+        let source = self.bucket(&request.source.bucket)?;
+        let target = self.bucket(&request.bucket)?;
+        if !may_be(request.source.version_id.as_ref()) {
+            return Err(BackendError::NoSuchVersion);
+        }
+        self.run(move |store| store.copy_object(&source, &target, request))
+            .await
+    }
+
+    async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
+        let bucket = self.bucket(&request.object.bucket)?;
+        if !may_be(request.object.version_id.as_ref()) {
+            request.condition.judge(None)?;
+            return Ok(DeleteObjectOutcome::default());
+        }
+        self.run(move |store| {
+            Ok(DeleteObjectOutcome {
+                existed: store.delete_object(&bucket, &request.object.key, &request.condition)?,
+                version_id: None,
+                delete_marker: false,
+            })
+        })
+        .await
+    }
+
+    async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
+        let bucket = self.bucket(&request.bucket)?;
+        self.run(move |store| store.list_objects(&bucket, &request)).await
+    }
+
+    async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {
+        let bucket = self.bucket(&request.bucket)?;
+        self.run(move |store| store.create_multipart_upload(&bucket, request))
+            .await
+    }
+
+    async fn head_multipart_upload(&self, upload: &UploadRef) -> Result<MultipartUpload, BackendError> {
+        self.bucket(&upload.bucket)?;
+        let upload = upload.clone();
+        self.run(move |store| store.head_multipart_upload(&upload)).await
+    }
+
+    async fn upload_part(
+        &self,
+        upload: &UploadRef,
+        part_number: PartNumber,
+        body: ObjectBody,
+    ) -> Result<Part, BackendError> {
+        self.head_multipart_upload(upload).await?;
+        self.store.durable.check_writable()?;
+        let bucket = self.bucket(&upload.bucket)?;
+        let received = staging::receive(&self.store, body).await?;
+        let upload = upload.clone();
+        self.run(move |store| {
+            let (staged, summary) = received.finish(store)?;
+            store.put_part(&bucket, &upload, part_number, staged, summary)
+        })
+        .await
+    }
+
+    async fn complete_multipart_upload(&self, request: CompleteMultipartUpload) -> Result<ObjectInfo, BackendError> {
+        let bucket = self.bucket(&request.upload.bucket)?;
+        self.run(move |store| store.complete_multipart_upload(&bucket, &request))
+            .await
+    }
+
+    async fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
+        self.bucket(&upload.bucket)?;
+        let upload = upload.clone();
+        self.run(move |store| store.abort_multipart_upload(&upload)).await
+    }
+
+    async fn list_parts(&self, request: ListParts) -> Result<PartPage, BackendError> {
+        self.bucket(&request.upload.bucket)?;
+        self.run(move |store| store.list_parts(&request)).await
+    }
+
+    async fn list_multipart_uploads(&self, request: ListMultipartUploads) -> Result<UploadPage, BackendError> {
+        self.bucket(&request.bucket)?;
+        self.run(move |store| store.list_multipart_uploads(&request)).await
+    }
+}

@@ -1,0 +1,379 @@
+//! What is known of an object beside its bytes, as it lies on the disk.
+//!
+//! The extended attribute [`ATTRIBUTE`] of the file holds a version byte and a [`Record`] in CBOR. It counts only while
+//! the file has the size and modification time that the record names: otherwise somebody else has changed the file.
+//! What is too large for it, and the table of parts, lies in a side file.
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs,
+    io::Errno,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{content_type, dir::Meta, durable::Durable, error::Error, side::SideFile};
+use crate::{
+    Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, ObjectAttributes, ObjectInfo, ObjectPart,
+    UploadId,
+};
+
+/// Where the record lies. `user.`: what a process without privileges may set.
+pub(super) const ATTRIBUTE: &str = "user.t2gate";
+/// Leads every record; another one is not understood, and the file counts as somebody else's.
+pub(super) const VERSION: u8 = 1;
+/// Records up to so many bytes are tried as an attribute. ext4 holds about 4 KB with all names.
+const MAX_INLINE: usize = 3000;
+/// The most an attribute can have (the kernel's limit).
+const MAX_ATTRIBUTE: usize = 64 * 1024;
+/// An object's record. Indexes are for ever: new fields get new ones, 9 is kept for an object's immutable id.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Record {
+    #[n(0)]
+    pub(super) size: u64,
+    #[n(1)]
+    pub(super) mtime: (i64, u32),
+    #[n(2)]
+    pub(super) etag: Box<str>,
+    #[n(3)]
+    pub(super) checksum: Option<StoredChecksum>,
+    /// The exact key, which the file's name is not on every file system.
+    #[n(4)]
+    pub(super) key: Box<str>,
+    #[n(5)]
+    pub(super) parts_count: Option<u16>,
+    /// Of the multipart upload that made the object.
+    #[n(6)]
+    pub(super) upload_id: Option<Box<str>>,
+    /// Names the side file.
+    #[n(7)]
+    pub(super) side: Option<Box<str>>,
+    #[n(8)]
+    pub(super) rest: Option<Rest>,
+}
+
+/// What listings do without.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub(super) struct Rest {
+    #[n(0)]
+    content_type: Option<Box<str>>,
+    #[n(1)]
+    content_encoding: Option<Box<str>>,
+    #[n(2)]
+    content_language: Option<Box<str>>,
+    #[n(3)]
+    content_disposition: Option<Box<str>>,
+    #[n(4)]
+    cache_control: Option<Box<str>>,
+    #[n(5)]
+    expires: Option<Box<str>>,
+    #[n(6)]
+    user_metadata: Vec<(Box<str>, Box<str>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct StoredChecksum {
+    #[n(0)]
+    pub(super) algorithm: u8,
+    #[n(1)]
+    pub(super) kind: u8,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub(super) value: Vec<u8>,
+    #[n(3)]
+    pub(super) parts: Option<u16>,
+}
+
+/// What a write makes of an object.
+#[derive(Debug)]
+pub(super) struct NewObject {
+    pub(super) etag: ETag,
+    /// With the checksum.
+    pub(super) attributes: ObjectAttributes,
+    /// Empty unless a multipart upload made it.
+    pub(super) parts: Vec<ObjectPart>,
+    pub(super) upload_id: Option<UploadId>,
+}
+
+impl Record {
+    /// Gives `file`, which is complete, its attributes. They are not synced yet, the side file is.
+    pub(super) fn store(
+        file: &OwnedFd,
+        meta: &Meta,
+        key: &Key,
+        new: &NewObject,
+        sides: &Arc<OwnedFd>,
+        durable: &Durable,
+    ) -> Result<Option<SideFile>, Error> {
+        let mut record = Self {
+            size: meta.size,
+            mtime: meta.mtime,
+            etag: new.etag.as_str().into(),
+            checksum: new.attributes.checksum.as_ref().map(StoredChecksum::from),
+            key: key.as_str().into(),
+            parts_count: (!new.parts.is_empty()).then(|| u16::try_from(new.parts.len()).unwrap_or(u16::MAX)),
+            upload_id: new.upload_id.as_ref().map(|id| id.as_str().into()),
+            side: None,
+            rest: Some(Rest::from(&new.attributes)),
+        };
+        let mut side = None;
+        if !new.parts.is_empty() {
+            let written = SideFile::write(sides, durable, None, &new.parts)?;
+            record.side = Some(written.name().into());
+            side = Some(written);
+        }
+        let bytes = record.encode();
+        if bytes.len() <= MAX_INLINE {
+            match set(file, &bytes) {
+                Ok(()) => return Ok(side),
+                Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {}
+                Err(error) => return Err(Error::io("could not set attributes")(error)),
+            }
+        }
+        let written = SideFile::write(sides, durable, record.rest.take().as_ref(), &new.parts)?;
+        record.side = Some(written.name().into());
+        set(file, &record.encode()).map_err(Error::io("could not set attributes"))?;
+        Ok(Some(written))
+    }
+
+    /// The record that lies with `file`, whether or not it still fits.
+    pub(super) fn load_any(file: impl AsFd) -> Result<Option<Self>, Error> {
+        let mut bytes = Vec::with_capacity(4096);
+        let outcome = match fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut bytes)) {
+            Err(Errno::RANGE) => {
+                bytes.reserve(MAX_ATTRIBUTE);
+                fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut bytes))
+            }
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(_) => {}
+            Err(Errno::NODATA | Errno::NOTSUP) => return Ok(None),
+            Err(error) => return Err(Error::io("could not read attributes")(error)),
+        }
+        Ok(decode(&bytes))
+    }
+
+    /// The record that holds for `file` as it is.
+    pub(super) fn load(file: impl AsFd, meta: &Meta) -> Result<Option<Self>, Error> {
+        Ok(Self::load_any(file)?.filter(|record| record.size == meta.size && record.mtime == meta.mtime))
+    }
+
+    /// The side file, if it is this object's own: a copy of a file by other means carries another's.
+    pub(super) fn own_side(&self, key: &Key) -> Option<&str> {
+        self.side.as_deref().filter(|_| *self.key == *key.as_str())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+}
+
+/// Everything but the bytes: from a record with its rest, or of a file that has none.
+pub(super) fn describe(key: Key, meta: &Meta, record: Option<&Record>, rest: Option<Rest>) -> ObjectInfo {
+    let known = record.and_then(|record| Some((record, ETag::parse(record.etag.clone()).ok()?)));
+    let mut info = ObjectInfo {
+        key,
+        version_id: None,
+        size: meta.size,
+        etag: derived_etag(meta),
+        last_modified: meta.last_modified(),
+        attributes: ObjectAttributes::default(),
+        parts_count: None,
+    };
+    match known {
+        Some((record, etag)) => {
+            info.etag = etag;
+            info.parts_count = record.parts_count;
+            if let Some(rest) = rest {
+                info.attributes = rest.into();
+            }
+            info.attributes.checksum = record.checksum.as_ref().and_then(StoredChecksum::to_checksum);
+        }
+        None => info.attributes.content.content_type = content_type::guess(info.key.as_str()).map(Into::into),
+    }
+    info
+}
+
+/// The tag of an object: as recorded, or derived from the file.
+pub(super) fn etag(meta: &Meta, record: Option<&Record>) -> ETag {
+    record
+        .and_then(|record| ETag::parse(record.etag.clone()).ok())
+        .unwrap_or_else(|| derived_etag(meta))
+}
+
+/// The tag of a file that the gateway did not write: another one for every change that the file system can show, and
+/// nothing that a client would compare with an MD5.
+fn derived_etag(meta: &Meta) -> ETag {
+    let mut hasher = Sha256::new();
+    for number in [
+        u64::from(meta.dev.0),
+        u64::from(meta.dev.1),
+        meta.ino,
+        meta.size,
+        meta.mtime.0.cast_unsigned(),
+        u64::from(meta.mtime.1),
+        meta.ctime.0.cast_unsigned(),
+        u64::from(meta.ctime.1),
+    ] {
+        hasher.update(number.to_be_bytes());
+    }
+    let text = format!("t2-{}", hex::encode(&hasher.finalize()[..20]));
+    ETag::parse(text).unwrap_or_else(|_| ETag::from_md5([0; 16]))
+}
+
+/// A version byte and CBOR: every record of the gateway's looks so.
+pub(super) fn encode<T: Encode<()>>(record: &T) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    bytes.extend(minicbor_bytes(record));
+    bytes
+}
+
+/// `None` for another version, and for what is damaged.
+pub(super) fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Option<T> {
+    let (&VERSION, record) = bytes.split_first()? else {
+        return None;
+    };
+    minicbor::decode(record).ok()
+}
+
+pub(super) fn minicbor_bytes<T: Encode<()>>(record: &T) -> Vec<u8> {
+    minicbor::to_vec(record).expect("nothing fails that writes to memory")
+}
+
+fn set(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    fs::fsetxattr(file, ATTRIBUTE, bytes, fs::XattrFlags::empty())
+}
+
+/// On the disk; 0 is none.
+fn algorithm_code(algorithm: ChecksumAlgorithm) -> u8 {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => 1,
+        ChecksumAlgorithm::Crc32c => 2,
+        ChecksumAlgorithm::Crc64Nvme => 3,
+        ChecksumAlgorithm::Sha1 => 4,
+        ChecksumAlgorithm::Sha256 => 5,
+    }
+}
+
+pub(super) fn algorithm(code: u8) -> Option<ChecksumAlgorithm> {
+    ChecksumAlgorithm::ALL.into_iter().find(|a| algorithm_code(*a) == code)
+}
+
+impl From<&Checksum> for StoredChecksum {
+    fn from(checksum: &Checksum) -> Self {
+        Self {
+            algorithm: algorithm_code(checksum.algorithm),
+            kind: match checksum.kind {
+                ChecksumType::FullObject => 0,
+                ChecksumType::Composite => 1,
+            },
+            value: checksum.value.to_vec(),
+            parts: checksum.parts,
+        }
+    }
+}
+
+impl StoredChecksum {
+    pub(super) fn to_checksum(&self) -> Option<Checksum> {
+        let algorithm = algorithm(self.algorithm)?;
+        let kind = match self.kind {
+            0 => ChecksumType::FullObject,
+            1 => ChecksumType::Composite,
+            _ => return None,
+        };
+        (self.value.len() == algorithm.digest_len()).then(|| Checksum {
+            algorithm,
+            kind,
+            value: self.value.as_slice().into(),
+            parts: self.parts,
+        })
+    }
+}
+
+/// An algorithm with a type, as records of uploads hold it.
+pub(super) fn checksum_codes(declared: (ChecksumAlgorithm, ChecksumType)) -> (u8, u8) {
+    let kind = match declared.1 {
+        ChecksumType::FullObject => 0,
+        ChecksumType::Composite => 1,
+    };
+    (algorithm_code(declared.0), kind)
+}
+
+/// The inverse of [`checksum_codes`].
+pub(super) fn from_checksum_codes(codes: (u8, u8)) -> Option<(ChecksumAlgorithm, ChecksumType)> {
+    let kind = match codes.1 {
+        0 => ChecksumType::FullObject,
+        1 => ChecksumType::Composite,
+        _ => return None,
+    };
+    Some((algorithm(codes.0)?, kind))
+}
+
+impl From<&ObjectAttributes> for Rest {
+    fn from(attributes: &ObjectAttributes) -> Self {
+        let content = attributes.content.clone();
+        Self {
+            content_type: content.content_type,
+            content_encoding: content.content_encoding,
+            content_language: content.content_language,
+            content_disposition: content.content_disposition,
+            cache_control: content.cache_control,
+            expires: content.expires,
+            user_metadata: attributes.user_metadata.clone(),
+        }
+    }
+}
+
+/// Without a checksum.
+impl From<Rest> for ObjectAttributes {
+    fn from(rest: Rest) -> Self {
+        Self {
+            content: ContentHeaders {
+                content_type: rest.content_type,
+                content_encoding: rest.content_encoding,
+                content_language: rest.content_language,
+                content_disposition: rest.content_disposition,
+                cache_control: rest.cache_control,
+                expires: rest.expires,
+            },
+            user_metadata: rest.user_metadata,
+            checksum: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_derived_tag_is_no_md5() {
+        let meta = Meta {
+            file_type: rustix::fs::FileType::RegularFile,
+            dev: (1, 2),
+            ino: 3,
+            size: 4,
+            mtime: (-5, 6),
+            ctime: (7, 8),
+            btime: (9, 10),
+        };
+        let tag = derived_etag(&meta);
+        assert!(tag.as_str().starts_with("t2-") && tag.as_md5().is_none());
+        let changed = Meta { ctime: (7, 9), ..meta };
+        assert_ne!(derived_etag(&changed), tag);
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_in_an_attribute_is_no_record(bytes: Vec<u8>) {
+            let _record: Option<Record> = decode(&bytes);
+            let mut versioned = vec![VERSION];
+            versioned.extend(&bytes);
+            let _record: Option<Record> = decode(&versioned);
+        }
+    }
+}

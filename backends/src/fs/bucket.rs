@@ -1,0 +1,285 @@
+//! Buckets: a directory under the root with a record in `.t2/buckets`.
+
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use minicbor::{Decode, Encode};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{self, OFlags},
+    io::Errno,
+};
+
+use super::{
+    Store, attributes,
+    dir::{self, Meta},
+    error::Error,
+    staging::Staged,
+};
+use crate::{AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CreateBucket, Timestamp};
+
+/// The most bytes that a record has.
+const MAX_RECORD: usize = 64 * 1024;
+/// Stands for the owner of a directory that was there before and is nobody's bucket.
+const NOBODY: &str = "-";
+
+/// A bucket in use.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) name: BucketName,
+    info: RwLock<BucketInfo>,
+    /// False once it is deleted. Shared by what creates anything in it, for the step that makes it visible; exclusive
+    /// for the deletion.
+    alive: RwLock<bool>,
+}
+
+impl Bucket {
+    pub(super) fn new(info: BucketInfo) -> Self {
+        Self {
+            name: info.bucket.clone(),
+            info: RwLock::new(info),
+            alive: RwLock::new(true),
+        }
+    }
+
+    pub(super) fn info(&self) -> BucketInfo {
+        self.info.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// While this is held, the bucket is not deleted.
+    pub(super) fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, Error> {
+        let alive = self.alive.read().unwrap_or_else(PoisonError::into_inner);
+        if *alive {
+            Ok(alive)
+        } else {
+            Err(BackendError::NoSuchBucket.into())
+        }
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+struct Record {
+    #[n(0)]
+    owner: Box<str>,
+    /// Nanoseconds.
+    #[n(1)]
+    created: i64,
+    #[n(2)]
+    acl: Box<str>,
+}
+
+impl Record {
+    fn of(info: &BucketInfo) -> Self {
+        Self {
+            owner: info.owner.as_str().into(),
+            created: info.created.unix_nanos(),
+            acl: info.acl.as_str().into(),
+        }
+    }
+
+    fn into_info(self, bucket: BucketName) -> Option<BucketInfo> {
+        Some(BucketInfo {
+            bucket,
+            owner: AccountId::parse(self.owner).ok()?,
+            created: Timestamp::from_unix_nanos(self.created),
+            acl: self.acl.parse().ok()?,
+        })
+    }
+}
+
+/// Reads the record of a bucket.
+pub(super) fn load(records: &OwnedFd, name: &BucketName) -> Result<BucketInfo, Error> {
+    let read = || {
+        let file = dir::resolve(records.as_fd(), [name.as_str()], OFlags::RDONLY)?;
+        dir::read_small(file, MAX_RECORD)
+    };
+    let bytes = read().map_err(Error::io("could not read a bucket's record"))?;
+    attributes::decode::<Record>(&bytes)
+        .and_then(|record| record.into_info(name.clone()))
+        .ok_or(Error::Damaged {
+            what: "a bucket's record",
+        })
+}
+
+impl Store {
+    pub(super) fn bucket(&self, name: &BucketName) -> Result<Arc<Bucket>, Error> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        buckets.get(name).cloned().ok_or(BackendError::NoSuchBucket.into())
+    }
+
+    /// The directory of its objects.
+    pub(super) fn bucket_dir(&self, bucket: &Bucket) -> Result<OwnedFd, Error> {
+        match dir::resolve_dir(self.root.as_fd(), [bucket.name.as_str()]) {
+            // Somebody removed it, or put something else in its place.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(BackendError::NoSuchBucket.into()),
+            outcome => outcome.map_err(Error::io("could not open the bucket's directory")),
+        }
+    }
+
+    pub(super) fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, Error> {
+        self.durable.check_writable()?;
+        let _serial = self.administer();
+        {
+            let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(there) = buckets.get(&request.bucket) {
+                let owner = there.info().owner;
+                return Err(BackendError::BucketAlreadyExists { owner }.into());
+            }
+            let owned = buckets.values().filter(|b| b.info().owner == request.owner).count();
+            if owned >= request.max_buckets as usize {
+                let limit = request.max_buckets;
+                return Err(BackendError::TooManyBuckets { limit }.into());
+            }
+        }
+        self.claim_directory(&request.bucket)?;
+        self.durable.after(&self.root)?;
+        let info = BucketInfo {
+            bucket: request.bucket,
+            owner: request.owner,
+            created: self.clock.now(),
+            acl: request.acl,
+        };
+        self.write_record(&info)?;
+        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        buckets.insert(info.bucket.clone(), Arc::new(Bucket::new(info.clone())));
+        Ok(info)
+    }
+
+    /// Makes the directory, or takes one that an interrupted creation or deletion left: marked as ours, and empty.
+    fn claim_directory(&self, name: &BucketName) -> Result<(), Error> {
+        let failed = || Error::io("could not create the bucket's directory");
+        let taken = || {
+            let owner = AccountId::parse(NOBODY).map_err(|_| BackendError::NoSuchBucket)?;
+            Err(BackendError::BucketAlreadyExists { owner }.into())
+        };
+        match Meta::in_dir(&self.root, name.as_str()) {
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed()(error)),
+            Ok(meta) if !meta.is_dir() => return taken(),
+            Ok(_) => {
+                let there = dir::resolve_dir(self.root.as_fd(), [name.as_str()]).map_err(failed())?;
+                return if dir::is_marked(&there) && !self.has_objects(&there)? {
+                    Ok(())
+                } else {
+                    taken()
+                };
+            }
+        }
+        dir::make_dir(self.root.as_fd(), name.as_str()).map_err(failed())?;
+        Ok(())
+    }
+
+    pub(super) fn put_bucket_setting(&self, bucket: &Bucket, setting: BucketSetting) -> Result<(), Error> {
+        self.durable.check_writable()?;
+        let _serial = self.administer();
+        drop(bucket.enter()?);
+        let mut info = bucket.info();
+        match setting {
+            BucketSetting::Acl(acl) => info.acl = acl,
+        }
+        self.write_record(&info)?;
+        *bucket.info.write().unwrap_or_else(PoisonError::into_inner) = info;
+        Ok(())
+    }
+
+    pub(super) fn delete_bucket(&self, bucket: &Bucket) -> Result<(), Error> {
+        self.durable.check_writable()?;
+        let _serial = self.administer();
+        drop(bucket.enter()?);
+        let bucket_dir = match self.bucket_dir(bucket) {
+            Err(Error::Answer(BackendError::NoSuchBucket)) => None,
+            outcome => Some(outcome?),
+        };
+        let is_empty = || match &bucket_dir {
+            Some(dir) if self.has_objects(dir)? => Err(Error::from(BackendError::BucketNotEmpty)),
+            _ => Ok(()),
+        };
+        // Most refusals come without stopping the writers.
+        is_empty()?;
+        {
+            let mut alive = bucket.alive.write().unwrap_or_else(PoisonError::into_inner);
+            is_empty()?;
+            dir::unlink(&self.records, bucket.name.as_str())
+                .map_err(Error::io("could not remove the bucket's record"))?;
+            *alive = false;
+        }
+        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        buckets.remove(&bucket.name);
+        drop(buckets);
+        self.durable.after(&self.records)?;
+        // From here on it is tidying: the bucket is gone.
+        if let Some(dir) = bucket_dir {
+            self.remove_empty_directories(&dir);
+            drop(dir);
+            dir::remove_if_ours(self.root.as_fd(), bucket.name.as_str());
+        }
+        self.drop_uploads(&bucket.name);
+        Ok(())
+    }
+
+    fn write_record(&self, info: &BucketInfo) -> Result<(), Error> {
+        let staged = Staged::create(self)?;
+        dir::write_at(staged.file(), &attributes::encode(&Record::of(info)), 0)
+            .map_err(Error::io("could not write a bucket's record"))?;
+        self.durable.before(staged.file())?;
+        staged
+            .rename(&self.records, info.bucket.as_str())
+            .map_err(Error::io("could not write a bucket's record"))?;
+        staged.moved();
+        self.durable.after(&self.records)
+    }
+
+    fn administer(&self) -> MutexGuard<'_, ()> {
+        self.administration.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uploads of a bucket that is gone.
+    fn drop_uploads(&self, bucket: &BucketName) {
+        let removed = super::staging::random_name().and_then(|name| {
+            match fs::renameat(&self.uploads, bucket.as_str(), &self.staging, &name) {
+                Ok(()) => dir::remove_tree(self.staging.as_fd(), &name, 3),
+                Err(Errno::NOENT) => Ok(()),
+                Err(error) => Err(error),
+            }
+            .map_err(Error::io("could not remove uploads"))
+        });
+        if let Err(error) = removed {
+            tracing::warn!(%error, %bucket, "uploads of a deleted bucket stay behind");
+        }
+    }
+
+    /// Removes the empty directories below `top` that the gateway made.
+    fn remove_empty_directories(&self, top: &OwnedFd) {
+        struct Level {
+            /// On the way from `top`.
+            names: Vec<Box<str>>,
+            left: Vec<Box<str>>,
+        }
+        let list = |names: &[Box<str>]| {
+            let dir = dir::resolve_dir(top.as_fd(), names.iter().map(|n| &**n)).ok()?;
+            dir::names(dir).ok()
+        };
+        let mut levels = vec![Level {
+            names: Vec::new(),
+            left: list(&[]).unwrap_or_default(),
+        }];
+        while let Some(level) = levels.last_mut() {
+            match level.left.pop() {
+                Some(name) => {
+                    let mut names = level.names.clone();
+                    names.push(name);
+                    if let Some(left) = list(&names) {
+                        levels.push(Level { names, left });
+                    }
+                }
+                None => {
+                    if let Some((last, parents)) = level.names.split_last()
+                        && let Ok(parent) = dir::resolve_dir(top.as_fd(), parents.iter().map(|n| &**n))
+                    {
+                        dir::remove_if_ours(parent.as_fd(), last);
+                    }
+                    levels.pop();
+                }
+            }
+        }
+    }
+}

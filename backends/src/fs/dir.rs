@@ -1,0 +1,350 @@
+//! Directories and the files in them, by descriptor. No path that a client had a part in is resolved in any other way
+//! than [`resolve`]: beneath a directory at hand, through no symbolic link.
+
+use std::{mem::MaybeUninit, ops::ControlFlow};
+
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxFlags},
+    io::Errno,
+};
+
+use crate::Timestamp;
+
+/// Paths go to the kernel in pieces of at most so many bytes: it takes 4095.
+const MAX_PIECE: usize = 3800;
+/// An openat2 that met a concurrent rename asks to be repeated.
+const MAX_ATTEMPTS: usize = 16;
+/// Directory entries are read in so many bytes.
+const ENTRIES_BUFFER: usize = 32 * 1024;
+/// Marks directories that the gateway made, and so may remove.
+const MADE_BY_GATEWAY: &str = "user.t2gate.directory";
+
+/// What `statx` says of a file or directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) file_type: FileType,
+    pub(super) dev: (u32, u32),
+    pub(super) ino: u64,
+    pub(super) size: u64,
+    pub(super) mtime: (i64, u32),
+    pub(super) ctime: (i64, u32),
+    pub(super) btime: (i64, u32),
+}
+
+impl Meta {
+    pub(super) fn of(fd: impl AsFd) -> Result<Self, Errno> {
+        Self::at(fd, "", AtFlags::EMPTY_PATH)
+    }
+
+    /// Of a single name in a directory; a symbolic link is itself.
+    pub(super) fn in_dir(dir: impl AsFd, name: &str) -> Result<Self, Errno> {
+        Self::at(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn at(fd: impl AsFd, name: &str, flags: AtFlags) -> Result<Self, Errno> {
+        let stat = fs::statx(fd, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+        let has_btime = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Ok(Self {
+            file_type: FileType::from_raw_mode(stat.stx_mode.into()),
+            dev: (stat.stx_dev_major, stat.stx_dev_minor),
+            ino: stat.stx_ino,
+            size: stat.stx_size,
+            mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+            btime: if has_btime {
+                (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
+            } else {
+                (0, 0)
+            },
+        })
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.file_type == FileType::RegularFile
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.file_type == FileType::Directory
+    }
+
+    pub(super) fn last_modified(&self) -> Timestamp {
+        Timestamp::from_unix(self.mtime.0, self.mtime.1)
+    }
+}
+
+/// What a name was found to be.
+#[derive(Debug)]
+pub(super) enum Entry {
+    File(OwnedFd, Meta),
+    /// A directory, a symbolic link, a device, or a file that we may not read: there, and no object.
+    Other,
+    Absent,
+}
+
+impl Entry {
+    pub(super) fn into_file(self) -> Option<(OwnedFd, Meta)> {
+        match self {
+            Self::File(file, meta) => Some((file, meta)),
+            Self::Other | Self::Absent => None,
+        }
+    }
+}
+
+/// Opens what `names`, each in the one before, lead to from `base`. However long they are together; `base` itself where
+/// there are none.
+pub(super) fn resolve<'a>(
+    base: BorrowedFd<'_>,
+    names: impl IntoIterator<Item = &'a str>,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    let mut held: Option<OwnedFd> = None;
+    let mut path = String::new();
+    for name in names {
+        if path.len() + 1 + name.len() > MAX_PIECE {
+            let from = held.as_ref().map_or(base, AsFd::as_fd);
+            held = Some(open_beneath(from, &path, OFlags::PATH | OFlags::DIRECTORY)?);
+            path.clear();
+        }
+        if !path.is_empty() {
+            path.push('/');
+        }
+        path.push_str(name);
+    }
+    let from = held.as_ref().map_or(base, AsFd::as_fd);
+    open_beneath(from, if path.is_empty() { "." } else { &path }, flags)
+}
+
+/// A directory, open so that it can be read and synced.
+pub(super) fn resolve_dir<'a>(
+    base: BorrowedFd<'_>,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<OwnedFd, Errno> {
+    resolve(base, names, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Looks for a regular file. Fails only for reasons that have nothing to do with the file.
+pub(super) fn look_up<'a>(base: BorrowedFd<'_>, names: impl IntoIterator<Item = &'a str>) -> Result<Entry, Errno> {
+    // A fifo must not make us wait, nor a terminal become ours.
+    match resolve(base, names, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+        Ok(file) => {
+            let meta = Meta::of(&file)?;
+            Ok(if meta.is_file() {
+                Entry::File(file, meta)
+            } else {
+                Entry::Other
+            })
+        }
+        Err(Errno::NOENT) => Ok(Entry::Absent),
+        Err(error) if is_no_object(error) => Ok(Entry::Other),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether opening failed for what the name is, rather than for the state of the system.
+pub(super) fn is_no_object(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::ISDIR
+            | Errno::LOOP
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::XDEV
+            | Errno::NAMETOOLONG
+    )
+}
+
+fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let mut attempt = 1;
+    loop {
+        match fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) if attempt < MAX_ATTEMPTS => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Creates a file that was not there, open for reading and writing. Who may read it is for the umask to say.
+pub(super) fn create_file(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(dir, name, flags, Mode::from_raw_mode(0o666))
+}
+
+/// Creates a directory that is marked as ours, or opens the one that is there.
+pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    match fs::mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
+        Ok(()) => {
+            let marked = resolve_dir(dir, [name]).and_then(|made| mark(&made).map(|()| made));
+            if marked.is_err()
+                && let Err(error) = fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+            {
+                // Without a mark nobody will remove it later.
+                tracing::warn!(%error, "a directory stays that could not be marked");
+            }
+            marked
+        }
+        Err(Errno::EXIST) => resolve_dir(dir, [name]),
+        Err(error) => Err(error),
+    }
+}
+
+/// Marks a directory as made by the gateway.
+pub(super) fn mark(dir: impl AsFd) -> Result<(), Errno> {
+    fs::fsetxattr(dir, MADE_BY_GATEWAY, b"1", fs::XattrFlags::empty())
+}
+
+/// Whether the gateway made this directory.
+pub(super) fn is_marked(dir: impl AsFd) -> bool {
+    fs::fgetxattr_query(dir, MADE_BY_GATEWAY).is_ok()
+}
+
+/// Removes a name; that it is not there is no error.
+pub(super) fn unlink(dir: impl AsFd, name: &str) -> Result<(), Errno> {
+    match fs::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Removes the directory `name` in `dir` if it is empty and the gateway made it. Whether it did. A mount point stays:
+/// the kernel refuses.
+pub(super) fn remove_if_ours(dir: BorrowedFd<'_>, name: &str) -> bool {
+    resolve_dir(dir, [name]).is_ok_and(|child| is_marked(&child)) && fs::unlinkat(dir, name, AtFlags::REMOVEDIR).is_ok()
+}
+
+/// Removes `name` with all in it, at most `depth` directories deep. Only for what lies in the gateway's own space.
+pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Result<(), Errno> {
+    match fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {}
+        Err(error) => return Err(error),
+    }
+    let child = match resolve_dir(dir, [name]) {
+        Err(Errno::NOENT) => return Ok(()),
+        outcome => outcome?,
+    };
+    for name in names(&child)? {
+        remove_tree(child.as_fd(), &name, depth - 1)?;
+    }
+    match fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// All names in a directory of the gateway's own.
+pub(super) fn names(dir: impl AsFd) -> Result<Vec<Box<str>>, Errno> {
+    let mut names = Vec::new();
+    scan(dir, |name, _| {
+        names.push(name.into());
+        ControlFlow::Continue(())
+    })?;
+    Ok(names)
+}
+
+/// Reads a directory from its start, in no order, until `visit` breaks. Names that are not UTF-8 are left out, as are
+/// `.` and `..`; the type may be unknown. Whether `visit` broke.
+pub(super) fn scan(dir: impl AsFd, mut visit: impl FnMut(&str, FileType) -> ControlFlow<()>) -> Result<bool, Errno> {
+    let mut buffer: Vec<MaybeUninit<u8>> = vec![MaybeUninit::uninit(); ENTRIES_BUFFER];
+    fs::seek(&dir, fs::SeekFrom::Start(0))?;
+    let mut entries = RawDir::new(&dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            // The directory was removed since it was opened.
+            Err(Errno::NOENT) => break,
+            entry => entry?,
+        };
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        if !matches!(name, "." | "..") && visit(name, entry.file_type()).is_break() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Reads a whole file of the gateway's own, which has at most `limit` bytes.
+pub(super) fn read_small(file: impl AsFd, limit: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    loop {
+        bytes.reserve(4096);
+        let offset = bytes.len() as u64;
+        match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), offset) {
+            Ok(0) => return Ok(bytes),
+            Ok(_) if bytes.len() > limit => return Err(Errno::FBIG),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Up to `len` bytes from `offset` on; fewer where the file ends.
+pub(super) fn read_at(file: impl AsFd, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let position = offset + bytes.len() as u64;
+        match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), position) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Writes all of `bytes` at `offset`.
+pub(super) fn write_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(&file, bytes, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Appends `len` bytes of `from`, from its start, to `to` at `offset`; inside the kernel where it can. The number of
+/// bytes that there were, at most `len`.
+pub(super) fn copy_range(from: impl AsFd, to: impl AsFd, offset: u64, len: u64) -> Result<u64, Errno> {
+    const STEP: u64 = 1 << 30;
+    let (mut source, mut target) = (0, offset);
+    while source < len {
+        let step = usize::try_from((len - source).min(STEP)).unwrap_or(1 << 20);
+        match fs::copy_file_range(&from, Some(&mut source), &to, Some(&mut target), step) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF | Errno::PERM) => {
+                return copy_by_hand(from, to, source, target, len);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(source)
+}
+
+fn copy_by_hand(from: impl AsFd, to: impl AsFd, mut source: u64, mut target: u64, len: u64) -> Result<u64, Errno> {
+    const STEP: u64 = 256 * 1024;
+    while source < len {
+        let step = usize::try_from((len - source).min(STEP)).unwrap_or(1 << 12);
+        let buffer = read_at(&from, source, step)?;
+        if buffer.is_empty() {
+            break;
+        }
+        write_at(&to, &buffer, target)?;
+        source += buffer.len() as u64;
+        target += buffer.len() as u64;
+    }
+    Ok(source)
+}

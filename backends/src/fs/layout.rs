@@ -1,0 +1,212 @@
+//! What lies under the root, and its opening.
+//!
+//! ```text
+//! BUCKET/KEY                  an object
+//! .t2/format                  the version of all this
+//! .t2/lock                    held by the one process that serves the root
+//! .t2/staging/                writes not yet done; emptied at every start
+//! .t2/attributes/ID           what is too large for an extended attribute
+//! .t2/buckets/BUCKET          a bucket's record; a directory without one is no bucket
+//! .t2/uploads/BUCKET/ID/      multipart uploads under way
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, RwLock},
+};
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{self, FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    FsOptions, Store,
+    bucket::{self, Bucket},
+    dir,
+    durable::Durable,
+    error::Error,
+    locks::{KeyLocks, Moves, UploadLocks},
+    staging,
+};
+use crate::BucketName;
+
+/// The format that this code reads and writes.
+const FORMAT: &str = "1";
+const SPACE: &str = ".t2";
+
+/// Why a root cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum FsOpenError {
+    #[error("{}: {action}: {source}", root.display())]
+    Io {
+        root: PathBuf,
+        action: &'static str,
+        source: std::io::Error,
+    },
+    #[error("{}: another process serves this directory (it holds .t2/lock)", .0.display())]
+    Locked(PathBuf),
+    #[error("{}: .t2/format says {found:?}, and this version of t2gate knows format {FORMAT} alone", root.display())]
+    UnknownFormat { root: PathBuf, found: String },
+    #[error("{}: the file system keeps no user extended attributes", .0.display())]
+    NoExtendedAttributes(PathBuf),
+    #[error("{}: {what} is damaged", root.display())]
+    Damaged { root: PathBuf, what: String },
+}
+
+impl Store {
+    pub(super) fn open(options: FsOptions) -> Result<Self, FsOpenError> {
+        let root = options.root.as_path();
+        let failed = |action| {
+            move |source: Errno| FsOpenError::Io {
+                root: root.into(),
+                action,
+                source: source.into(),
+            }
+        };
+        std::fs::create_dir_all(root).map_err(|source| FsOpenError::Io {
+            root: root.into(),
+            action: "could not create the directory",
+            source,
+        })?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root_dir = fs::open(root, flags, Mode::empty()).map_err(failed("could not open the directory"))?;
+        let space = own_dir(&root_dir, SPACE).map_err(failed("could not create .t2"))?;
+        let lock = take_lock(&space, root)?;
+        check_format(&space, root)?;
+
+        let part = |name| own_dir(&space, name).map_err(failed("could not create a directory in .t2"));
+        let staging = part("staging")?;
+        let attributes = part("attributes")?;
+        let records = part("buckets")?;
+        let uploads = part("uploads")?;
+        sweep(&staging).map_err(failed("could not clear .t2/staging"))?;
+        probe_attributes(&staging, root)?;
+        for dir in [&space, &root_dir] {
+            fs::fsync(dir).map_err(failed("could not sync the directory"))?;
+        }
+        Ok(Self {
+            buckets: RwLock::new(load_buckets(&records, root)?),
+            root: root_dir,
+            staging: Arc::new(staging),
+            attributes: Arc::new(attributes),
+            records,
+            uploads,
+            lock,
+            clock: options.clock,
+            durable: Durable::new(options.durability),
+            keys: KeyLocks::new(),
+            moves: Moves::default(),
+            upload_locks: UploadLocks::default(),
+            administration: Mutex::new(()),
+        })
+    }
+}
+
+/// A directory of the gateway's own, for nobody else to look into.
+fn own_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    match fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => dir::resolve_dir(parent.as_fd(), [name]),
+        Err(error) => Err(error),
+    }
+}
+
+fn take_lock(space: &OwnedFd, root: &Path) -> Result<OwnedFd, FsOpenError> {
+    let failed = |source: Errno| FsOpenError::Io {
+        root: root.into(),
+        action: "could not lock .t2/lock",
+        source: source.into(),
+    };
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = fs::openat(space, "lock", flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+    match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(FsOpenError::Locked(root.into())),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn check_format(space: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {
+    let failed = |source: Errno| FsOpenError::Io {
+        root: root.into(),
+        action: "could not read or write .t2/format",
+        source: source.into(),
+    };
+    match dir::resolve(space.as_fd(), ["format"], OFlags::RDONLY) {
+        Ok(file) => {
+            let found = String::from_utf8_lossy(&dir::read_small(&file, 4096).map_err(failed)?).into_owned();
+            match found.trim() {
+                FORMAT => Ok(()),
+                found => Err(FsOpenError::UnknownFormat {
+                    root: root.into(),
+                    found: found.into(),
+                }),
+            }
+        }
+        Err(Errno::NOENT) => {
+            let write = || {
+                dir::unlink(space, "format.new")?;
+                let file = dir::create_file(space, "format.new")?;
+                dir::write_at(&file, format!("{FORMAT}\n").as_bytes(), 0)?;
+                fs::fsync(&file)?;
+                fs::renameat(space, "format.new", space, "format")
+            };
+            write().map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Removes what writes that a crash cut off have left. Only this process can have anything here: it holds the lock.
+fn sweep(staging: &OwnedFd) -> Result<(), Errno> {
+    for name in dir::names(staging)? {
+        dir::remove_tree(staging.as_fd(), &name, 3)?;
+    }
+    Ok(())
+}
+
+fn probe_attributes(staging: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {
+    let failed = |source: std::io::Error| FsOpenError::Io {
+        root: root.into(),
+        action: "could not try extended attributes",
+        source,
+    };
+    let name = staging::random_name().map_err(|error| failed(std::io::Error::other(error)))?;
+    let file = dir::create_file(staging, &name).map_err(|source| failed(source.into()))?;
+    let outcome = fs::fsetxattr(&file, "user.t2gate.probe", b"1", fs::XattrFlags::empty());
+    dir::unlink(staging, &name).map_err(|source| failed(source.into()))?;
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(Errno::NOTSUP | Errno::PERM) => Err(FsOpenError::NoExtendedAttributes(root.into())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+fn load_buckets(records: &OwnedFd, root: &Path) -> Result<BTreeMap<BucketName, Arc<Bucket>>, FsOpenError> {
+    let failed = |source: Errno| FsOpenError::Io {
+        root: root.into(),
+        action: "could not read .t2/buckets",
+        source: source.into(),
+    };
+    let mut buckets = BTreeMap::new();
+    for name in dir::names(records).map_err(failed)? {
+        let Ok(name) = BucketName::parse(name) else {
+            continue;
+        };
+        match bucket::load(records, &name) {
+            Ok(info) => {
+                buckets.insert(name, Arc::new(Bucket::new(info)));
+            }
+            Err(Error::Io { source, .. }) => return Err(failed(source)),
+            Err(_) => {
+                return Err(FsOpenError::Damaged {
+                    root: root.into(),
+                    what: format!("the record of bucket {name} in .t2/buckets"),
+                });
+            }
+        }
+    }
+    Ok(buckets)
+}

@@ -1,0 +1,225 @@
+//! Files beside objects, for what an extended attribute cannot hold: large attributes and the tables of parts.
+//!
+//! Named by a random id that the object's record holds; never changed. A version byte, the length of a [`Rest`] in CBOR
+//! as four bytes big-endian (0: the attribute has it), the rest, then the parts, [`PART_LEN`] bytes each, by number.
+
+use std::sync::Arc;
+
+use rustix::fd::{AsFd, OwnedFd};
+
+use super::{
+    attributes::{self, Rest, StoredChecksum, VERSION},
+    dir::{self, Meta},
+    durable::Durable,
+    error::Error,
+    staging,
+};
+use crate::{ObjectPart, PartNumber};
+
+/// The most bytes of a [`Rest`] that are read back.
+const MAX_REST: usize = 1024 * 1024;
+/// Version byte and length.
+const SIDE_HEADER: usize = 5;
+/// Number (2), size (8), algorithm (1), type (1), value (32, zeros behind).
+const PART_LEN: usize = 44;
+
+/// A side file, durable, and removed again unless it is [kept](Self::keep).
+#[derive(Debug)]
+pub(super) struct SideFile {
+    dir: Arc<OwnedFd>,
+    name: Box<str>,
+    kept: bool,
+}
+
+impl SideFile {
+    /// `rest` where the attribute does not hold it.
+    pub(super) fn write(
+        sides: &Arc<OwnedFd>,
+        durable: &Durable,
+        rest: Option<&Rest>,
+        parts: &[ObjectPart],
+    ) -> Result<Self, Error> {
+        let rest = rest.map(attributes::minicbor_bytes).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(SIDE_HEADER + rest.len() + parts.len() * PART_LEN);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&u32::try_from(rest.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(&rest);
+        for part in parts {
+            encode_part(part, &mut bytes);
+        }
+        let name: Box<str> = staging::random_name()?.into();
+        let file = dir::create_file(sides, &name).map_err(Error::io("could not create a file of attributes"))?;
+        let side = Self {
+            dir: Arc::clone(sides),
+            name,
+            kept: false,
+        };
+        dir::write_at(&file, &bytes, 0).map_err(Error::io("could not write a file of attributes"))?;
+        durable.before(&file)?;
+        durable.before(sides)?;
+        Ok(side)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// To be called when the record that names it is an object's.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for SideFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            remove_side_file(&self.dir, &self.name);
+        }
+    }
+}
+
+/// Removes what is no object's any more. A failure leaves litter, nothing worse.
+pub(super) fn remove_side_file(dir: &OwnedFd, name: &str) {
+    if let Err(error) = dir::unlink(dir, name) {
+        tracing::warn!(%error, name, "could not remove a file of attributes");
+    }
+}
+
+/// An open side file: it stays readable when its object is replaced.
+#[derive(Debug)]
+pub(super) struct Side {
+    file: OwnedFd,
+    parts_at: u64,
+    rest: Option<Rest>,
+}
+
+impl Side {
+    /// `None` where it is gone.
+    pub(super) fn open(sides: &OwnedFd, name: &str) -> Result<Option<Self>, Error> {
+        const DAMAGED: Error = Error::Damaged {
+            what: "a file of attributes",
+        };
+        if !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let Some((file, _)) = dir::look_up(sides.as_fd(), [name])
+            .map_err(Error::io("could not open a file of attributes"))?
+            .into_file()
+        else {
+            return Ok(None);
+        };
+        let read = |offset, len| dir::read_at(&file, offset, len).map_err(Error::io("could not read attributes"));
+        let header = read(0, SIDE_HEADER)?;
+        let &[VERSION, a, b, c, d] = header.as_slice() else {
+            return Err(DAMAGED);
+        };
+        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        let rest = match len {
+            0 => None,
+            len if len > MAX_REST => return Err(DAMAGED),
+            len => {
+                let bytes = read(SIDE_HEADER as u64, len)?;
+                Some(minicbor::decode(&bytes).map_err(|_| DAMAGED)?)
+            }
+        };
+        Ok(Some(Self {
+            file,
+            parts_at: (SIDE_HEADER + len) as u64,
+            rest,
+        }))
+    }
+
+    pub(super) fn take_rest(&mut self) -> Option<Rest> {
+        self.rest.take()
+    }
+
+    /// Parts by number, at most `max`, after `marker`.
+    pub(super) fn parts(&self, marker: u16, max: usize) -> Result<Vec<ObjectPart>, Error> {
+        let size = Meta::of(&self.file).map_err(Error::io("could not read parts"))?.size;
+        let count = size.saturating_sub(self.parts_at) / PART_LEN as u64;
+        let at = |index: u64, n: usize| {
+            dir::read_at(&self.file, self.parts_at + index * PART_LEN as u64, n * PART_LEN)
+                .map_err(Error::io("could not read parts"))
+        };
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match at(middle, 1)?.as_slice() {
+                [a, b, ..] if u16::from_be_bytes([*a, *b]) > marker => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        let wanted = usize::try_from(count - low).unwrap_or(usize::MAX).min(max);
+        let bytes = at(low, wanted)?;
+        let parts: Option<Vec<_>> = bytes.chunks_exact(PART_LEN).map(decode_part).collect();
+        parts.filter(|parts| parts.len() == wanted).ok_or(Error::Damaged {
+            what: "a table of parts",
+        })
+    }
+}
+
+fn encode_part(part: &ObjectPart, out: &mut Vec<u8>) {
+    out.extend_from_slice(&part.part_number.get().to_be_bytes());
+    out.extend_from_slice(&part.size.to_be_bytes());
+    let stored = part.checksum.as_ref().map(StoredChecksum::from);
+    let mut value = [0; 32];
+    if let Some(stored) = &stored {
+        let len = stored.value.len().min(value.len());
+        value[..len].copy_from_slice(&stored.value[..len]);
+    }
+    out.push(stored.as_ref().map_or(0, |stored| stored.algorithm));
+    out.push(stored.as_ref().map_or(0, |stored| stored.kind));
+    out.extend_from_slice(&value);
+}
+
+fn decode_part(bytes: &[u8]) -> Option<ObjectPart> {
+    let (number, rest) = bytes.split_first_chunk::<2>()?;
+    let (size, rest) = rest.split_first_chunk::<8>()?;
+    let (&[code, kind], value) = rest.split_first_chunk::<2>()?;
+    let checksum = match code {
+        0 => None,
+        code => {
+            let len = attributes::algorithm(code)?.digest_len();
+            let stored = StoredChecksum {
+                algorithm: code,
+                kind,
+                value: value.get(..len)?.to_vec(),
+                parts: None,
+            };
+            Some(stored.to_checksum()?)
+        }
+    };
+    Some(ObjectPart {
+        part_number: PartNumber::new(u16::from_be_bytes(*number)).ok()?,
+        size: u64::from_be_bytes(*size),
+        checksum,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Checksum, ChecksumAlgorithm};
+
+    proptest! {
+        #[test]
+        fn rubbish_in_a_table_is_no_part(bytes: Vec<u8>) {
+            let _part = decode_part(&bytes);
+        }
+
+        #[test]
+        fn parts_round_trip(number in 1_u16..=10_000, size: u64, sum in proptest::option::of(0_usize..5)) {
+            let checksum = sum.map(|index| {
+                let algorithm = ChecksumAlgorithm::ALL[index];
+                Checksum::full_object(algorithm, vec![7; algorithm.digest_len()])
+            });
+            let part = ObjectPart { part_number: PartNumber::new(number).unwrap(), size, checksum };
+            let mut bytes = Vec::new();
+            encode_part(&part, &mut bytes);
+            prop_assert_eq!(bytes.len(), PART_LEN);
+            prop_assert_eq!(decode_part(&bytes), Some(part));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Where writes are prepared, on the same file system as what they become: nothing here is visible, and what a crash
+//! leaves is removed at the next start.
+
+use std::{io::IoSlice, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs,
+    io::Errno,
+};
+use tokio::task::JoinHandle;
+
+use super::{Store, blocking, dir, error::Error};
+use crate::{BackendError, BodyEvent, BodySummary, ObjectBody};
+
+/// Data is written in pieces of at least so many bytes. Two pieces of an upload are in memory at a time.
+const PIECE: usize = 128 * 1024;
+/// What arrives in smaller pieces is copied together, so that it costs no more memory than it has bytes.
+const SMALL: usize = 4 * 1024;
+/// The most slices that one system call takes.
+const MAX_SLICES: usize = 1024;
+
+/// A name that nobody guesses and nothing else has.
+pub(super) fn random_name() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(hex::encode(bytes))
+}
+
+/// A file in staging, removed when this is dropped before it was [moved](Self::moved).
+#[derive(Debug)]
+pub(super) struct Staged {
+    dir: Arc<OwnedFd>,
+    name: String,
+    file: Option<OwnedFd>,
+    /// Has another name, outside of staging.
+    linked: bool,
+    moved: bool,
+}
+
+impl Staged {
+    pub(super) fn create(store: &Store) -> Result<Self, Error> {
+        let name = random_name()?;
+        let file = dir::create_file(&store.staging, &name).map_err(Error::io("could not create a staging file"))?;
+        Ok(Self {
+            dir: Arc::clone(&store.staging),
+            name,
+            file: Some(file),
+            linked: false,
+            moved: false,
+        })
+    }
+
+    /// A second name for `name` in `from`, which is open as `file`.
+    pub(super) fn link(store: &Store, from: impl AsFd, name: &str, file: OwnedFd) -> Result<Self, Errno> {
+        let link = random_name().map_err(|_| Errno::IO)?;
+        fs::linkat(from, name, &store.staging, &link, fs::AtFlags::empty())?;
+        Ok(Self {
+            dir: Arc::clone(&store.staging),
+            name: link,
+            file: Some(file),
+            linked: true,
+            moved: false,
+        })
+    }
+
+    pub(super) fn file(&self) -> &OwnedFd {
+        self.file.as_ref().expect("open until dropped")
+    }
+
+    /// Gives it a name in `dir`, replacing what has it.
+    pub(super) fn rename(&self, dir: impl AsFd, name: &str) -> Result<(), Errno> {
+        fs::renameat(&self.dir, &self.name, dir, name)?;
+        // Between two names of one file a rename does nothing, and ours is still there.
+        if self.linked
+            && let Err(error) = dir::unlink(&self.dir, &self.name)
+        {
+            tracing::warn!(%error, name = self.name, "could not remove a staging file");
+        }
+        Ok(())
+    }
+
+    /// To be called when it has got its name.
+    pub(super) fn moved(mut self) {
+        self.moved = true;
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.moved {
+            return;
+        }
+        if let Err(error) = dir::unlink(&self.dir, &self.name) {
+            tracing::warn!(%error, name = self.name, "could not remove a staging file");
+        }
+        // The last close gives the blocks back, which can take a while. On a thread of the runtime that would be too
+        // long.
+        if let (Some(file), Ok(runtime)) = (self.file.take(), tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn_blocking(move || drop(file)));
+        }
+    }
+}
+
+/// A body that has come to its good end: in part or as a whole still in memory.
+#[derive(Debug)]
+pub(super) struct Received {
+    sink: Option<Sink>,
+    rest: Piece,
+    pub(super) summary: BodySummary,
+}
+
+impl Received {
+    /// Writes what is not written yet.
+    pub(super) fn finish(self, store: &Store) -> Result<(Staged, BodySummary), Error> {
+        let mut sink = self.sink.map_or_else(|| Sink::create(store), Ok)?;
+        sink.write(&self.rest.into_slices())?;
+        if sink.written != self.summary.size {
+            return Err(Error::Length {
+                announced: self.summary.size,
+                came: sink.written,
+            });
+        }
+        Ok((sink.staged, self.summary))
+    }
+}
+
+/// Takes a body in. What is more than one piece goes to a staging file, a piece being written while the next one comes.
+pub(super) async fn receive(store: &Arc<Store>, mut body: ObjectBody) -> Result<Received, BackendError> {
+    let mut writing: Option<JoinHandle<Result<Sink, Error>>> = None;
+    let mut piece = Piece::default();
+    loop {
+        match body.next().await {
+            Ok(BodyEvent::Data(bytes)) => piece.push(bytes),
+            Ok(BodyEvent::End(summary)) => {
+                let sink = join(writing.take()).await?;
+                return Ok(Received {
+                    sink,
+                    rest: piece,
+                    summary,
+                });
+            }
+            Err(error) => {
+                // So that nothing is left when we answer.
+                drop(join(writing.take()).await);
+                return Err(error.into());
+            }
+        }
+        if piece.len >= PIECE {
+            let sink = join(writing.take()).await?;
+            let store = Arc::clone(store);
+            let slices = std::mem::take(&mut piece).into_slices();
+            writing = Some(tokio::task::spawn_blocking(move || {
+                let mut sink = sink.map_or_else(|| Sink::create(&store), Ok)?;
+                sink.write(&slices)?;
+                Ok(sink)
+            }));
+        }
+    }
+}
+
+async fn join(writing: Option<JoinHandle<Result<Sink, Error>>>) -> Result<Option<Sink>, BackendError> {
+    match writing {
+        Some(writing) => blocking(writing).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+#[derive(Debug)]
+struct Sink {
+    staged: Staged,
+    written: u64,
+}
+
+impl Sink {
+    fn create(store: &Store) -> Result<Self, Error> {
+        Ok(Self {
+            staged: Staged::create(store)?,
+            written: 0,
+        })
+    }
+
+    fn write(&mut self, slices: &[Bytes]) -> Result<(), Error> {
+        for some in slices.chunks(MAX_SLICES) {
+            let mut io: Vec<IoSlice<'_>> = some.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let mut left = io.as_mut_slice();
+            while !left.is_empty() {
+                match rustix::io::pwritev(self.staged.file(), left, self.written) {
+                    Ok(0) => return Err(Error::io("could not write data")(Errno::IO)),
+                    Ok(count) => {
+                        self.written += count as u64;
+                        IoSlice::advance_slices(&mut left, count);
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(Error::io("could not write data")(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Data on its way to one write.
+#[derive(Debug, Default)]
+struct Piece {
+    slices: Vec<Bytes>,
+    /// Small ones, together.
+    tail: BytesMut,
+    len: usize,
+}
+
+impl Piece {
+    fn push(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        if bytes.len() < SMALL {
+            self.tail.extend_from_slice(&bytes);
+        } else {
+            self.flush();
+            self.slices.push(bytes);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.tail.is_empty() {
+            self.slices.push(self.tail.split().freeze());
+        }
+    }
+
+    fn into_slices(mut self) -> Vec<Bytes> {
+        self.flush();
+        self.slices
+    }
+}

@@ -1,0 +1,67 @@
+//! The filesystem backend keeps the contract, and what it promises beyond.
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+mod commit;
+mod opening;
+mod pages;
+mod tree;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use t2gate_backends::{
+    Backend, Durability, FsBackend, FsOpenError, FsOptions, SystemClock, conformance::Subject, conformance_suite,
+};
+use tempfile::TempDir;
+
+fn open() -> (Arc<dyn Backend>, TempDir) {
+    let root = tempfile::tempdir().unwrap();
+    let options = FsOptions::new(root.path(), Arc::new(SystemClock));
+    (Arc::new(FsBackend::open(options).unwrap()), root)
+}
+
+conformance_suite!(open);
+
+/// A backend with a bucket, and the directory that it lies in. It does not sync, so that tests are quick.
+struct Tree {
+    subject: Subject,
+    root: TempDir,
+}
+
+impl Tree {
+    async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let backend = open_at(root.path()).unwrap();
+        let subject = Subject::new(Arc::new(backend)).await;
+        Self { subject, root }
+    }
+
+    /// Of the bucket.
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(self.subject.bucket.as_str()).join(name)
+    }
+
+    /// How many entries a directory of the gateway's own has.
+    fn count(&self, part: &str) -> usize {
+        std::fs::read_dir(self.root.path().join(".t2").join(part))
+            .unwrap()
+            .count()
+    }
+}
+
+impl std::ops::Deref for Tree {
+    type Target = Subject;
+
+    fn deref(&self) -> &Subject {
+        &self.subject
+    }
+}
+
+fn open_at(root: &Path) -> Result<FsBackend, FsOpenError> {
+    FsBackend::open(FsOptions {
+        durability: Durability::ProcessSafe,
+        ..FsOptions::new(root, Arc::new(SystemClock))
+    })
+}

@@ -1,0 +1,101 @@
+//! What a root must be, and what is found in it again.
+
+use std::{fs, sync::Arc};
+
+use t2gate_backends::{Backend, BackendError, BucketName, CannedAcl, CreateBucket, FsOpenError, conformance::Subject};
+
+use crate::{Tree, open_at};
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let tree = Tree::new().await;
+    assert!(matches!(open_at(tree.root.path()), Err(FsOpenError::Locked(_))));
+}
+
+#[tokio::test]
+async fn an_unknown_format_is_refused_with_words() {
+    let root = tempfile::tempdir().unwrap();
+    drop(open_at(root.path()).unwrap());
+    fs::write(root.path().join(".t2/format"), "7\n").unwrap();
+    let error = open_at(root.path()).unwrap_err();
+    assert!(matches!(&error, FsOpenError::UnknownFormat { found, .. } if found == "7"));
+    assert!(error.to_string().contains("format"));
+}
+
+#[tokio::test]
+async fn a_root_is_made_and_what_others_keep_in_its_space_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("made/here");
+    fs::create_dir_all(root.join(".t2/tls")).unwrap();
+    fs::write(root.join(".t2/tls/ca.pem"), "x").unwrap();
+    drop(open_at(&root).unwrap());
+    assert_eq!(fs::read_to_string(root.join(".t2/tls/ca.pem")).unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_restart_finds_everything_and_clears_what_a_crash_left() {
+    let Tree { subject, root } = Tree::new().await;
+    subject.put("a", "1").await;
+    subject.put("a/b", "2").await;
+    let upload = subject.upload("c").await;
+    let part = subject.part(&upload, 1, "3").await;
+    let (bucket, owner) = (subject.bucket.clone(), subject.owner.clone());
+    let before = subject.info("a").await;
+    drop(subject);
+    fs::write(root.path().join(".t2/staging/half"), "written").unwrap();
+    fs::create_dir(root.path().join(".t2/staging/upload")).unwrap();
+    fs::write(root.path().join(".t2/staging/upload/part.1"), "x").unwrap();
+
+    let backend: Arc<dyn Backend> = Arc::new(open_at(root.path()).unwrap());
+    assert_eq!(fs::read_dir(root.path().join(".t2/staging")).unwrap().count(), 0);
+    assert_eq!(backend.head_bucket(&bucket).await.unwrap().owner, owner);
+    let mut subject = Subject::new(backend).await;
+    subject.bucket = bucket;
+    assert_eq!(subject.info("a").await, before);
+    assert_eq!(subject.get("a/b").await.unwrap(), "2");
+    subject.complete(&upload, vec![part]).await.unwrap();
+    assert_eq!(subject.get("c").await.unwrap(), "3");
+}
+
+#[tokio::test]
+async fn a_directory_that_others_made_is_no_bucket() {
+    let tree = Tree::new().await;
+    fs::create_dir(tree.root.path().join("theirs")).unwrap();
+    let bucket = BucketName::parse("theirs").unwrap();
+    let refused = tree.head_bucket(&bucket).await;
+    assert!(matches!(refused, Err(BackendError::NoSuchBucket)));
+    let request = CreateBucket {
+        bucket,
+        owner: tree.owner.clone(),
+        acl: CannedAcl::Private,
+        max_buckets: 100,
+    };
+    let refused = tree.create_bucket(request).await;
+    assert!(matches!(refused, Err(BackendError::BucketAlreadyExists { owner }) if owner != tree.owner));
+    let listed = tree.list_buckets(&tree.owner, "", None, 100).await.unwrap();
+    assert_eq!(listed.len(), 1);
+}
+
+#[tokio::test]
+async fn deleting_a_bucket_removes_its_directories_and_uploads_and_nothing_of_others() {
+    let tree = Tree::new().await;
+    tree.upload("key").await;
+    fs::create_dir(tree.path("theirs")).unwrap();
+    tree.delete_bucket(&tree.bucket).await.unwrap();
+    assert!(tree.path("theirs").is_dir());
+    assert_eq!(tree.count("uploads"), 0);
+    assert_eq!(tree.count("buckets"), 0);
+    assert_eq!(tree.count("staging"), 0);
+
+    // What is left is ours, and empty: the name can be used again.
+    let request = CreateBucket {
+        bucket: tree.bucket.clone(),
+        owner: tree.owner.clone(),
+        acl: CannedAcl::Private,
+        max_buckets: 100,
+    };
+    tree.create_bucket(request.clone()).await.unwrap();
+    fs::remove_dir(tree.path("theirs")).unwrap();
+    tree.delete_bucket(&tree.bucket).await.unwrap();
+    assert!(!tree.path("").exists());
+}
