@@ -30,6 +30,8 @@ pub enum S3ErrorCode {
     InvalidLocationConstraint,
     InvalidObjectState,
     InvalidPart,
+    /// A read of a part that the object has not.
+    InvalidPartNumber,
     InvalidPartOrder,
     InvalidRange,
     InvalidRequest,
@@ -115,6 +117,7 @@ impl S3ErrorCode {
             Self::InvalidLocationConstraint => ("InvalidLocationConstraint", 400),
             Self::InvalidObjectState => ("InvalidObjectState", 403),
             Self::InvalidPart => ("InvalidPart", 400),
+            Self::InvalidPartNumber => ("InvalidPartNumber", 416),
             Self::InvalidPartOrder => ("InvalidPartOrder", 400),
             Self::InvalidRange => ("InvalidRange", 416),
             Self::InvalidRequest => ("InvalidRequest", 400),
@@ -198,6 +201,47 @@ impl S3Error {
             "We encountered an internal error. Please try again.",
         )
         .with_source(source)
+    }
+
+    /// `InvalidArgument` that names the argument and what was sent.
+    pub fn invalid_argument(message: impl Into<Cow<'static, str>>, name: &str, value: &str) -> Self {
+        Self::new(S3ErrorCode::InvalidArgument, message)
+            .with_field("ArgumentName", name)
+            .with_field("ArgumentValue", value)
+    }
+
+    /// 501: the request asks for something that this service has not.
+    pub fn not_implemented(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(S3ErrorCode::NotImplemented, message)
+    }
+
+    /// 501 for a header, in S3's words.
+    pub fn header_not_implemented(name: &str) -> Self {
+        Self::not_implemented(format!(
+            "A header you provided implies functionality that is not implemented: {name}"
+        ))
+        .with_field("Header", name)
+    }
+
+    pub fn malformed_xml() -> Self {
+        Self::new(
+            S3ErrorCode::MalformedXML,
+            "The XML you provided was not well-formed or did not validate against our published schema",
+        )
+    }
+
+    /// [`malformed_xml`](Self::malformed_xml) with what the parser said, for the log.
+    pub fn malformed_xml_from(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::malformed_xml().with_source(source)
+    }
+
+    /// 404 in the words of the T2 text.
+    pub fn no_such_bucket(name: &str) -> Self {
+        Self::new(
+            S3ErrorCode::NoSuchBucket,
+            format!("The specified bucket does not exist: {name}"),
+        )
+        .with_field("BucketName", name)
     }
 
     /// No valid credentials came with the request: 401 in the T2 dialect, where Amazon says 403.

@@ -4,9 +4,11 @@
 use std::ops::RangeInclusive;
 
 use t2gate_backends::{
-    BucketName, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, Key, ObjectRef, PartNumber,
-    ReadCondition, UploadId, UploadRef, UserMetadata, WriteCondition,
+    BucketName, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, ObjectInfo, ObjectRef,
+    PartNumber, ReadCondition, Timestamp, UploadId, UploadRef, UserMetadata, WriteCondition,
 };
+
+use super::error::{S3Error, S3ErrorCode};
 
 /// A request, understood. What is in an XML body is read later, in `dispatch.rs`, for it must be verified first.
 #[derive(Debug, Clone)]
@@ -35,8 +37,8 @@ pub enum Operation {
     PutObjectAcl(PutObjectAcl),
     GetObjectAttributes(GetObjectAttributes),
     GetObjectTagging(ObjectRef),
-    /// Never set here: 404 `NoSuchObjectLockConfiguration`. The text is the action's name.
-    GetUnsetObjectLock(ObjectRef, &'static str),
+    /// Never set here: 404 `NoSuchObjectLockConfiguration`.
+    GetUnsetObjectLock(ObjectRef, UnsetObjectLock),
 
     CreateMultipartUpload(CreateMultipartUpload),
     UploadPart(UploadPart),
@@ -50,13 +52,19 @@ pub enum Operation {
     NotImplemented(NotImplemented),
 }
 
+mod table;
+
+pub use table::{Access, AnonymousAccess, OperationClass, Scope, delete_access};
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListBuckets {
     pub prefix: Box<str>,
-    /// Decoded: only buckets with greater names.
+    /// What the continuation token stands for: only buckets with greater names.
     pub start_after: Option<Box<str>>,
     /// 1 to 10,000; `None` where the client did not page.
     pub max_buckets: Option<usize>,
+    /// Only buckets in this region: all of them or none.
+    pub bucket_region: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +108,13 @@ pub enum UnsetConfiguration {
     Website,
 }
 
+/// Object sub-resources that tell of object lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnsetObjectLock {
+    LegalHold,
+    Retention,
+}
+
 /// How keys are written in a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EncodingType {
@@ -114,7 +129,7 @@ pub struct ListObjects {
     pub prefix: Box<str>,
     pub delimiter: Option<Box<str>>,
     pub marker: Option<Box<str>>,
-    /// As asked, for the answer; the listing is capped at 1000.
+    /// 0 to 1000: more is cut down to that, and the answer says so, as S3's does.
     pub max_keys: usize,
     pub encoding_type: EncodingType,
 }
@@ -130,8 +145,16 @@ pub struct ListObjectsV2 {
     pub continue_after: Option<Box<str>>,
     pub start_after: Option<Box<str>>,
     pub fetch_owner: bool,
+    /// As in [`ListObjects`].
     pub max_keys: usize,
     pub encoding_type: EncodingType,
+}
+
+impl ListObjectsV2 {
+    /// After which name the page begins: a token stands above `start-after`.
+    pub fn after(&self) -> Option<&str> {
+        self.continue_after.as_deref().or(self.start_after.as_deref())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,10 +187,35 @@ pub struct GetObject {
     pub condition: ReadCondition,
     /// `None` where absent, or in a form that RFC 9110 says to ignore.
     pub range: Option<Range>,
+    /// The range counts only while this holds; ask [`GetObject::effective_range`].
+    pub if_range: Option<IfRange>,
+    /// Never together with a range.
     pub part_number: Option<PartNumber>,
     /// `x-amz-checksum-mode: ENABLED`
     pub checksum_mode: bool,
     pub overrides: ResponseOverrides,
+}
+
+impl GetObject {
+    /// The range to answer with, now that the object is known: `None` for all of it.
+    pub fn effective_range(&self, info: &ObjectInfo) -> Option<&Range> {
+        let unchanged = match &self.if_range {
+            None => true,
+            Some(IfRange::Tag(etag)) => *etag == info.etag,
+            Some(IfRange::Date(date)) => date.unix_seconds() == info.last_modified.unix_seconds(),
+            Some(IfRange::Never) => false,
+        };
+        self.range.as_ref().filter(|_| unchanged)
+    }
+}
+
+/// `If-Range` (RFC 9110, section 13.1.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfRange {
+    Tag(ETag),
+    Date(Timestamp),
+    /// A weak tag, or nothing that could be understood: the whole object is the answer that cannot be wrong.
+    Never,
 }
 
 /// One byte range as asked, before the size is known.
@@ -234,6 +282,7 @@ pub struct GetObjectAttributes {
     pub object_parts: bool,
     pub storage_class: bool,
     pub object_size: bool,
+    /// 0 to 1000.
     pub max_parts: usize,
     pub part_number_marker: u16,
 }
@@ -277,6 +326,7 @@ pub struct CompleteMultipartUpload {
 pub struct ListParts {
     pub upload: UploadRef,
     pub part_number_marker: u16,
+    /// 0 to 1000.
     pub max_parts: usize,
     pub encoding_type: EncodingType,
 }
@@ -288,6 +338,7 @@ pub struct ListMultipartUploads {
     pub delimiter: Option<Box<str>>,
     pub key_marker: Option<Box<str>>,
     pub upload_id_marker: Option<UploadId>,
+    /// 0 to 1000.
     pub max_uploads: usize,
     pub encoding_type: EncodingType,
 }
@@ -298,6 +349,12 @@ pub struct NotImplemented {
     /// The S3 action's name.
     pub action: &'static str,
     /// For the client.
-    pub message: &'static str,
+    pub message: String,
     pub bucket: Option<BucketName>,
+}
+
+impl From<NotImplemented> for S3Error {
+    fn from(refused: NotImplemented) -> Self {
+        Self::new(S3ErrorCode::NotImplemented, refused.message)
+    }
 }

@@ -1,0 +1,245 @@
+//! Listings.
+
+use http::Response;
+use t2gate_backends::{
+    AccountId, BucketInfo, ChecksumAlgorithm, ChecksumType, ListEntry, MultipartUpload, ObjectInfo, ObjectPage,
+    PartPage, UploadEntry, UploadPage,
+};
+
+use super::{ResponseBody, STANDARD, document, iso_date, listed, quoted, write_account, write_checksum};
+use crate::s3::{
+    S3Error,
+    operation::{EncodingType, ListBuckets, ListMultipartUploads, ListObjects, ListObjectsV2, ListParts},
+    token,
+    xml::writer::XmlWriter,
+};
+
+/// ListBuckets. `buckets` is the page, `is_truncated` says that more follow it. `region` is the configured one.
+pub fn list_buckets(
+    op: &ListBuckets,
+    buckets: &[BucketInfo],
+    is_truncated: bool,
+    owner: &AccountId,
+    region: &str,
+) -> Response<ResponseBody> {
+    document("ListAllMyBucketsResult", |xml| {
+        write_account(xml, "Owner", owner);
+        xml.element("Buckets", |xml| {
+            for bucket in buckets {
+                xml.element("Bucket", |xml| {
+                    xml.text("Name", bucket.bucket.as_str());
+                    xml.text("CreationDate", &iso_date(bucket.created));
+                    xml.text("BucketRegion", region);
+                });
+            }
+        });
+        if let Some(last) = buckets.last().filter(|_| is_truncated) {
+            xml.text("ContinuationToken", &token::encode(last.bucket.as_str()));
+        }
+        if !op.prefix.is_empty() {
+            xml.text("Prefix", &op.prefix);
+        }
+    })
+}
+
+/// ListObjects, version 1. `NextMarker` is there only with a delimiter, as in S3; without one the last key serves.
+/// Error: see [`list_objects_v2`].
+pub fn list_objects(op: &ListObjects, page: &ObjectPage, owner: &AccountId) -> Result<Response<ResponseBody>, S3Error> {
+    let encode = |text: &str| listed(text, op.encoding_type).map(String::from);
+    let (prefix, marker) = (encode(&op.prefix)?, encode(op.marker.as_deref().unwrap_or_default())?);
+    let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
+    let next_marker = match (&delimiter, page.entries.last()) {
+        (Some(_), Some(last)) if page.is_truncated => Some(encode(last.name())?),
+        _ => None,
+    };
+    let entries = Entries::of(page, op.encoding_type)?;
+    Ok(document("ListBucketResult", |xml| {
+        xml.text("Name", op.bucket.as_str());
+        xml.text("Prefix", &prefix);
+        xml.text("Marker", &marker);
+        xml.optional("NextMarker", next_marker.as_deref());
+        xml.value("MaxKeys", op.max_keys);
+        xml.optional("Delimiter", delimiter.as_deref());
+        xml.value("IsTruncated", page.is_truncated);
+        write_encoding_type(xml, op.encoding_type);
+        entries.write(xml, Some(owner));
+    }))
+}
+
+/// ListObjectsV2. Error: `InvalidRequest` where XML cannot represent a key and no encoding was asked for.
+pub fn list_objects_v2(
+    op: &ListObjectsV2,
+    page: &ObjectPage,
+    owner: &AccountId,
+) -> Result<Response<ResponseBody>, S3Error> {
+    let encode = |text: &str| listed(text, op.encoding_type).map(String::from);
+    let prefix = encode(&op.prefix)?;
+    let start_after = op.start_after.as_deref().map(encode).transpose()?;
+    let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
+    let next = page.entries.last().filter(|_| page.is_truncated);
+    let entries = Entries::of(page, op.encoding_type)?;
+    Ok(document("ListBucketResult", |xml| {
+        xml.text("Name", op.bucket.as_str());
+        xml.text("Prefix", &prefix);
+        xml.optional("StartAfter", start_after.as_deref());
+        xml.optional("ContinuationToken", op.continuation_token.as_deref());
+        if let Some(last) = next {
+            xml.text("NextContinuationToken", &token::encode(last.name()));
+        }
+        xml.value("KeyCount", page.entries.len());
+        xml.value("MaxKeys", op.max_keys);
+        xml.optional("Delimiter", delimiter.as_deref());
+        xml.value("IsTruncated", page.is_truncated);
+        write_encoding_type(xml, op.encoding_type);
+        entries.write(xml, Some(owner).filter(|_| op.fetch_owner));
+    }))
+}
+
+/// ListMultipartUploads. `owner` is the bucket's. Error: see [`list_objects_v2`].
+pub fn list_multipart_uploads(
+    op: &ListMultipartUploads,
+    page: &UploadPage,
+    owner: &AccountId,
+) -> Result<Response<ResponseBody>, S3Error> {
+    let encode = |text: &str| listed(text, op.encoding_type).map(String::from);
+    let (prefix, key_marker) = (
+        encode(&op.prefix)?,
+        encode(op.key_marker.as_deref().unwrap_or_default())?,
+    );
+    let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
+    let (mut uploads, mut prefixes) = (Vec::new(), Vec::new());
+    for entry in &page.entries {
+        match entry {
+            UploadEntry::Upload(upload) => uploads.push((encode(upload.key.as_str())?, upload)),
+            UploadEntry::CommonPrefix(prefix) => prefixes.push(encode(prefix)?),
+        }
+    }
+    let next = match page.entries.last().filter(|_| page.is_truncated) {
+        None => None,
+        Some(UploadEntry::Upload(upload)) => Some((encode(upload.key.as_str())?, upload.upload_id.as_str())),
+        Some(UploadEntry::CommonPrefix(prefix)) => Some((encode(prefix)?, "")),
+    };
+    Ok(document("ListMultipartUploadsResult", |xml| {
+        xml.text("Bucket", op.bucket.as_str());
+        xml.text("KeyMarker", &key_marker);
+        xml.text(
+            "UploadIdMarker",
+            op.upload_id_marker.as_ref().map(|id| id.as_str()).unwrap_or_default(),
+        );
+        if let Some((key, upload_id)) = &next {
+            xml.text("NextKeyMarker", key);
+            xml.text("NextUploadIdMarker", upload_id);
+        }
+        xml.text("Prefix", &prefix);
+        xml.optional("Delimiter", delimiter.as_deref());
+        xml.value("MaxUploads", op.max_uploads);
+        xml.value("IsTruncated", page.is_truncated);
+        write_encoding_type(xml, op.encoding_type);
+        for (key, upload) in &uploads {
+            write_upload(xml, key, upload, owner);
+        }
+        write_prefixes(xml, &prefixes);
+    }))
+}
+
+/// ListParts. `owner` is the bucket's. Error: see [`list_objects_v2`].
+pub fn list_parts(op: &ListParts, page: &PartPage, owner: &AccountId) -> Result<Response<ResponseBody>, S3Error> {
+    let key = listed(op.upload.key.as_str(), op.encoding_type)?;
+    Ok(document("ListPartsResult", |xml| {
+        xml.text("Bucket", op.upload.bucket.as_str());
+        xml.text("Key", &key);
+        xml.text("UploadId", op.upload.upload_id.as_str());
+        write_account(xml, "Initiator", &page.upload.initiator);
+        write_account(xml, "Owner", owner);
+        xml.text("StorageClass", STANDARD);
+        xml.value("PartNumberMarker", op.part_number_marker);
+        if let Some(last) = page.parts.last() {
+            xml.value("NextPartNumberMarker", last.part_number);
+        }
+        xml.value("MaxParts", op.max_parts);
+        xml.value("IsTruncated", page.is_truncated);
+        write_encoding_type(xml, op.encoding_type);
+        write_declared(xml, page.upload.checksum);
+        for part in &page.parts {
+            xml.element("Part", |xml| {
+                xml.value("PartNumber", part.part_number);
+                xml.text("LastModified", &iso_date(part.last_modified));
+                xml.text("ETag", &quoted(&part.etag));
+                xml.value("Size", part.size);
+                write_checksum(xml, part.checksum.as_ref());
+            });
+        }
+    }))
+}
+
+/// A page's entries, encoded; S3 writes the objects first.
+struct Entries<'a> {
+    objects: Vec<(String, &'a ObjectInfo)>,
+    prefixes: Vec<String>,
+}
+
+impl<'a> Entries<'a> {
+    fn of(page: &'a ObjectPage, encoding_type: EncodingType) -> Result<Self, S3Error> {
+        let (mut objects, mut prefixes) = (Vec::new(), Vec::new());
+        for entry in &page.entries {
+            let name = listed(entry.name(), encoding_type)?.into_owned();
+            match entry {
+                ListEntry::Object(info) => objects.push((name, info)),
+                ListEntry::CommonPrefix(_) => prefixes.push(name),
+            }
+        }
+        Ok(Self { objects, prefixes })
+    }
+
+    fn write(&self, xml: &mut XmlWriter, owner: Option<&AccountId>) {
+        for (key, info) in &self.objects {
+            xml.element("Contents", |xml| {
+                xml.text("Key", key);
+                xml.text("LastModified", &iso_date(info.last_modified));
+                xml.text("ETag", &quoted(&info.etag));
+                if let Some(checksum) = &info.attributes.checksum {
+                    xml.text("ChecksumAlgorithm", checksum.algorithm.as_str());
+                    xml.text("ChecksumType", checksum.kind.as_str());
+                }
+                xml.value("Size", info.size);
+                if let Some(owner) = owner {
+                    write_account(xml, "Owner", owner);
+                }
+                xml.text("StorageClass", STANDARD);
+            });
+        }
+        write_prefixes(xml, &self.prefixes);
+    }
+}
+
+fn write_upload(xml: &mut XmlWriter, key: &str, upload: &MultipartUpload, owner: &AccountId) {
+    xml.element("Upload", |xml| {
+        xml.text("Key", key);
+        xml.text("UploadId", upload.upload_id.as_str());
+        write_account(xml, "Initiator", &upload.initiator);
+        write_account(xml, "Owner", owner);
+        xml.text("StorageClass", STANDARD);
+        xml.text("Initiated", &iso_date(upload.initiated));
+        write_declared(xml, upload.checksum);
+    });
+}
+
+fn write_declared(xml: &mut XmlWriter, declared: Option<(ChecksumAlgorithm, ChecksumType)>) {
+    if let Some((algorithm, kind)) = declared {
+        xml.text("ChecksumAlgorithm", algorithm.as_str());
+        xml.text("ChecksumType", kind.as_str());
+    }
+}
+
+fn write_prefixes(xml: &mut XmlWriter, prefixes: &[String]) {
+    for prefix in prefixes {
+        xml.element("CommonPrefixes", |xml| xml.text("Prefix", prefix));
+    }
+}
+
+fn write_encoding_type(xml: &mut XmlWriter, encoding_type: EncodingType) {
+    match encoding_type {
+        EncodingType::Plain => {}
+        EncodingType::Url => xml.text("EncodingType", "url"),
+    }
+}
