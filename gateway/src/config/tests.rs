@@ -1,0 +1,415 @@
+use std::{fs, net::SocketAddr, time::Duration};
+
+use secrecy::ExposeSecret as _;
+
+use super::*;
+use crate::{dialect::Dialect, keys::Capability};
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config.example.toml");
+
+/// Loads `text` as the file, with these variables.
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t2gate.toml");
+    fs::write(&path, text).unwrap();
+    let variables = variables
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Config::load_from(Some(&path), variables, &Overrides::default())
+}
+
+/// The faults, as `key: problem`.
+fn faults(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let faults = load(text, variables).expect_err(text).faults;
+    assert!(!faults.is_empty());
+    faults
+        .iter()
+        .map(|fault| format!("{}: {}", fault.key, fault.problem))
+        .collect()
+}
+
+fn defaults() -> Config {
+    Config::load_from(None, Vec::new(), &Overrides::default()).unwrap()
+}
+
+/// All that can be compared.
+fn sections(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
+    let Config {
+        listen,
+        tls,
+        limits,
+        s3,
+        backend,
+        log,
+        keys,
+        file: _,
+    } = config.clone();
+    (listen, tls, limits, s3, backend, log, keys.is_some())
+}
+
+#[test]
+fn nothing_configured_listens_on_loopback_and_serves_a_directory() {
+    let config = defaults();
+    assert_eq!(config.listen.address, SocketAddr::from(([127, 0, 0, 1], 8443)));
+    assert!(config.listen.admin_address.ip().is_loopback());
+    assert_eq!(config.s3.dialect, Dialect::T2);
+    assert_eq!(config.backend.root, Path::new("./t2-data"));
+    assert!(!config.tls.http2);
+    assert!(config.keys.is_none());
+}
+
+#[test]
+fn the_example_loads_and_says_the_defaults() {
+    let config = Config::load_from(Some(Path::new(EXAMPLE)), Vec::new(), &Overrides::default()).unwrap();
+    assert_eq!(sections(&config), sections(&defaults()));
+}
+
+#[test]
+fn the_example_has_every_key() {
+    let example = fs::read_to_string(EXAMPLE).unwrap();
+    // serde tells what each section knows when it meets what it does not.
+    let sections = [
+        "[listen]",
+        "[tls]",
+        "[limits]",
+        "[s3]",
+        "[backend]",
+        "[log]",
+        "[[account]]",
+    ];
+    for section in sections.into_iter().chain(["[[account]]\n[[account.key]]"]) {
+        for header in section.lines() {
+            assert!(example.contains(header), "{header}");
+        }
+        let fault = faults(&format!("{section}\nno_such_key = 1\n"), &[]).remove(0);
+        let known = fault
+            .split_once("known here are ")
+            .expect("an unknown key")
+            .1
+            .to_owned();
+        for key in known
+            .split(", ")
+            .filter(|&key| (section, key) != ("[[account]]", "key"))
+        {
+            let written = |line: &str| line.trim_start_matches('#').starts_with(&format!("{key} = "));
+            assert!(example.lines().any(written), "{section} {key} is not in the example");
+        }
+    }
+}
+
+#[test]
+fn what_the_example_has_commented_out_is_valid_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "s3cr3t-of-a-file\n").unwrap();
+    let example = fs::read_to_string(EXAMPLE).unwrap();
+    // Prose has a space after its mark, settings have none.
+    let uncommented = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if setting.starts_with(|first: char| !first.is_whitespace()) => setting.to_owned(),
+        _ => line.to_owned(),
+    };
+    let text: Vec<String> = example.lines().map(uncommented).collect();
+    let text = text
+        .join("\n")
+        .replace("/run/secrets/t2gate-backup", secret.to_str().unwrap());
+    let config = load(&text, &[]).unwrap();
+    assert!(config.tls.certificate.is_some());
+    let keys = config.keys.expect("accounts");
+    assert_eq!((keys.accounts().count(), keys.keys().count()), (1, 3));
+}
+
+#[test]
+fn a_misspelt_key_is_refused_with_its_name_and_the_file() {
+    let error = load("[limits]\nconections = 5\n", &[]).unwrap_err();
+    let shown = error.to_string();
+    assert!(shown.contains("t2gate.toml: limits.conections: unknown key"), "{shown}");
+    assert!(faults("[limit]\n", &[])[0].starts_with("limit: unknown key"));
+    assert!(
+        faults("[[account]]\nid = \"a\"\n[[account.key]]\nsecrt = \"x\"\n", &[])[0]
+            .starts_with("account.0.key.0.secrt: unknown key")
+    );
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let text = r#"
+        bogus = 1
+        [listen]
+        address = "here"
+        [tls]
+        certificate = "a.pem"
+        min_version = "1.1"
+        http2 = "perhaps"
+        [limits]
+        connections = 0
+        header_timeout = "soon"
+        keep_alive_timeout = "0s"
+        [s3]
+        dialect = "gcs"
+        trusted_proxies = ["10.0.0.0/8", "nobody", "10.0.0.0/99"]
+        [log]
+        level = "loud=very"
+    "#;
+    let found = faults(text, &[]).join("\n");
+    for expected in [
+        "bogus: unknown key",
+        "listen.address: expected an IP address and a port",
+        "tls.key: is missing",
+        "tls.min_version: expected \"1.2\" or \"1.3\", found \"1.1\"",
+        "tls.http2: expected true or false, found \"perhaps\"",
+        "limits.connections: must be between 1 and",
+        "limits.header_timeout: expected a length of time",
+        "limits.keep_alive_timeout: must be between",
+        "s3.dialect: expected \"t2\" or \"aws\", found \"gcs\"",
+        "s3.trusted_proxies: expected an IP address or a network such as 10.0.0.0/8, found \"nobody\"",
+        "found \"10.0.0.0/99\"",
+        "log.level: expected a level",
+    ] {
+        assert!(found.contains(expected), "{expected}\nis not in\n{found}");
+    }
+    assert_eq!(found.lines().count(), 12, "{found}");
+}
+
+#[test]
+fn a_wrong_type_is_said_in_plain_words() {
+    assert_eq!(
+        faults("[limits]\nconnections = \"many\"", &[]),
+        ["limits.connections: expected a whole number, found \"many\""]
+    );
+    assert_eq!(
+        faults("[limits]\nconnections = -1", &[]),
+        ["limits.connections: expected a whole number, found -1"]
+    );
+    assert_eq!(faults("limits = 3", &[]), ["limits: expected a section, found 3"]);
+    assert_eq!(
+        faults("[account]", &[]),
+        ["account: expected a list ([[...]] in the file), found a section"]
+    );
+}
+
+#[test]
+fn a_syntax_error_names_the_line_and_not_what_it_says() {
+    let error = load("[log]\nlevel = \"info\"\nsecret = \"hunter2hunter2\n", &[])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("t2gate.toml:3: "), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    assert_eq!(error.lines().count(), 1);
+}
+
+#[test]
+fn a_missing_file_is_one_fault() {
+    let error = Config::load_from(
+        Some(Path::new("/nowhere/t2gate.toml")),
+        Vec::new(),
+        &Overrides::default(),
+    )
+    .unwrap_err();
+    assert!(
+        error.to_string().starts_with("/nowhere/t2gate.toml: cannot read: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_the_command_line_overrides_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t2gate.toml");
+    fs::write(
+        &path,
+        "[s3]\nregion = \"from-file\"\ndialect = \"t2\"\n[log]\nlevel = \"warn\"\n",
+    )
+    .unwrap();
+    let variables = [
+        ("T2GATE_S3__REGION", "from-env"),
+        ("T2GATE_S3__DIALECT", "t2"),
+        ("T2GATE_LIMITS__CONNECTIONS", "7"),
+        ("T2GATE_LIMITS__HEADER_TIMEOUT", "3s"),
+        ("T2GATE_TLS__MIN_VERSION", "1.3"),
+        ("T2GATE_TLS__HTTP2", "true"),
+        ("T2GATE_S3__BASE_DOMAINS", "a.example, b.example"),
+        ("T2GATE_LOG", "debug"),
+    ];
+    let variables = variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    let overrides = Overrides {
+        dialect: Some("aws".to_owned()),
+        data: Some("/srv/x".into()),
+        ..Overrides::default()
+    };
+    let config = Config::load_from(Some(&path), variables, &overrides).unwrap();
+    assert_eq!(&*config.s3.region, "from-env");
+    assert_eq!(config.s3.dialect, Dialect::Aws);
+    assert_eq!(config.backend.root, Path::new("/srv/x"));
+    assert_eq!(config.limits.connections, 7);
+    assert_eq!(config.limits.header_timeout, Duration::from_secs(3));
+    assert_eq!(config.tls.min_version, TlsVersion::V1_3);
+    assert!(config.tls.http2);
+    assert_eq!(config.s3.base_domains, ["a.example".into(), "b.example".into()]);
+    assert_eq!(&*config.log.level, "debug");
+}
+
+#[test]
+fn a_fault_names_the_variable_or_the_command_line_that_it_came_from() {
+    let error = load("[limits]\nconnections = 5\n", &[("T2GATE_LIMITS__CONNECTIONS", "x")]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("T2GATE_LIMITS__CONNECTIONS: limits.connections: "),
+        "{error}"
+    );
+    let error = load("", &[("T2GATE_LIMITS__CONECTIONS", "5")]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("T2GATE_LIMITS__CONECTIONS: limits.conections: unknown key"),
+        "{error}"
+    );
+    let overrides = Overrides {
+        listen: Some("x".to_owned()),
+        ..Overrides::default()
+    };
+    let error = Config::load_from(None, Vec::new(), &overrides).unwrap_err();
+    assert!(
+        error.to_string().starts_with("command line: listen.address: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_variable_that_is_no_key_is_refused_and_a_service_link_is_not() {
+    let error = load("", &[("T2GATE_LISTEN_ADDRESS", "127.0.0.1:1")]).unwrap_err();
+    assert!(
+        error.to_string().starts_with("T2GATE_LISTEN_ADDRESS: unknown variable"),
+        "{error}"
+    );
+    let links = [
+        ("T2GATE_PORT", "tcp://10.0.0.1:8443"),
+        ("T2GATE_SERVICE_HOST", "10.0.0.1"),
+        ("T2GATE_SERVICE_PORT_S3", "8443"),
+        ("T2GATE_PORT_8443_TCP_ADDR", "10.0.0.1"),
+        ("T2GATE_ADMIN_PORT_8444_TCP", "tcp://10.0.0.1:8444"),
+    ];
+    load("", &links).unwrap();
+}
+
+#[test]
+fn an_access_key_of_digits_stays_a_string() {
+    let id = "00112233445566778899";
+    let config = load("", &[(ACCESS_KEY_ID, id), (SECRET_ACCESS_KEY, "0123456789")]).unwrap();
+    let keys = config.keys.expect("one key");
+    let key = keys.keys().next().expect("one key");
+    assert_eq!((&*key.id, key.secret.expose_secret()), (id, "0123456789"));
+    assert_eq!((key.account.as_str(), key.kind), (DEFAULT_ACCOUNT, KeyKind::Global));
+}
+
+#[test]
+fn half_an_access_key_in_the_environment_is_refused() {
+    let error = load("", &[(ACCESS_KEY_ID, "some-id")]).unwrap_err().to_string();
+    assert!(error.starts_with("T2GATE_SECRET_ACCESS_KEY: is missing"), "{error}");
+    let error = load("", &[(SECRET_ACCESS_KEY, "hunter2hunter2")])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("T2GATE_ACCESS_KEY_ID: is missing") && !error.contains("hunter2"),
+        "{error}"
+    );
+    assert!(
+        load("", &[(ACCESS_KEY_ID, ""), (SECRET_ACCESS_KEY, "")])
+            .unwrap()
+            .keys
+            .is_none()
+    );
+}
+
+#[test]
+fn an_access_key_in_the_environment_beside_accounts_is_refused() {
+    let error = load(
+        ACCOUNT,
+        &[(ACCESS_KEY_ID, "some-id"), (SECRET_ACCESS_KEY, "hunter2hunter2")],
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("accounts are configured"), "{error}");
+}
+
+const ACCOUNT: &str = r#"
+    [[account]]
+    id = "acme"
+    name = "Acme"
+    max_buckets = 7
+    [[account.key]]
+    id = "acme-master"
+    secret = "0123456789abcdef"
+    kind = "master"
+    [[account.key]]
+    id = "acme-logs"
+    secret = "fedcba9876543210"
+    kind = "restricted"
+    buckets = ["logs"]
+    prefix = "2026/"
+    capabilities = ["listFiles", "readFiles"]
+    expires = 2030-01-31T00:00:00Z
+"#;
+
+#[test]
+fn accounts_have_keys_with_what_they_may_do() {
+    let keys = load(ACCOUNT, &[]).unwrap().keys.unwrap();
+    let account = keys.accounts().next().unwrap();
+    assert_eq!((account.name.as_deref(), account.max_buckets), (Some("Acme"), Some(7)));
+    let key = keys.keys().find(|key| &*key.id == "acme-logs").unwrap();
+    assert!(key.allows(Capability::ReadFiles) && !key.allows(Capability::WriteFiles));
+    assert_eq!(key.prefix.as_deref(), Some("2026/"));
+    assert_eq!(key.expires.unwrap().unix_seconds(), 1_896_048_000);
+}
+
+#[test]
+fn faults_of_keys_are_told_without_their_secrets() {
+    let text = r#"
+        [[account]]
+        id = "bad id"
+        [[account]]
+        id = "good"
+        [[account.key]]
+        id = "a"
+        secret = "shhh"
+        kind = "global"
+        buckets = ["logs"]
+        [[account.key]]
+        id = "abc"
+        secret = 1234567890
+        kind = "restricted"
+        capabilities = ["readfiles"]
+        expires = "tomorrow"
+        [[account.key]]
+        id = "abd"
+        secret_file = "/nowhere/secret"
+        kind = "boss"
+        capabilities = ["all"]
+    "#;
+    let found = faults(text, &[]).join("\n");
+    for expected in [
+        "account.0.id: an account id is",
+        "account.0.key: is missing",
+        "account.1.key.0.id: expected 3 to 128",
+        "account.1.key.0.secret: expected a secret of 8",
+        "account.1.key.0.buckets: is only for",
+        "account.1.key.0.capabilities: is missing",
+        "account.1.key.1.secret: expected a string",
+        "account.1.key.1.buckets: is missing",
+        "account.1.key.1.capabilities: expected \"all\" alone, or some of listBuckets",
+        "account.1.key.1.expires: expected a time",
+        "account.1.key.2.secret_file: cannot read /nowhere/secret",
+        "account.1.key.2.kind: expected \"master\"",
+    ] {
+        assert!(found.contains(expected), "{expected}\nis not in\n{found}");
+    }
+    assert!(!found.contains("shhh") && !found.contains("1234567890"), "{found}");
+}
+
+#[test]
+fn the_same_key_twice_is_refused() {
+    let twice = format!("{ACCOUNT}{}", ACCOUNT.replace("\"acme\"", "\"other\""));
+    assert!(faults(&twice, &[])[0].contains("two keys"));
+}
