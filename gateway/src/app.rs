@@ -1,1 +1,132 @@
 //! Configuration in, running gateway out. The only file that knows every module.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use http::HeaderValue;
+use t2gate_backends::{Backend, Clock, FsBackend, FsOptions, MemoryBackend, SystemClock};
+use tokio::net::TcpListener;
+
+use crate::{
+    admin::Admin,
+    body::BodyPace,
+    config::{BackendKind, Config},
+    dispatch,
+    keys::KeyStore,
+    layer::{authenticate::Authenticate, respond, route::Route},
+    server::{self, ConnectionStats, Drained, Shutdown, Tls},
+    stack::{self, stack},
+};
+
+/// What has to be there before anything is served; taken by `cli/serve.rs`, so that its failures are told at once.
+#[derive(Debug)]
+pub struct Startup {
+    pub keys: Arc<KeyStore>,
+    pub tls: Arc<Tls>,
+    pub backend: Arc<dyn Backend>,
+    pub listener: TcpListener,
+    pub admin_listener: TcpListener,
+}
+
+/// Opens the storage that the configuration names. Blocks.
+pub fn open_backend(config: &Config) -> Result<Arc<dyn Backend>, anyhow::Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Ok(match config.backend.kind {
+        BackendKind::Fs => Arc::new(FsBackend::open(FsOptions::new(&config.backend.root, clock))?),
+        BackendKind::Memory => Arc::new(MemoryBackend::new(clock)),
+    })
+}
+
+/// Serves until `shutdown`, then drains. The admin listener stops last, so that it can say that the gateway drains.
+pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result<Drained, anyhow::Error> {
+    let Startup {
+        keys,
+        tls,
+        backend,
+        listener,
+        admin_listener,
+    } = startup;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let service = stack(layers(&config, keys, backend.clone(), clock.clone())?).context("no random numbers")?;
+
+    let (admin_trigger, admin_shutdown) = Shutdown::new();
+    let readiness = Readiness {
+        shutdown: shutdown.clone(),
+        tls: tls.clone(),
+        backend,
+        clock,
+    };
+    let readiness = Arc::new(readiness);
+    let admin = Admin::new(prometheus::Registry::new(), move || {
+        let readiness = readiness.clone();
+        async move { readiness.judge().await }
+    });
+    let admin = tokio::spawn(admin.run(admin_listener, admin_shutdown));
+    let stats = Arc::new(ConnectionStats::default());
+    let drained = server::run(listener, tls, service, (&config.limits).into(), stats, shutdown).await;
+    admin_trigger.trigger();
+    admin.await?;
+    Ok(drained)
+}
+
+/// What the stack is made of, as the configuration has it.
+fn layers(
+    config: &Config,
+    keys: Arc<KeyStore>,
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+) -> Result<stack::Parts, anyhow::Error> {
+    let s3 = &config.s3;
+    Ok(stack::Parts {
+        dialect: s3.dialect,
+        respond: respond::Settings {
+            dialect: s3.dialect,
+            region: HeaderValue::from_str(&s3.region).context("s3.region")?,
+            pace: BodyPace {
+                idle_timeout: config.limits.idle_body_timeout,
+                grace: config.limits.throughput_grace,
+                min_bytes_per_second: config.limits.least_throughput,
+            },
+        },
+        max_requests: config.limits.concurrent_requests,
+        route: Route {
+            base_domains: s3.base_domains.clone(),
+            trusted_proxies: s3.trusted_proxies.clone(),
+        },
+        authenticate: Authenticate {
+            keys: keys.clone(),
+            clock,
+            region: s3.region.clone(),
+            any_region: s3.any_region,
+        },
+        dispatch: dispatch::Settings {
+            dialect: s3.dialect,
+            region: s3.region.clone(),
+            keys,
+            max_buckets: s3.max_buckets_per_account,
+            ignore_object_acl: s3.ignore_object_acl,
+        },
+        backend,
+    })
+}
+
+/// Whether requests should be sent here.
+struct Readiness {
+    shutdown: Shutdown,
+    tls: Arc<Tls>,
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Readiness {
+    async fn judge(&self) -> Result<(), String> {
+        if self.shutdown.is_requested() {
+            return Err("draining".into());
+        }
+        if self.tls.expires() <= self.clock.now() {
+            return Err("the certificate has expired".into());
+        }
+        let ready = self.backend.ready().await;
+        ready.map_err(|error| format!("the storage does not answer: {error}"))
+    }
+}

@@ -1,1 +1,147 @@
-//! Carries out a permitted operation.
+//! Carries out a permitted operation: asks the backend, hands its answer to the encoder.
+
+mod bucket;
+mod multipart;
+mod object;
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::Response;
+use t2gate_backends::{AccountId, Backend, BucketInfo, BucketName};
+use tower::Service;
+use tracing::Instrument as _;
+
+use crate::{
+    acl::Requester,
+    body::UnverifiedBody,
+    dialect::Dialect,
+    keys::KeyStore,
+    layer::authorize::{Grant, Permitted},
+    s3::{Operation, S3Error, encode, encode::ResponseBody},
+};
+
+/// What an operation ends in.
+type Reply = Result<Response<ResponseBody>, S3Error>;
+
+/// The innermost service.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    carrier: Arc<Carrier>,
+}
+
+/// What operations are carried out with.
+#[derive(Debug)]
+struct Carrier {
+    backend: Arc<dyn Backend>,
+    settings: Settings,
+}
+
+/// What the answers of operations depend on.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub dialect: Dialect,
+    pub region: Box<str>,
+    pub keys: Arc<KeyStore>,
+    /// Buckets of an account that has no limit of its own.
+    pub max_buckets: u32,
+    /// Take an object's `x-amz-acl` that differs from its bucket's without effect.
+    pub ignore_object_acl: bool,
+}
+
+impl Dispatch {
+    pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
+        Self {
+            carrier: Arc::new(Carrier { backend, settings }),
+        }
+    }
+}
+
+impl Service<Permitted> for Dispatch {
+    type Response = Response<ResponseBody>;
+    type Error = S3Error;
+    type Future = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, permitted: Permitted) -> Self::Future {
+        let carrier = self.carrier.clone();
+        let (operation, grant, body) = permitted.into_parts();
+        if !operation.is_write() {
+            return Box::pin(async move { carrier.carry_out(operation, &grant, body).await });
+        }
+        // A task of its own: a client that goes away must not cut a write in the middle of its commit.
+        let task = async move { carrier.carry_out(operation, &grant, body).await }.in_current_span();
+        let task = tokio::spawn(task);
+        Box::pin(async move { task.await.unwrap_or_else(|panic| Err(S3Error::internal(panic))) })
+    }
+}
+
+impl Carrier {
+    async fn carry_out(&self, operation: Operation, grant: &Grant, body: UnverifiedBody) -> Reply {
+        match operation {
+            Operation::ListBuckets(request) => self.list_buckets(request, grant).await,
+            Operation::CreateBucket(request) => self.create_bucket(request, grant, body).await,
+            Operation::HeadBucket(_) => self.head_bucket(),
+            Operation::DeleteBucket(bucket) => self.delete_bucket(bucket).await,
+            Operation::GetBucketLocation(_) => self.get_bucket_location(),
+            Operation::GetBucketAcl(_) => self.get_bucket_acl(grant),
+            Operation::PutBucketAcl(request) => self.put_bucket_acl(request, grant, body).await,
+            Operation::GetBucketVersioning(_) => Ok(encode::get_bucket_versioning()),
+            Operation::GetUnsetBucketConfiguration(bucket, unset) => {
+                encode::get_unset_bucket_configuration(&bucket, unset)
+            }
+            Operation::ListObjects(request) => self.list_objects(request, grant).await,
+            Operation::ListObjectsV2(request) => self.list_objects_v2(request, grant).await,
+            Operation::DeleteObjects(request) => self.delete_objects(request, grant, body).await,
+            Operation::PutObject(request) => self.put_object(request, grant, body).await,
+            Operation::GetObject(request) => self.get_object(request, grant).await,
+            Operation::HeadObject(request) => self.head_object(request, grant).await,
+            Operation::CopyObject(request) => self.copy_object(request, grant).await,
+            Operation::DeleteObject(request) => self.delete_object(request, grant).await,
+            Operation::GetObjectAcl(object) => self.get_object_acl(object, grant).await,
+            Operation::PutObjectAcl(request) => self.put_object_acl(request, grant, body).await,
+            Operation::GetObjectAttributes(request) => self.get_object_attributes(request, grant).await,
+            Operation::GetObjectTagging(object) => self.get_object_tagging(object, grant).await,
+            Operation::GetUnsetObjectLock(object, _) => self.get_unset_object_lock(object, grant).await,
+            Operation::CreateMultipartUpload(request) => self.create_multipart_upload(request, grant).await,
+            Operation::UploadPart(request) => self.upload_part(request, body).await,
+            Operation::UploadPartCopy(request) => self.upload_part_copy(request, grant).await,
+            Operation::CompleteMultipartUpload(request) => self.complete_multipart_upload(request, grant, body).await,
+            Operation::AbortMultipartUpload(upload) => self.abort_multipart_upload(upload).await,
+            Operation::ListParts(request) => self.list_parts(request, grant).await,
+            Operation::ListMultipartUploads(request) => self.list_multipart_uploads(request, grant).await,
+            Operation::NotImplemented(refused) => Err(refused.into()),
+        }
+    }
+}
+
+impl Grant {
+    /// The bucket that the authorize layer looked up.
+    fn bucket(&self) -> Result<&BucketInfo, S3Error> {
+        self.bucket
+            .as_ref()
+            .ok_or_else(|| S3Error::internal("an operation on a bucket came without one"))
+    }
+
+    /// The account that asks.
+    fn account(&self) -> Result<&AccountId, S3Error> {
+        match &self.requester {
+            Requester::Key(key) => Ok(&key.account),
+            Requester::Anonymous => Err(S3Error::internal("an anonymous request reached what needs an account")),
+        }
+    }
+
+    /// Whether the requester may know of the bucket.
+    fn sees(&self, bucket: &BucketName) -> bool {
+        match &self.requester {
+            Requester::Key(key) => key.reaches_bucket(bucket),
+            Requester::Anonymous => false,
+        }
+    }
+}

@@ -1,1 +1,14 @@
-//! The layers of the stack, one a file.
+//! The layers of the stack, one a file; `stack.rs` puts them in order. A layer moves a request on or refuses it; what
+//! it decides by (signatures, policy, parsing) lives elsewhere.
+
+pub mod admission;
+pub mod authenticate;
+pub mod authorize;
+pub mod parse;
+pub mod record;
+pub mod request_id;
+pub mod respond;
+pub mod route;
+pub mod step;
+pub mod telemetry;
+mod watched_body;

@@ -19,3 +19,4 @@ pub mod s3;
 pub mod server;
 pub mod sigv4;
 pub mod stack;
+pub mod telemetry;

@@ -1,1 +1,59 @@
-//! The layers in order.
+//! The layers in order, outermost first. A request passes them from top to bottom, its answer from bottom to top.
+
+use std::{convert::Infallible, error::Error, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use t2gate_backends::Backend;
+use tower::{Service, ServiceBuilder};
+
+use crate::{
+    dialect::Dialect,
+    dispatch::{self, Dispatch},
+    layer::{admission, authenticate, authorize, parse, request_id, respond, route, telemetry},
+    s3::encode::ResponseBody,
+};
+
+/// What each layer is set up with.
+#[derive(Debug)]
+pub struct Parts {
+    pub dialect: Dialect,
+    pub respond: respond::Settings,
+    /// Requests at once.
+    pub max_requests: usize,
+    pub route: route::Route,
+    pub authenticate: authenticate::Authenticate,
+    pub dispatch: dispatch::Settings,
+    pub backend: Arc<dyn Backend>,
+}
+
+/// The whole service for one connection's requests. Fails where the system has no random numbers to give.
+pub fn stack<B>(
+    parts: Parts,
+) -> Result<
+    impl Service<Request<B>, Response = Response<ResponseBody>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    getrandom::Error,
+>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    Ok(ServiceBuilder::new()
+        // First, so that whatever is logged below carries the id.
+        .layer(request_id::layer()?)
+        // Outside of everything that refuses, so that refusals are counted too.
+        .layer(telemetry::layer())
+        // Below here errors are S3Errors; above they are answers.
+        .layer(respond::layer(parts.respond))
+        // Before anything is spent on a request.
+        .layer(admission::layer(parts.max_requests))
+        // One host, for the signature and for the bucket alike.
+        .layer(route::layer(parts.route))
+        // Before parsing: nobody unknown learns what is understood.
+        .layer(authenticate::layer(parts.authenticate))
+        .layer(parse::layer(parse::Parse { dialect: parts.dialect }))
+        // The one way to a Permitted, which is all that dispatch takes.
+        .layer(authorize::layer(parts.backend.clone(), parts.dialect))
+        .service(Dispatch::new(parts.backend, parts.dispatch)))
+}

@@ -1,0 +1,221 @@
+//! Operations on buckets, and on many objects of one.
+
+use t2gate_backends::{
+    AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CreateBucket as BackendCreate, DeleteObjectOutcome,
+    ListObjects as BackendList, ObjectRef,
+};
+
+use super::{Carrier, Reply};
+use crate::{
+    acl::{self, Wanted},
+    body::UnverifiedBody,
+    layer::authorize::Grant,
+    limits,
+    s3::{
+        S3Error, S3ErrorCode,
+        encode::{self, DeleteResult},
+        operation::{
+            CreateBucket, DeleteObject, DeleteObjects, ListBuckets, ListObjects, ListObjectsV2, PutBucketAcl,
+            delete_access,
+        },
+        xml::{self, DeleteTarget},
+    },
+};
+
+/// Buckets looked at in one call to the backend while those that a restricted key may see are picked out.
+const BUCKETS_AT_ONCE: usize = 1000;
+
+impl Carrier {
+    pub(super) async fn list_buckets(&self, request: ListBuckets, grant: &Grant) -> Reply {
+        let account = grant.account()?;
+        if request
+            .bucket_region
+            .as_deref()
+            .is_some_and(|region| region != &*self.settings.region)
+        {
+            return Ok(encode::list_buckets(
+                &request,
+                &[],
+                false,
+                account,
+                &self.settings.region,
+            ));
+        }
+        let max = request.max_buckets.unwrap_or(limits::MAX_BUCKETS_PAGE);
+        let mut found: Vec<BucketInfo> = Vec::new();
+        let mut after = request.start_after.clone();
+        loop {
+            let some = self
+                .backend
+                .list_buckets(account, &request.prefix, after.as_deref(), BUCKETS_AT_ONCE)
+                .await?;
+            let was_last = some.len() < BUCKETS_AT_ONCE;
+            after = some.last().map(|info| info.bucket.as_str().into());
+            found.extend(some.into_iter().filter(|info| grant.sees(&info.bucket)));
+            // One more than asked tells whether that is all.
+            if was_last || found.len() > max {
+                break;
+            }
+        }
+        let is_truncated = found.len() > max;
+        found.truncate(max);
+        Ok(encode::list_buckets(
+            &request,
+            &found,
+            is_truncated,
+            account,
+            &self.settings.region,
+        ))
+    }
+
+    pub(super) async fn create_bucket(&self, request: CreateBucket, grant: &Grant, body: UnverifiedBody) -> Reply {
+        let document = body.collect(limits::MAX_XML_BYTES).await?;
+        if !document.is_empty() {
+            let location = xml::parse_create_bucket_configuration(&document)?;
+            if location
+                .as_deref()
+                .is_some_and(|location| location != &*self.settings.region)
+            {
+                return Err(S3Error::new(
+                    S3ErrorCode::InvalidLocationConstraint,
+                    "The specified location-constraint is not valid",
+                ));
+            }
+        }
+        let owner = grant.account()?.clone();
+        let create = BackendCreate {
+            bucket: request.bucket.clone(),
+            owner: owner.clone(),
+            acl: request.acl,
+            max_buckets: self.max_buckets(&owner),
+        };
+        match self.backend.create_bucket(create).await {
+            Ok(_) => Ok(encode::create_bucket(&request.bucket)),
+            Err(BackendError::BucketAlreadyExists { owner: theirs }) if theirs == owner => Err(S3Error::new(
+                S3ErrorCode::BucketAlreadyOwnedByYou,
+                "Your previous request to create the named bucket succeeded and you already own it.",
+            )),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn max_buckets(&self, account: &AccountId) -> u32 {
+        let account = self.settings.keys.account(account);
+        account
+            .and_then(|account| account.max_buckets)
+            .unwrap_or(self.settings.max_buckets)
+    }
+
+    pub(super) fn head_bucket(&self) -> Reply {
+        Ok(encode::head_bucket(&self.settings.region))
+    }
+
+    pub(super) async fn delete_bucket(&self, bucket: BucketName) -> Reply {
+        self.backend.delete_bucket(&bucket).await.map_err(|error| match error {
+            BackendError::NoSuchBucket => S3Error::no_such_bucket(bucket.as_str()),
+            other => other.into(),
+        })?;
+        Ok(encode::delete_bucket())
+    }
+
+    pub(super) fn get_bucket_location(&self) -> Reply {
+        Ok(encode::get_bucket_location(&self.settings.region))
+    }
+
+    pub(super) fn get_bucket_acl(&self, grant: &Grant) -> Reply {
+        let bucket = grant.bucket()?;
+        Ok(encode::get_acl(&bucket.owner, bucket.acl))
+    }
+
+    pub(super) async fn put_bucket_acl(&self, request: PutBucketAcl, grant: &Grant, body: UnverifiedBody) -> Reply {
+        let acl = match request.acl {
+            Some(acl) => acl,
+            None => {
+                xml::parse_access_control_policy(&body.collect(limits::MAX_XML_BYTES).await?, &grant.bucket()?.owner)?
+            }
+        };
+        self.backend
+            .put_bucket_setting(&request.bucket, BucketSetting::Acl(acl))
+            .await?;
+        Ok(encode::put_acl())
+    }
+
+    pub(super) async fn list_objects(&self, request: ListObjects, grant: &Grant) -> Reply {
+        let list = BackendList {
+            bucket: request.bucket.clone(),
+            prefix: request.prefix.clone(),
+            delimiter: request.delimiter.clone(),
+            start_after: request.marker.clone(),
+            max_keys: request.max_keys,
+        };
+        let page = self.backend.list_objects(list).await?;
+        encode::list_objects(&request, &page, &grant.bucket()?.owner)
+    }
+
+    pub(super) async fn list_objects_v2(&self, request: ListObjectsV2, grant: &Grant) -> Reply {
+        let list = BackendList {
+            bucket: request.bucket.clone(),
+            prefix: request.prefix.clone(),
+            delimiter: request.delimiter.clone(),
+            // A token continues a listing that start-after began.
+            start_after: request.continue_after.clone().or_else(|| request.start_after.clone()),
+            max_keys: request.max_keys,
+        };
+        let page = self.backend.list_objects(list).await?;
+        encode::list_objects_v2(&request, &page, &grant.bucket()?.owner)
+    }
+
+    pub(super) async fn delete_objects(&self, request: DeleteObjects, grant: &Grant, body: UnverifiedBody) -> Reply {
+        let document = body.collect(limits::MAX_XML_BYTES).await?;
+        let delete = xml::parse_delete(&document, self.settings.dialect)?;
+        let mut results = Vec::with_capacity(delete.objects.len());
+        for entry in delete.objects {
+            let outcome = match entry.target {
+                Ok(target) => self.delete_one_of_many(&request.bucket, target, grant).await,
+                Err(refused) => Err(refused),
+            };
+            if let Err(error) = &outcome
+                && error.code().status().is_server_error()
+            {
+                tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    key = entry.key,
+                    "an object was not deleted"
+                );
+            }
+            results.push(DeleteResult {
+                key: entry.key,
+                version_id: entry.version_id,
+                outcome,
+            });
+        }
+        Ok(encode::delete_objects(&results, delete.quiet))
+    }
+
+    /// What is not there counts as deleted, so that bulk deletes can be repeated (dialect D1).
+    async fn delete_one_of_many(
+        &self,
+        bucket: &BucketName,
+        target: DeleteTarget,
+        grant: &Grant,
+    ) -> Result<DeleteObjectOutcome, S3Error> {
+        let wanted = Wanted {
+            capabilities: delete_access(target.version_id.is_some()).needs,
+            name: Some(target.key.as_str()),
+            public: false,
+        };
+        acl::reaches(&grant.requester, wanted, Some(bucket))?;
+        let delete = DeleteObject {
+            condition: target.condition,
+            object: ObjectRef {
+                bucket: bucket.clone(),
+                key: target.key,
+                version_id: target.version_id,
+            },
+        };
+        match self.delete(delete, grant).await {
+            Err(error) if error.code() == S3ErrorCode::NoSuchVersion => Ok(DeleteObjectOutcome::default()),
+            other => other,
+        }
+    }
+}

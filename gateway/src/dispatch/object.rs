@@ -1,0 +1,361 @@
+//! Operations on one object.
+
+use futures::TryStreamExt as _;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use t2gate_backends::{
+    BackendError, CannedAcl, ChecksumAlgorithm, ChecksumType, CopyObject as BackendCopy, DeleteObject as BackendDelete,
+    DeleteObjectOutcome, ObjectAttributes, ObjectInfo, ObjectRef, OpenObject, PutObject as BackendPut, ReadCondition,
+    ReadRefusal, WriteCondition,
+};
+
+use super::{Carrier, Reply};
+use crate::{
+    body::{UnverifiedBody, copied_body},
+    layer::authorize::Grant,
+    limits,
+    s3::{
+        S3Error, S3ErrorCode,
+        encode::{self, ResponseBody, Selection},
+        operation::{
+            CopyObject, CopySource, DeleteObject, GetObject, GetObjectAttributes, ObjectAcl, PutObject, PutObjectAcl,
+        },
+        xml,
+    },
+};
+
+impl Carrier {
+    pub(super) async fn get_object(&self, request: GetObject, grant: &Grant) -> Reply {
+        let opened = self.open(&request.object, grant).await?;
+        judge_read(&request.condition, &opened.info)?;
+        let selection = select(&request, &opened).await?;
+        let range = selection.bytes(opened.info.size);
+        let response = encode::get_object(&request, &opened.info, &selection);
+        let bytes = opened.reader.read(range).map_ok(Frame::data).map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "an object could not be read to its end"
+            );
+            error.into()
+        });
+        Ok(response.map(|()| ResponseBody::new(StreamBody::new(bytes))))
+    }
+
+    pub(super) async fn head_object(&self, request: GetObject, grant: &Grant) -> Reply {
+        let opened = self.open(&request.object, grant).await?;
+        judge_read(&request.condition, &opened.info)?;
+        let selection = select(&request, &opened).await?;
+        Ok(encode::head_object(&request, &opened.info, &selection))
+    }
+
+    pub(super) async fn put_object(&self, request: PutObject, grant: &Grant, body: UnverifiedBody) -> Reply {
+        self.judge_object_acl(request.acl, grant)?;
+        let expectation = body.expectation(limits::MAX_PUT_BYTES)?;
+        let condition = guard_overwrite(request.condition, grant)?;
+        let object = ObjectRef {
+            bucket: request.bucket.clone(),
+            key: request.key.clone(),
+            version_id: None,
+        };
+        self.judge_early(&object, &condition).await?;
+        let (body, _) = body.into_object_body(expectation, None)?;
+        let put = BackendPut {
+            bucket: request.bucket,
+            key: request.key,
+            attributes: ObjectAttributes {
+                content: request.content,
+                user_metadata: request.user_metadata,
+                checksum: None,
+            },
+            condition: condition.condition.clone(),
+        };
+        let info = self
+            .backend
+            .put_object(put, body)
+            .await
+            .map_err(|error| condition.explain(error))?;
+        Ok(encode::put_object(&info))
+    }
+
+    pub(super) async fn delete_object(&self, request: DeleteObject, grant: &Grant) -> Reply {
+        let outcome = self.delete(request, grant).await?;
+        if !outcome.existed && self.settings.dialect.rules().delete_missing_is_an_error {
+            return Err(missing_key(BackendError::NoSuchKey, grant));
+        }
+        Ok(encode::delete_object(&outcome))
+    }
+
+    /// Deletes one object, by itself or as one of many.
+    pub(super) async fn delete(&self, request: DeleteObject, grant: &Grant) -> Result<DeleteObjectOutcome, S3Error> {
+        if !grant.may_destroy {
+            return Err(lacks_delete_files());
+        }
+        let delete = BackendDelete {
+            object: request.object,
+            condition: request.condition,
+        };
+        self.backend
+            .delete_object(delete)
+            .await
+            .map_err(|error| missing_key(error, grant))
+    }
+
+    pub(super) async fn copy_object(&self, request: CopyObject, grant: &Grant) -> Reply {
+        self.judge_object_acl(request.acl, grant)?;
+        let condition = guard_overwrite(request.condition.clone(), grant)?;
+        let source = self.open_source(&request.source, grant).await?;
+        if source.info.size > limits::MAX_PUT_BYTES {
+            let message = format!(
+                "The specified copy source is larger than the maximum allowable size for a copy source: {}",
+                limits::MAX_PUT_BYTES
+            );
+            return Err(S3Error::new(S3ErrorCode::InvalidRequest, message));
+        }
+        let object = &request.source.object;
+        let onto_itself = object.bucket == request.bucket && object.key == request.key && object.version_id.is_none();
+        if onto_itself && request.replace_metadata.is_none() && !request.changes_something {
+            return Err(S3Error::new(
+                S3ErrorCode::InvalidRequest,
+                "This copy request is illegal because it is trying to copy an object to itself without changing the \
+                 object's metadata, storage class, website redirect location or encryption attributes.",
+            ));
+        }
+        let stored = &source.info.attributes;
+        let (content, user_metadata) = request
+            .replace_metadata
+            .clone()
+            .unwrap_or_else(|| (stored.content.clone(), stored.user_metadata.clone()));
+        let attributes = ObjectAttributes {
+            content,
+            user_metadata,
+            checksum: stored.checksum.clone(),
+        };
+        let info = if self.copies_as_it_is(&request, &source.info) {
+            let copy = BackendCopy {
+                source: request.source.object,
+                source_etag: source.info.etag.clone(),
+                bucket: request.bucket,
+                key: request.key,
+                attributes,
+                condition: condition.condition.clone(),
+            };
+            self.backend.copy_object(copy).await
+        } else {
+            let keep = request
+                .checksum_algorithm
+                .or(stored.checksum.as_ref().map(|c| c.algorithm));
+            let keep = keep.unwrap_or(ChecksumAlgorithm::Crc64Nvme);
+            let size = source.info.size;
+            let body = copied_body(size, source.reader.read(0..size), keep);
+            let put = BackendPut {
+                bucket: request.bucket,
+                key: request.key,
+                attributes,
+                condition: condition.condition.clone(),
+            };
+            self.backend.put_object(put, body).await
+        };
+        let info = info.map_err(|error| condition.explain(error))?;
+        Ok(encode::copy_object(&info, source.info.version_id.as_ref()))
+    }
+
+    /// Whether the store may copy by itself: where ETag and checksum of the copy are those of the source. An object of
+    /// parts becomes one of one piece, and so gets another ETag.
+    fn copies_as_it_is(&self, request: &CopyObject, source: &ObjectInfo) -> bool {
+        let checksum = source.attributes.checksum.as_ref();
+        let same_checksum = checksum.is_some_and(|checksum| {
+            checksum.kind == ChecksumType::FullObject
+                && request
+                    .checksum_algorithm
+                    .is_none_or(|asked| asked == checksum.algorithm)
+        });
+        self.backend.capabilities().server_side_copy && source.etag.as_md5().is_some() && same_checksum
+    }
+
+    pub(super) async fn get_object_acl(&self, object: ObjectRef, grant: &Grant) -> Reply {
+        self.open(&object, grant).await?;
+        let bucket = grant.bucket()?;
+        Ok(encode::get_acl(&bucket.owner, bucket.acl))
+    }
+
+    pub(super) async fn put_object_acl(&self, request: PutObjectAcl, grant: &Grant, body: UnverifiedBody) -> Reply {
+        self.open(&request.object, grant).await?;
+        let acl = match request.acl {
+            Some(acl) => acl,
+            None => {
+                let document = body.collect(limits::MAX_XML_BYTES).await?;
+                ObjectAcl::Bucket(xml::parse_access_control_policy(&document, &grant.bucket()?.owner)?)
+            }
+        };
+        self.judge_object_acl(Some(acl), grant)?;
+        Ok(encode::put_acl())
+    }
+
+    pub(super) async fn get_object_attributes(&self, request: GetObjectAttributes, grant: &Grant) -> Reply {
+        let opened = self.open(&request.object, grant).await?;
+        let mut parts = if request.object_parts && opened.info.parts_count.is_some() {
+            // One more than asked tells whether that is all.
+            opened
+                .reader
+                .parts(request.part_number_marker, request.max_parts + 1)
+                .await?
+        } else {
+            Vec::new()
+        };
+        let is_truncated = parts.len() > request.max_parts;
+        parts.truncate(request.max_parts);
+        Ok(encode::get_object_attributes(
+            &request,
+            &opened.info,
+            &parts,
+            is_truncated,
+        ))
+    }
+
+    pub(super) async fn get_object_tagging(&self, object: ObjectRef, grant: &Grant) -> Reply {
+        let opened = self.open(&object, grant).await?;
+        Ok(encode::get_object_tagging(opened.info.version_id.as_ref()))
+    }
+
+    pub(super) async fn get_unset_object_lock(&self, object: ObjectRef, grant: &Grant) -> Reply {
+        self.open(&object, grant).await?;
+        Err(encode::get_unset_object_lock())
+    }
+
+    /// Opens an object; where there is none, says so only to those who may know.
+    pub(super) async fn open(&self, object: &ObjectRef, grant: &Grant) -> Result<OpenObject, S3Error> {
+        self.backend
+            .open_object(object)
+            .await
+            .map_err(|error| missing_key(error, grant))
+    }
+
+    /// Opens what is to be copied. Every condition that does not hold is 412 here.
+    pub(super) async fn open_source(&self, source: &CopySource, grant: &Grant) -> Result<OpenObject, S3Error> {
+        let opened = self.open(&source.object, grant).await?;
+        match source.condition.judge(&opened.info.etag, opened.info.last_modified) {
+            Ok(()) => Ok(opened),
+            Err(ReadRefusal::NotModified | ReadRefusal::PreconditionFailed) => {
+                Err(BackendError::PreconditionFailed.into())
+            }
+        }
+    }
+
+    /// Judges a write's condition before its body is asked for. The backend judges again when it commits.
+    pub(super) async fn judge_early(&self, object: &ObjectRef, condition: &Guarded) -> Result<(), S3Error> {
+        if condition.condition.is_none() {
+            return Ok(());
+        }
+        if !self.backend.capabilities().conditional_writes {
+            let backend = self.backend.capabilities().name;
+            let operation = "A conditional write";
+            return Err(BackendError::NotSupported { operation, backend }.into());
+        }
+        let current = match self.backend.open_object(object).await {
+            Ok(opened) => Some(opened.info.etag),
+            Err(BackendError::NoSuchKey) => None,
+            Err(error) => return Err(error.into()),
+        };
+        condition
+            .condition
+            .judge(current.as_ref())
+            .map_err(|error| condition.explain(error))
+    }
+
+    /// Objects have their bucket's ACL (dialect D8).
+    pub(super) fn judge_object_acl(&self, acl: Option<ObjectAcl>, grant: &Grant) -> Result<(), S3Error> {
+        let bucket = grant.bucket()?.acl;
+        let ignore = self.settings.ignore_object_acl || self.settings.dialect.rules().ignore_object_acl;
+        match acl {
+            None => Ok(()),
+            Some(ObjectAcl::Bucket(acl)) if acl == bucket => Ok(()),
+            // To pass over this one would leave unpublished what the client believes public.
+            Some(ObjectAcl::Bucket(CannedAcl::PublicRead)) => Err(other_acl()),
+            Some(ObjectAcl::Bucket(CannedAcl::Private) | ObjectAcl::Other) if ignore => Ok(()),
+            Some(ObjectAcl::Bucket(CannedAcl::Private) | ObjectAcl::Other) => Err(other_acl()),
+        }
+    }
+}
+
+fn other_acl() -> S3Error {
+    S3Error::new(
+        S3ErrorCode::AccessDenied,
+        "Access Denied. An object has the ACL of its bucket; no other can be set.",
+    )
+}
+
+fn lacks_delete_files() -> S3Error {
+    S3Error::new(
+        S3ErrorCode::AccessDenied,
+        "Access Denied. No older version is kept here, so this destroys bytes, and the application key lacks the \
+         capability deleteFiles.",
+    )
+}
+
+/// A condition on a write, and whether it is the client's or guards what the key may not destroy.
+pub(super) struct Guarded {
+    pub(super) condition: WriteCondition,
+    guards_overwrite: bool,
+}
+
+impl Guarded {
+    /// The client sees its own condition fail as 412, and the guard as a refusal.
+    pub(super) fn explain(&self, error: BackendError) -> S3Error {
+        match error {
+            BackendError::PreconditionFailed if self.guards_overwrite => lacks_delete_files(),
+            other => other.into(),
+        }
+    }
+}
+
+/// A key that may not destroy bytes can create objects, not replace them: judged by the backend as it commits.
+pub(super) fn guard_overwrite(condition: WriteCondition, grant: &Grant) -> Result<Guarded, S3Error> {
+    if grant.may_destroy || condition.if_none_match {
+        return Ok(Guarded {
+            condition,
+            guards_overwrite: false,
+        });
+    }
+    if condition.if_match.is_some() {
+        return Err(lacks_delete_files());
+    }
+    Ok(Guarded {
+        condition: WriteCondition {
+            if_match: None,
+            if_none_match: true,
+        },
+        guards_overwrite: true,
+    })
+}
+
+/// That something is not there is for those to know who may list (S3 API reference, GetObject, "Permissions").
+fn missing_key(error: BackendError, grant: &Grant) -> S3Error {
+    match error {
+        BackendError::NoSuchKey | BackendError::NoSuchVersion if !grant.may_list => S3Error::new(
+            S3ErrorCode::AccessDenied,
+            "Access Denied. The application key lacks the capability listFiles, without which a missing key is not told \
+             from one that may not be read.",
+        ),
+        other => other.into(),
+    }
+}
+
+fn judge_read(condition: &ReadCondition, info: &ObjectInfo) -> Result<(), S3Error> {
+    condition
+        .judge(&info.etag, info.last_modified)
+        .map_err(|refusal| encode::read_refused(refusal, info))
+}
+
+async fn select(request: &GetObject, opened: &OpenObject) -> Result<Selection, S3Error> {
+    if let Some(number) = request.part_number {
+        let parts = match opened.info.parts_count {
+            Some(_) => opened.reader.parts(0, usize::from(number.get())).await?,
+            None => Vec::new(),
+        };
+        return encode::select_part(&opened.info, &parts, number);
+    }
+    match request.effective_range(&opened.info) {
+        Some(range) => range.resolve(opened.info.size).map(Selection::Range),
+        None => Ok(Selection::Whole),
+    }
+}

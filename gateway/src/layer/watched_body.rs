@@ -1,0 +1,83 @@
+//! A response's body that holds something until it ends, and tells how it went.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::s3::encode::ResponseBody;
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BodyEnd {
+    pub(super) bytes: u64,
+    /// Every byte was handed over. Otherwise the client went away, or the body failed.
+    pub(super) complete: bool,
+}
+
+/// Calls `at_end` once: when the body has ended, failed or been dropped. What the closure owns lives as long.
+pub(super) struct WatchedBody<F: FnOnce(BodyEnd)> {
+    inner: ResponseBody,
+    at_end: Option<F>,
+    bytes: u64,
+}
+
+impl<F: FnOnce(BodyEnd)> WatchedBody<F> {
+    pub(super) fn new(inner: ResponseBody, at_end: F) -> Self {
+        Self {
+            inner,
+            at_end: Some(at_end),
+            bytes: 0,
+        }
+    }
+
+    fn end(&mut self, complete: bool) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end(BodyEnd {
+                bytes: self.bytes,
+                complete,
+            });
+        }
+    }
+}
+
+impl<F: FnOnce(BodyEnd) + Unpin> Body for WatchedBody<F> {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // hyper does not poll again what says that it has ended.
+                if self.inner.is_end_stream() {
+                    self.end(true);
+                }
+            }
+            Some(Err(_)) => self.end(false),
+            None => self.end(true),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<F: FnOnce(BodyEnd)> Drop for WatchedBody<F> {
+    fn drop(&mut self) {
+        // A body that is never polled, to HEAD for one, has nothing more to say if it is at its end, or if its
+        // announced bytes are none of the answer.
+        let complete = self.inner.is_end_stream();
+        self.end(complete);
+    }
+}
