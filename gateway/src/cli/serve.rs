@@ -1,0 +1,211 @@
+//! `t2gate serve`: everything that has to be there is looked for, or made, before the first connection is accepted.
+
+mod greeting;
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use t2gate_backends::{Backend, Clock as _, SystemClock};
+use tokio::net::TcpListener;
+
+use self::greeting::Greeting;
+use super::{failed, say, wrong_configuration};
+use crate::{
+    app::{self, Startup},
+    config::{Config, Overrides},
+    keys::{
+        KeyStore, KeyTable,
+        file::{self, KeyFile, KeyFileError},
+    },
+    server::{
+        self, Shutdown, Tls,
+        self_signed::{self, SelfSigned, SelfSignedError},
+        tls::{TlsError, TlsOptions},
+    },
+    telemetry,
+};
+
+/// What the gateway keeps for itself, below the data directory.
+const RESERVED: &str = ".t2";
+
+/// Serves until it is told to stop.
+pub(super) fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode {
+    let config = match Config::load(file, overrides) {
+        Ok(config) => config,
+        Err(error) => return wrong_configuration(&error),
+    };
+    telemetry::init(&config.log);
+    raise_descriptor_limit(config.limits.connections);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(format_args!("cannot start threads: {error}")),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(error),
+    }
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot {what} the data directory {}: {source}", path.display())]
+    Data {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    #[error(transparent)]
+    SelfSigned(#[from] SelfSignedError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        address: SocketAddr,
+        key: &'static str,
+        source: io::Error,
+    },
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    App(#[from] anyhow::Error),
+}
+
+async fn serve(config: Config) -> Result<(), ServeError> {
+    let prepared = Prepared::new(&config)?;
+    let listener = bind(config.listen.address, "listen.address").await?;
+    let admin_listener = bind(config.listen.admin_address, "listen.admin_address").await?;
+    let addresses = (address(&listener)?, address(&admin_listener)?);
+    let (trigger, shutdown) = Shutdown::new();
+    server::signals(trigger.clone()).map_err(ServeError::Signals)?;
+
+    say(Greeting {
+        config: &config,
+        prepared: &prepared,
+        address: addresses.0,
+        admin_address: addresses.1,
+    });
+    tracing::info!(address = %addresses.0, admin_address = %addresses.1, "serving");
+    let keys = Arc::new(KeyStore::new(prepared.keys));
+    let startup = Startup {
+        keys,
+        tls: Arc::new(prepared.tls),
+        backend: prepared.backend,
+        listener,
+        admin_listener,
+    };
+    let drained = app::run(config, startup, shutdown).await?;
+    tracing::info!(cut = drained.cut, "stopped");
+    Ok(())
+}
+
+/// What was found or made on the disk.
+#[derive(Debug)]
+struct Prepared {
+    tls: Tls,
+    keys: KeyTable,
+    backend: Arc<dyn Backend>,
+    /// Set where the certificate is the gateway's own.
+    self_signed: Option<SelfSigned>,
+    /// Set where the keys are those of the key file: where it is, and what was made for it just now.
+    key_file: Option<(PathBuf, Option<file::MadeKey>)>,
+}
+
+impl Prepared {
+    fn new(config: &Config) -> Result<Self, ServeError> {
+        let root = &config.backend.root;
+        let reserved = root.join(RESERVED);
+        let data = |what| {
+            move |source| ServeError::Data {
+                what,
+                path: root.clone(),
+                source,
+            }
+        };
+        fs::create_dir_all(&reserved).map_err(data("create"))?;
+        // Said now, in one line, and not by the first request.
+        let probe = tempfile_in(&reserved);
+        fs::write(&probe, b"")
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(data("write into"))?;
+
+        // Before keys and certificate are made: it takes the lock that keeps a second process out.
+        let backend = app::open_backend(config)?;
+
+        let now = SystemClock.now();
+        let options = TlsOptions {
+            min_version: config.tls.min_version,
+            http2: config.tls.http2,
+        };
+        let (tls, self_signed) = match &config.tls.certificate {
+            Some(files) => (Tls::load(files, options, now)?, None),
+            None => {
+                let names = self_signed::names(config.listen.address.ip(), &config.s3.base_domains);
+                let own = self_signed::ensure(&reserved.join("tls"), &names, now)?;
+                (Tls::load(&own.files, options, now)?, Some(own))
+            }
+        };
+        let (keys, key_file) = match &config.keys {
+            Some(keys) => (keys.clone(), None),
+            None => {
+                let KeyFile { path, table, made } = file::open_or_make(&reserved, now)?;
+                (table, Some((path, made)))
+            }
+        };
+        Ok(Self {
+            tls,
+            keys,
+            backend,
+            self_signed,
+            key_file,
+        })
+    }
+}
+
+/// Takes as many file descriptors as this process may have: the usual soft limit of 1024 is meant for programs that use
+/// `select`.
+fn raise_descriptor_limit(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
+        tracing::debug!(%error, "cannot raise the limit on file descriptors");
+    }
+    // A connection is one; the object that it reads or writes is another, with its directory.
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(3);
+    let allowed = getrlimit(Resource::Nofile).current.or(current);
+    if allowed.is_some_and(|allowed| allowed < needed) {
+        tracing::warn!(
+            allowed,
+            needed,
+            "few file descriptors for limits.connections: raise the limit, or lower that"
+        );
+    }
+}
+
+fn tempfile_in(directory: &Path) -> PathBuf {
+    directory.join(format!("probe.{}.tmp", std::process::id()))
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, key, source })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|error| ServeError::App(error.into()))
+}

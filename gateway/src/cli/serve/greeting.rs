@@ -1,0 +1,171 @@
+//! What start-up says, in one screen: what is served, where, what holds, what does not, and how to begin.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+use secrecy::ExposeSecret as _;
+
+use super::Prepared;
+use crate::{
+    config::{BackendKind, Config},
+    dialect::Dialect,
+    keys::{KeyKind, file::MadeKey},
+    server::self_signed::Made,
+};
+
+/// Displayed once per start. Shows a secret only at the start that made it.
+pub(super) struct Greeting<'a> {
+    pub(super) config: &'a Config,
+    pub(super) prepared: &'a Prepared,
+    pub(super) address: SocketAddr,
+    pub(super) admin_address: SocketAddr,
+}
+
+impl fmt::Display for Greeting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            config,
+            prepared,
+            admin_address,
+            ..
+        } = self;
+        let dialect = match config.s3.dialect {
+            Dialect::T2 => "t2",
+            Dialect::Aws => "aws",
+        };
+        writeln!(f, "t2gate {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(
+            f,
+            "  S3         {} (dialect {dialect}, region {})",
+            self.endpoint(),
+            config.s3.region
+        )?;
+        writeln!(f, "  admin      http://{admin_address} (/healthz, /readyz, /metrics)")?;
+        let root = absolute(&config.backend.root);
+        match config.backend.kind {
+            BackendKind::Fs => {
+                writeln!(
+                    f,
+                    "  data       {root}: a directory is a bucket, a file in it an object"
+                )?;
+                writeln!(
+                    f,
+                    "  holds      a write is seen whole or not at all; 200 means that it survives a power cut"
+                )?;
+            }
+            BackendKind::Memory => {
+                writeln!(f, "  data       in memory")?;
+                writeln!(f, "  UNSAFE     everything is gone when this process ends")?;
+            }
+        }
+        writeln!(
+            f,
+            "  not yet    versioning (what is overwritten or deleted is gone), encryption at rest"
+        )?;
+        if let Some(own) = &prepared.self_signed {
+            let authority = absolute(&own.authority);
+            let what = match own.made {
+                Made::Nothing => "clients have to trust",
+                Made::Certificate => "certificate renewed; clients go on trusting",
+                Made::Authority => "made just now; clients have to trust",
+            };
+            writeln!(f, "  authority  {what} {authority}")?;
+        }
+        self.keys(f)
+    }
+}
+
+impl Greeting<'_> {
+    /// What clients connect to. An address and not a name: SDKs put the bucket's name before a host name, and not
+    /// every resolver knows the names below `localhost`.
+    fn endpoint(&self) -> String {
+        let ip = match self.address.ip() {
+            // Listening on all addresses includes this one.
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        format!("https://{}", SocketAddr::new(ip, self.address.port()))
+    }
+
+    fn keys(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = &self.prepared.keys;
+        match &self.prepared.key_file {
+            None => {
+                let (accounts, keys) = (keys.accounts().count(), keys.keys().count());
+                writeln!(
+                    f,
+                    "  keys       {keys} in {accounts} account(s), from the configuration"
+                )
+            }
+            Some((path, None)) => {
+                let id = keys
+                    .keys()
+                    .find(|key| key.kind != KeyKind::Master)
+                    .map_or("none", |key| &key.id);
+                writeln!(
+                    f,
+                    "  keys       access key id {id}; its secret is in {}",
+                    absolute(path)
+                )
+            }
+            Some((path, Some(made))) => {
+                writeln!(
+                    f,
+                    "  keys       made just now, kept in {}; shown this once:",
+                    absolute(path)
+                )?;
+                self.first_steps(f, made)
+            }
+        }
+    }
+
+    fn first_steps(&self, f: &mut fmt::Formatter<'_>, made: &MadeKey) -> fmt::Result {
+        let (id, secret) = (&made.id, made.secret.expose_secret());
+        let (endpoint, region) = (self.endpoint(), &self.config.s3.region);
+        let authority = self.prepared.self_signed.as_ref().map(|own| absolute(&own.authority));
+        let bundle = authority
+            .as_ref()
+            .map(|path| format!(" AWS_CA_BUNDLE='{path}'"))
+            .unwrap_or_default();
+        let ca_cert = authority
+            .as_ref()
+            .map(|path| format!(" --ca-cert '{path}'"))
+            .unwrap_or_default();
+        let verify = authority
+            .as_ref()
+            .map(|path| format!(", verify=\"{path}\""))
+            .unwrap_or_default();
+        writeln!(f, "\naws:")?;
+        writeln!(f, "  export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret}")?;
+        writeln!(
+            f,
+            "  export AWS_ENDPOINT_URL={endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region}{bundle}"
+        )?;
+        writeln!(f, "  aws s3 mb s3://first && aws s3 cp README.md s3://first/")?;
+        writeln!(f, "rclone:")?;
+        writeln!(
+            f,
+            "  rclone config create t2 s3 provider=Other access_key_id={id} secret_access_key={secret} \
+             endpoint={endpoint} region={region}"
+        )?;
+        writeln!(f, "  rclone{ca_cert} lsd t2:")?;
+        writeln!(f, "boto3:")?;
+        writeln!(
+            f,
+            "  s3 = boto3.client(\"s3\", endpoint_url=\"{endpoint}\", region_name=\"{region}\",\n      \
+             aws_access_key_id=\"{id}\", aws_secret_access_key=\"{secret}\"{verify})\n"
+        )
+    }
+}
+
+/// For people to paste: the directory that the gateway was started in is not the one that they are in.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path)
+        .unwrap_or_else(|_| path.to_owned())
+        .display()
+        .to_string()
+}

@@ -1,0 +1,250 @@
+//! The program as a person starts it: what it says, and how it ends.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+fn t2gate(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_t2gate"));
+    command.current_dir(directory).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("T2GATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs to the end.
+fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = t2gate(directory).args(arguments).output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// A gateway that serves; killed when the test ends before it does.
+struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    greeting: String,
+}
+
+impl Running {
+    fn start(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let arguments = [
+            &["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"],
+            arguments,
+        ]
+        .concat();
+        let mut command = t2gate(directory);
+        command
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Self {
+            child,
+            output,
+            greeting: String::new(),
+        };
+        // The keys come last.
+        while !running.greeting.contains("  keys ") {
+            assert_ne!(
+                running.output.read_line(&mut running.greeting).unwrap(),
+                0,
+                "ended: {}",
+                running.greeting
+            );
+        }
+        running
+    }
+
+    fn admin(&self, path: &str) -> String {
+        let address = self.greeting.split_once("http://").unwrap().1;
+        let address: SocketAddr = address.split_whitespace().next().unwrap().parse().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// SIGTERM; the exit code and all that it said.
+    fn stop(mut self) -> (Option<i32>, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        (code, format!("{}{rest}", self.greeting))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended already, as a rule.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn the_first_start_shows_the_key_once_and_the_second_finds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Running::start(dir.path(), &[], &[]);
+    assert!(first.admin("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(first.admin("/readyz").starts_with("HTTP/1.1 200"));
+    let (code, said) = first.stop();
+    assert_eq!(code, Some(0));
+    let id = said
+        .split_once("AWS_ACCESS_KEY_ID=")
+        .expect(&said)
+        .1
+        .split_whitespace()
+        .next()
+        .unwrap();
+    let secret = said
+        .split_once("AWS_SECRET_ACCESS_KEY=")
+        .expect(&said)
+        .1
+        .split_whitespace()
+        .next()
+        .unwrap();
+    assert_eq!(secret.len(), 40);
+    assert!(said.lines().count() <= 24, "more than one screen:\n{said}");
+    let authority = dir.path().join("t2-data/.t2/tls/ca.pem");
+    assert!(authority.exists() && said.contains("/t2-data/.t2/tls/ca.pem"), "{said}");
+
+    let (code, said) = Running::start(dir.path(), &[], &[]).stop();
+    assert_eq!(code, Some(0));
+    assert!(said.contains(id) && said.contains("keys.toml"), "{said}");
+    assert!(!said.contains(secret), "{said}");
+}
+
+#[test]
+fn a_key_from_the_environment_is_neither_shown_nor_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let variables = [
+        ("T2GATE_ACCESS_KEY_ID", "1234567890"),
+        ("T2GATE_SECRET_ACCESS_KEY", "00998877665544332211"),
+    ];
+    let (code, said) = Running::start(dir.path(), &["--data", "elsewhere", "--dialect", "aws"], &variables).stop();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("dialect aws") && !said.contains("0099887766"), "{said}");
+    assert!(!dir.path().join("elsewhere/.t2/keys.toml").exists());
+    assert!(!dir.path().join("t2-data").exists());
+}
+
+#[test]
+fn a_wrong_configuration_is_one_line_per_fault_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.toml"), "[limits]\nconections = 1\nconnections = 0\n").unwrap();
+    for arguments in [["check", "--config", "c.toml"], ["serve", "--config", "c.toml"]] {
+        let (code, said) = run(dir.path(), &arguments);
+        assert_eq!(code, Some(2));
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{said}");
+        assert!(
+            lines[0].starts_with("t2gate: c.toml: limits.conections: unknown key"),
+            "{said}"
+        );
+        assert!(
+            lines[1].starts_with("t2gate: c.toml: limits.connections: must be between 1"),
+            "{said}"
+        );
+    }
+    assert_eq!(run(dir.path(), &["serve", "--dialect", "gcs"]).0, Some(2));
+    assert_eq!(run(dir.path(), &["serve", "--no-such-option"]).0, Some(2));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was made");
+}
+
+#[test]
+fn a_right_configuration_is_said_to_be_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../config.example.toml");
+    assert_eq!(
+        run(dir.path(), &["check", "--config", example]),
+        (Some(0), String::new())
+    );
+    assert_eq!(run(dir.path(), &["--version"]).0, Some(0));
+}
+
+/// One clear line, and exit code 1.
+#[track_caller]
+fn fails(directory: &Path, arguments: &[&str], expected: &str) {
+    let (code, said) = run(
+        directory,
+        &[&["serve", "--admin-listen", "127.0.0.1:0"], arguments].concat(),
+    );
+    assert_eq!(code, Some(1), "{said}");
+    let complaints: Vec<_> = said.lines().filter(|line| line.starts_with("t2gate: ")).collect();
+    assert!(
+        matches!(complaints.as_slice(), [one] if one.contains(expected)),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_taken_port_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails(
+        dir.path(),
+        &["--listen", &address],
+        &format!("cannot listen on {address} (listen.address): "),
+    );
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    fails(
+        dir.path(),
+        &["--listen", "127.0.0.1:0", "--data", "file"],
+        "the data directory file: ",
+    );
+    // Root may write anywhere but here.
+    fails(
+        dir.path(),
+        &["--listen", "127.0.0.1:0", "--data", "/proc/t2gate"],
+        "cannot create the data directory",
+    );
+}
+
+#[test]
+fn a_certificate_that_cannot_be_served_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("c.toml"),
+        "[tls]\ncertificate = \"none.pem\"\nkey = \"none.key\"\n",
+    )
+    .unwrap();
+    fails(
+        dir.path(),
+        &["--listen", "127.0.0.1:0", "--config", "c.toml"],
+        "cannot read the certificate none.pem: ",
+    );
+    let (code, said) = run(dir.path(), &["check", "--config", "c.toml"]);
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+}
+
+#[test]
+fn secrets_on_the_disk_are_their_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    Running::start(dir.path(), &[], &[]).stop();
+    for name in ["keys.toml", "tls/ca.key", "tls/key.pem"] {
+        let path = dir.path().join("t2-data/.t2").join(name);
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{name}"
+        );
+    }
+}
