@@ -37,10 +37,7 @@ pub use self::{
     chunked::{ChunkedDecoder, ChunkedError, ChunkedEvent},
     error::{AuthError, Fault, Place},
     mismatch::{Mismatch, explain},
-    payload::{
-        MAX_TRAILERS, PayloadMode, announced_trailers, decoded_content_length, names_aws_chunked,
-        stored_content_encoding,
-    },
+    payload::{MAX_TRAILERS, PayloadMode, names_aws_chunked},
     presigned::{MAX_EXPIRES, hoisted_headers},
     scope::{CredentialScope, SignedHeaders},
     signing_key::{Signature, SigningKey},

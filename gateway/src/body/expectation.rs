@@ -8,7 +8,7 @@ use http::{
 use t2gate_backends::{Checksum, ChecksumAlgorithm};
 
 use crate::{
-    s3::{S3Error, S3ErrorCode},
+    s3::{S3Error, S3ErrorCode, checksum},
     sigv4::{PayloadMode, names_aws_chunked},
 };
 
@@ -113,60 +113,34 @@ fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, S3Error> {
     })
 }
 
-/// Algorithms of April 2026 that this service does not compute.
-const UNSUPPORTED: [&str; 5] = ["md5", "sha512", "xxhash64", "xxhash3", "xxhash128"];
-
-fn unsupported(name: &str) -> Option<S3Error> {
-    let algorithm = name.strip_prefix("x-amz-checksum-")?;
-    UNSUPPORTED.contains(&algorithm).then(|| {
-        S3Error::new(
-            S3ErrorCode::NotImplemented,
-            format!("The checksum algorithm {algorithm} is not implemented."),
-        )
-    })
-}
-
 fn checksum(headers: &HeaderMap, payload: PayloadMode) -> Result<Option<ExpectedChecksum>, S3Error> {
-    if let Some(error) = headers.keys().find_map(|name| unsupported(name.as_str())) {
-        return Err(error);
-    }
-    let mut found = Vec::new();
-    for algorithm in ChecksumAlgorithm::ALL {
-        if let Some(text) = single(headers, algorithm.header_name())? {
-            let checksum = Checksum::parse(algorithm, text).ok().filter(|c| c.parts.is_none());
-            let checksum =
-                checksum.ok_or_else(|| invalid(format!("Value for {} header is invalid.", algorithm.header_name())))?;
-            found.push(ExpectedChecksum::Header(checksum));
+    for name in headers.keys() {
+        if let Some(algorithm) = name.as_str().strip_prefix("x-amz-checksum-") {
+            known_algorithm(algorithm)?;
         }
     }
-    if let Some(announced) = single(headers, "x-amz-trailer")? {
-        if !payload.has_trailer() {
+    let in_header = checksum::value(headers)?;
+    // `base64-N` is of an object of parts, never of one body.
+    if let Some(composite) = in_header.as_ref().filter(|checksum| checksum.parts.is_some()) {
+        let name = composite.algorithm.header_name();
+        return Err(invalid(format!("Value for {name} header is invalid.")));
+    }
+    let in_header = in_header.map(ExpectedChecksum::Header);
+    let in_trailer = match single(headers, "x-amz-trailer")? {
+        Some(_) if !payload.has_trailer() => {
             return Err(invalid("x-amz-trailer needs a streaming payload with a trailer."));
         }
-        for name in announced.split(',').map(|name| name.trim().to_ascii_lowercase()) {
-            if let Some(error) = unsupported(&name) {
-                return Err(error);
-            }
-            let algorithm = ChecksumAlgorithm::ALL.into_iter().find(|a| a.header_name() == name);
-            let algorithm = algorithm
-                .ok_or_else(|| invalid("The value specified in the x-amz-trailer header is not supported."))?;
-            found.push(ExpectedChecksum::Trailer(algorithm));
-        }
-    }
-    if found.len() > 1 {
-        return Err(invalid(
-            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
-        ));
-    }
-    let found = found.pop();
+        Some(announced) => Some(ExpectedChecksum::Trailer(trailer_algorithm(announced)?)),
+        None => None,
+    };
+    let expected = match (in_header, in_trailer) {
+        (Some(_), Some(_)) => return Err(several_checksums()),
+        (in_header, in_trailer) => in_header.or(in_trailer),
+    };
     if let Some(named) = single(headers, "x-amz-sdk-checksum-algorithm")? {
-        if let Some(error) = unsupported(&format!("x-amz-checksum-{}", named.to_ascii_lowercase())) {
-            return Err(error);
-        }
-        let algorithm = ChecksumAlgorithm::from_name(named)
-            .ok_or_else(|| invalid("Value for x-amz-sdk-checksum-algorithm header is invalid."))?;
-        match &found {
-            Some(found) if found.algorithm() == algorithm => {}
+        let algorithm = checksum::algorithm(named)?;
+        match &expected {
+            Some(expected) if expected.algorithm() == algorithm => {}
             Some(_) => return Err(invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")),
             None => {
                 return Err(invalid(
@@ -176,7 +150,32 @@ fn checksum(headers: &HeaderMap, payload: PayloadMode) -> Result<Option<Expected
             }
         }
     }
-    Ok(found)
+    Ok(expected)
+}
+
+/// What `x-amz-trailer` announces: one checksum and nothing else.
+fn trailer_algorithm(announced: &str) -> Result<ChecksumAlgorithm, S3Error> {
+    if announced.contains(',') {
+        return Err(several_checksums());
+    }
+    let algorithm = announced.to_ascii_lowercase();
+    let algorithm = algorithm
+        .strip_prefix("x-amz-checksum-")
+        .ok_or_else(|| invalid("The value specified in the x-amz-trailer header is not supported."))?;
+    checksum::algorithm(algorithm)
+}
+
+/// 501 for an algorithm that S3 has and this service has not. What is no algorithm (`x-amz-checksum-type`) is none of
+/// the body's business.
+fn known_algorithm(name: &str) -> Result<(), S3Error> {
+    match checksum::algorithm(name) {
+        Err(error) if error.code() == S3ErrorCode::NotImplemented => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn several_checksums() -> S3Error {
+    invalid("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
 }
 
 #[cfg(test)]
@@ -311,7 +310,7 @@ mod tests {
             ("x-amz-checksum-crc32", "NhCmhg=="),
             ("x-amz-checksum-crc32", "NhCmhg=="),
         ];
-        assert_eq!(read(PLAIN, &repeated), Err(S3ErrorCode::InvalidRequest));
+        assert_eq!(read(PLAIN, &repeated), Err(S3ErrorCode::InvalidArgument));
         let header_and_trailer = [
             ("x-amz-decoded-content-length", "5"),
             ("x-amz-checksum-crc32", "NhCmhg=="),

@@ -126,7 +126,7 @@ struct ChunkCheck {
 
 impl ChunkedDecoder {
     /// A decoder for a body of `decoded_length` bytes without its framing. `expected_trailers` are the names that
-    /// `x-amz-trailer` announced, in lower case ([`announced_trailers`](super::announced_trailers)). Chunks are signed if
+    /// `x-amz-trailer` announced, in lower case. Chunks are signed if
     /// and only if there is a `signer`, so for the modes that want one pass that of [`Verified`](super::Verified).
     ///
     /// # Errors

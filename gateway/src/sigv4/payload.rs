@@ -3,7 +3,6 @@
 use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use super::AuthError;
-use crate::s3::{S3Error, S3ErrorCode};
 
 /// At most so many trailers may be announced.
 pub const MAX_TRAILERS: usize = 16;
@@ -90,83 +89,15 @@ pub(super) fn content_sha256(headers: &HeaderMap) -> Result<Option<&str>, AuthEr
     value.to_str().map(Some).map_err(|_| AuthError::InvalidContentSha256)
 }
 
-/// The length of the object in an aws-chunked body, in bytes: `x-amz-decoded-content-length`.
-///
-/// # Errors
-/// `MissingContentLength` when there is none, `InvalidArgument` when it is not one decimal number.
-pub fn decoded_content_length(headers: &HeaderMap) -> Result<u64, S3Error> {
-    const NAME: &str = "x-amz-decoded-content-length";
-    let mut values = headers.get_all(NAME).iter();
-    let value = values.next().ok_or_else(|| {
-        S3Error::new(
-            S3ErrorCode::MissingContentLength,
-            "You must provide the x-amz-decoded-content-length HTTP header.",
-        )
-    })?;
-    let number = value
-        .to_str()
-        .ok()
-        .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
-        .and_then(|text| text.parse().ok());
-    match (number, values.next()) {
-        (Some(number), None) => Ok(number),
-        _ => Err(S3Error::new(
-            S3ErrorCode::InvalidArgument,
-            "x-amz-decoded-content-length is not a length.",
-        )
-        .with_field("ArgumentName", NAME)),
-    }
-}
-
-/// The trailers that `x-amz-trailer` announces, lower-case, in its order.
-///
-/// # Errors
-/// `MalformedTrailerError` when a name is no header name or stands there twice, or there are more than [`MAX_TRAILERS`].
-pub fn announced_trailers(headers: &HeaderMap) -> Result<Vec<Box<str>>, S3Error> {
-    let malformed = || {
-        S3Error::new(
-            S3ErrorCode::MalformedTrailerError,
-            "The request contained trailing data that was not well-formed or did not conform to our published schema.",
-        )
-    };
-    let mut names: Vec<Box<str>> = Vec::new();
-    for value in headers.get_all("x-amz-trailer") {
-        for name in value.to_str().map_err(|_| malformed())?.split(',') {
-            let name = http::HeaderName::from_bytes(name.trim_ascii().as_bytes()).map_err(|_| malformed())?;
-            if names.len() == MAX_TRAILERS || names.iter().any(|other| **other == *name.as_str()) {
-                return Err(malformed());
-            }
-            names.push(name.as_str().into());
-        }
-    }
-    Ok(names)
-}
-
 /// Whether `Content-Encoding` names `aws-chunked`. Its absence says nothing: the header is optional even where a body is
 /// framed so, and [`PayloadMode::is_streaming`] alone decides how a body is read.
 pub fn names_aws_chunked(headers: &HeaderMap) -> bool {
-    codings(headers).any(is_aws_chunked)
-}
-
-/// `Content-Encoding` as it is to be stored: without `aws-chunked`, which is no property of the object. `None` when
-/// nothing is left.
-pub fn stored_content_encoding(headers: &HeaderMap) -> Option<String> {
-    let rest: Vec<_> = codings(headers).filter(|coding| !is_aws_chunked(coding)).collect();
-    (!rest.is_empty()).then(|| rest.join(","))
-}
-
-fn codings(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(CONTENT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(str::trim_ascii)
-        .filter(|coding| !coding.is_empty())
-}
-
-fn is_aws_chunked(coding: &str) -> bool {
-    coding.eq_ignore_ascii_case("aws-chunked")
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case("aws-chunked"))
 }
 
 #[cfg(test)]
@@ -233,55 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn the_decoded_length_is_one_decimal_number() {
-        let of = |pairs: &[(&'static str, &str)]| decoded_content_length(&headers(pairs)).map_err(|e| e.code());
-        const NAME: &str = "x-amz-decoded-content-length";
-        assert_eq!(of(&[(NAME, "66560")]), Ok(66_560));
-        assert_eq!(of(&[]), Err(S3ErrorCode::MissingContentLength));
-        for bad in ["", "-1", "+1", "1,1", "0x1", "18446744073709551616"] {
-            assert_eq!(of(&[(NAME, bad)]), Err(S3ErrorCode::InvalidArgument), "{bad}");
-        }
-        assert_eq!(of(&[(NAME, "1"), (NAME, "1")]), Err(S3ErrorCode::InvalidArgument));
-    }
-
-    #[test]
-    fn trailers_are_announced_once_each() {
-        let of = |pairs: &[(&'static str, &str)]| announced_trailers(&headers(pairs)).map_err(|e| e.code());
-        assert_eq!(of(&[]), Ok(vec![]));
-        assert_eq!(
-            of(&[
-                ("x-amz-trailer", "X-Amz-Checksum-CRC32 , x-a"),
-                ("x-amz-trailer", "x-b")
-            ]),
-            Ok(vec!["x-amz-checksum-crc32".into(), "x-a".into(), "x-b".into()])
-        );
-        for bad in ["", "a,,b", "a,A", "a b", "a:"] {
-            assert_eq!(
-                of(&[("x-amz-trailer", bad)]),
-                Err(S3ErrorCode::MalformedTrailerError),
-                "{bad}"
-            );
-        }
-        let many: Vec<_> = (0..=MAX_TRAILERS).map(|i| format!("x-{i}")).collect();
-        assert_eq!(
-            of(&[("x-amz-trailer", &many.join(","))]),
-            Err(S3ErrorCode::MalformedTrailerError)
-        );
-        assert!(of(&[("x-amz-trailer", &many[1..].join(","))]).is_ok());
-    }
-
-    #[test]
-    fn only_the_aws_chunked_token_is_removed() {
+    fn aws_chunked_may_be_one_of_several_codings() {
         let of = |values: &[&str]| {
             let pairs: Vec<_> = values.iter().map(|value| ("content-encoding", *value)).collect();
-            let headers = headers(&pairs);
-            (names_aws_chunked(&headers), stored_content_encoding(&headers))
+            names_aws_chunked(&headers(&pairs))
         };
-        assert_eq!(of(&[]), (false, None));
-        assert_eq!(of(&["aws-chunked"]), (true, None));
-        assert_eq!(of(&["gzip, AWS-Chunked"]), (true, Some("gzip".to_owned())));
-        assert_eq!(of(&["aws-chunked,", "gzip,br"]), (true, Some("gzip,br".to_owned())));
-        assert_eq!(of(&["x-aws-chunked"]), (false, Some("x-aws-chunked".to_owned())));
+        assert!(of(&["aws-chunked"]) && of(&["gzip, AWS-Chunked"]) && of(&["br", "aws-chunked,"]));
+        assert!(!of(&[]) && !of(&["gzip"]) && !of(&["x-aws-chunked"]));
     }
 
     proptest! {
@@ -289,13 +178,11 @@ mod tests {
         fn never_panics(value in any::<String>()) {
             if let Ok(header) = HeaderValue::from_str(&value) {
                 let mut headers = HeaderMap::new();
-                for name in ["x-amz-content-sha256", "x-amz-decoded-content-length", "x-amz-trailer", "content-encoding"] {
+                for name in ["x-amz-content-sha256", "content-encoding"] {
                     headers.insert(name, header.clone());
                 }
                 drop(PayloadMode::of_anonymous(&headers));
-                drop(decoded_content_length(&headers));
-                drop(announced_trailers(&headers));
-                stored_content_encoding(&headers);
+                names_aws_chunked(&headers);
             }
         }
     }
