@@ -10,6 +10,7 @@ mod clock;
 mod condition;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod decorate;
 mod error;
 mod fs;
 mod key_codec;
@@ -24,6 +25,7 @@ pub use capability::Capabilities;
 pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumHasher, ChecksumType, InvalidChecksum, combine_full_object};
 pub use clock::{Clock, SystemClock, TestClock};
 pub use condition::{IfMatch, ReadCondition, ReadRefusal, WriteCondition};
+pub use decorate::{CallOutcome, Metered, Observer};
 pub use error::{BackendError, BoxError};
 pub use fs::{Durability, FsBackend, FsOpenError, FsOptions};
 pub use memory::MemoryBackend;

@@ -1,0 +1,5 @@
+//! Wrappers around any backend.
+
+mod metered;
+
+pub use metered::{CallOutcome, Metered, Observer};
