@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use http::HeaderValue;
-use t2gate_backends::{Backend, Clock, FsBackend, FsOptions, MemoryBackend, SystemClock};
+use t2gate_backends::{Backend, Clock, FsBackend, FsOptions, MemoryBackend, Metered, SystemClock};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
     config::{BackendKind, Config},
     dispatch,
     keys::KeyStore,
-    layer::{authenticate::Authenticate, respond, route::Route},
+    layer::{authenticate::Authenticate, memory_budget::MemoryBudget, rate_limit::RateLimits, respond, route::Route},
+    metrics::Metrics,
     server::{self, ConnectionStats, Drained, Shutdown, Tls},
     stack::{self, stack},
 };
@@ -47,7 +48,13 @@ pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result
         admin_listener,
     } = startup;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let service = stack(layers(&config, keys, backend.clone(), clock.clone())?).context("no random numbers")?;
+    let metrics = Metrics::new()?;
+    let stats = Arc::new(ConnectionStats::default());
+    metrics.watch_connections(&stats)?;
+    let observer = metrics.backend_observer(backend.capabilities().name);
+    let backend: Arc<dyn Backend> = Arc::new(Metered::new(backend, observer));
+    let service =
+        stack(layers(&config, keys, backend.clone(), clock.clone(), metrics.clone())?).context("no random numbers")?;
 
     let (admin_trigger, admin_shutdown) = Shutdown::new();
     let readiness = Readiness {
@@ -57,12 +64,11 @@ pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result
         clock,
     };
     let readiness = Arc::new(readiness);
-    let admin = Admin::new(prometheus::Registry::new(), move || {
+    let admin = Admin::new(metrics.registry().clone(), move || {
         let readiness = readiness.clone();
         async move { readiness.judge().await }
     });
     let admin = tokio::spawn(admin.run(admin_listener, admin_shutdown));
-    let stats = Arc::new(ConnectionStats::default());
     let drained = server::run(listener, tls, service, (&config.limits).into(), stats, shutdown).await;
     admin_trigger.trigger();
     admin.await?;
@@ -75,8 +81,15 @@ fn layers(
     keys: Arc<KeyStore>,
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 ) -> Result<stack::Parts, anyhow::Error> {
     let s3 = &config.s3;
+    let memory = MemoryBudget::new(config.limits.memory_budget);
+    metrics.watch_memory(&memory)?;
+    // Those that wait must leave room for those that need not.
+    let max_waiting = config.limits.concurrent_requests.div_ceil(4);
+    let rate_limits = RateLimits::new(config.rate_limit.clone(), s3.trusted_proxies.clone(), max_waiting);
+    metrics.watch_rate_limits(&rate_limits)?;
     Ok(stack::Parts {
         dialect: s3.dialect,
         respond: respond::Settings {
@@ -89,6 +102,9 @@ fn layers(
             },
         },
         max_requests: config.limits.concurrent_requests,
+        memory,
+        rate_limits,
+        metrics,
         route: Route {
             base_domains: s3.base_domains.clone(),
             trusted_proxies: s3.trusted_proxies.clone(),

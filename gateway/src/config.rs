@@ -9,6 +9,7 @@ mod fault;
 mod limits;
 mod listen;
 mod log;
+mod rate_limit;
 mod raw;
 mod s3;
 mod source;
@@ -31,6 +32,7 @@ pub use self::{
     limits::Limits,
     listen::Listen,
     log::{Log, LogFormat},
+    rate_limit::RateLimit,
     s3::S3,
     tls::{CertificateFiles, Tls, TlsVersion},
 };
@@ -38,7 +40,10 @@ use self::{
     fault::Faults,
     source::{COMMAND_LINE, ENVIRONMENT, Environment, Overlay, TomlFile},
 };
-use crate::keys::{Account, ApplicationKey, CapabilitySet, KeyKind, KeyTable, is_access_key_id, is_secret};
+use crate::{
+    keys::{Account, ApplicationKey, CapabilitySet, KeyKind, KeyTable, is_access_key_id, is_secret},
+    rate_limit::KeyLimits,
+};
 
 /// The account that exists where none is configured.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -52,6 +57,7 @@ pub struct Config {
     pub listen: Listen,
     pub tls: Tls,
     pub limits: Limits,
+    pub rate_limit: RateLimit,
     pub s3: S3,
     pub backend: Backend,
     pub log: Log,
@@ -77,6 +83,7 @@ struct RawConfig {
     listen: listen::RawListen,
     tls: tls::RawTls,
     limits: limits::RawLimits,
+    rate_limit: rate_limit::RawRateLimit,
     s3: s3::RawS3,
     backend: backend::RawBackend,
     log: log::RawLog,
@@ -136,6 +143,7 @@ impl Config {
             }};
         }
         let (listen, tls, limits) = (check!(listen), check!(tls), check!(limits));
+        let rate_limit = check!(rate_limit);
         let (s3, backend, log) = (check!(s3), check!(backend), check!(log));
         let accounts_are_configured = !raw.account.is_empty();
         let configured = accounts::check(raw.account, &mut found);
@@ -145,14 +153,17 @@ impl Config {
         }));
         let from_environment = access_key.check(accounts_are_configured, &mut faults);
 
-        let ready = (listen, tls, limits, s3, backend, log);
+        let ready = (listen, tls, limits, rate_limit, s3, backend, log);
         match ready {
-            (Some(listen), Some(tls), Some(limits), Some(s3), Some(backend), Some(log)) if faults.is_empty() => {
+            (Some(listen), Some(tls), Some(limits), Some(rate_limit), Some(s3), Some(backend), Some(log))
+                if faults.is_empty() =>
+            {
                 let keys = configured.or(from_environment);
                 Ok(Self {
                     listen,
                     tls,
                     limits,
+                    rate_limit,
                     s3,
                     backend,
                     log,
@@ -383,6 +394,7 @@ impl AccessKeyVariables {
             expires: None,
             created: None,
             revoked: false,
+            rate_limit: KeyLimits::default(),
         };
         KeyTable::new(
             vec![Account {

@@ -15,6 +15,8 @@ use arc_swap::ArcSwap;
 use secrecy::SecretString;
 use t2gate_backends::{AccountId, BucketName, Timestamp};
 
+use crate::rate_limit::KeyLimits;
+
 /// What an application key may do, in the words that users of this family of services know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Capability {
@@ -190,6 +192,8 @@ pub struct ApplicationKey {
     pub expires: Option<Timestamp>,
     pub created: Option<Timestamp>,
     pub revoked: bool,
+    /// Overrides what `[rate_limit]` says of keys.
+    pub rate_limit: KeyLimits,
 }
 
 impl ApplicationKey {
@@ -341,6 +345,7 @@ mod tests {
             expires: None,
             created: None,
             revoked: false,
+            rate_limit: KeyLimits::default(),
         }
     }
 

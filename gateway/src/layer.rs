@@ -4,7 +4,11 @@
 pub mod admission;
 pub mod authenticate;
 pub mod authorize;
+mod client_address;
+mod counted_body;
+pub mod memory_budget;
 pub mod parse;
+pub mod rate_limit;
 pub mod record;
 pub mod request_id;
 pub mod respond;

@@ -1,6 +1,7 @@
 //! The raw stream of a request's body: who holds it, and how slow it may be.
 
 use std::{
+    any::Any,
     error::Error,
     fmt,
     future::Future,
@@ -31,20 +32,28 @@ pub struct BodyPace {
     pub min_bytes_per_second: u64,
 }
 
-type Slot = Arc<Mutex<Option<BoxBody>>>;
-
 /// A handle on a request's body. The body itself lies in a slot that the outermost layer shares: what an inner one
 /// did not read is still there when the answer goes out.
 #[derive(Clone)]
 pub struct RequestBody {
-    slot: Slot,
+    slot: Arc<Mutex<Slot>>,
     pace: BodyPace,
+}
+
+struct Slot {
+    body: Option<BoxBody>,
+    /// Dropped when nobody can read the body any more.
+    kept_alive: Option<Box<dyn Any + Send>>,
 }
 
 impl RequestBody {
     pub fn new(body: BoxBody, pace: BodyPace) -> Self {
+        let slot = Slot {
+            body: Some(body),
+            kept_alive: None,
+        };
         Self {
-            slot: Arc::new(Mutex::new(Some(body))),
+            slot: Arc::new(Mutex::new(slot)),
             pace,
         }
     }
@@ -52,23 +61,28 @@ impl RequestBody {
     /// Takes the stream out; when the reader is dropped it goes back into the slot.
     pub(super) fn reader(&self) -> BodyReader {
         BodyReader {
-            body: self.slot().take(),
+            body: self.slot().body.take(),
             slot: self.slot.clone(),
             timer: PaceTimer::new(self.pace),
         }
     }
 
+    /// Keeps `what` until the last handle on the body and its reader are gone.
+    pub fn keep_alive(&self, what: impl Any + Send) {
+        self.slot().kept_alive = Some(Box::new(what));
+    }
+
     /// Whether the request came with a body that is not known to be empty.
     pub fn is_announced(&self) -> bool {
-        self.slot().as_ref().is_some_and(|body| !body.is_end_stream())
+        self.slot().body.as_ref().is_some_and(|body| !body.is_end_stream())
     }
 
     /// Drops what nobody has read, and says whether there was any.
     pub fn discard(&self) -> bool {
-        self.slot().take().is_some_and(|body| !body.is_end_stream())
+        self.slot().body.take().is_some_and(|body| !body.is_end_stream())
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<BoxBody>> {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
         // The slot holds no invariant that a panic elsewhere could break.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +97,7 @@ impl fmt::Debug for RequestBody {
 /// Reads a request's body at no less than its pace.
 pub(super) struct BodyReader {
     body: Option<BoxBody>,
-    slot: Slot,
+    slot: Arc<Mutex<Slot>>,
     timer: PaceTimer,
 }
 
@@ -126,7 +140,7 @@ impl BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner).body = self.body.take();
     }
 }
 

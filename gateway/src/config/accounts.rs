@@ -8,9 +8,13 @@ use t2gate_backends::{AccountId, BucketName, Timestamp};
 
 use super::{
     fault::Faults,
+    rate_limit::RawKeyLimits,
     raw::{List, Switch, Whole},
 };
-use crate::keys::{Account, ApplicationKey, Capability, CapabilitySet, KeyKind, KeyTable, is_access_key_id, is_secret};
+use crate::{
+    keys::{Account, ApplicationKey, Capability, CapabilitySet, KeyKind, KeyTable, is_access_key_id, is_secret},
+    rate_limit::KeyLimits,
+};
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +39,7 @@ struct RawKey {
     expires: Option<String>,
     created: Option<String>,
     revoked: Option<Switch>,
+    rate_limit: Option<RawKeyLimits>,
 }
 
 /// Accounts and keys, or `None` where there are no accounts or where a fault was found.
@@ -116,6 +121,10 @@ impl RawKey {
             ),
         };
         let (expires, created) = (time("expires", &self.expires), time("created", &self.created));
+        let rate_limit = match self.rate_limit {
+            Some(limits) => limits.check(faults),
+            None => Some(KeyLimits::default()),
+        };
         Some(ApplicationKey {
             id: id?,
             secret: secret?,
@@ -128,6 +137,7 @@ impl RawKey {
             expires: expires?,
             created: created?,
             revoked: self.revoked.is_some_and(|Switch(revoked)| revoked),
+            rate_limit: rate_limit?,
         })
     }
 

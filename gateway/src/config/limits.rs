@@ -16,6 +16,8 @@ pub struct Limits {
     pub connections: usize,
     /// Requests at a time, until their bodies have ended; one more is told to come back later.
     pub concurrent_requests: usize,
+    /// Bytes of memory that the requests under way may take together; one that does not fit is told to come back later.
+    pub memory_budget: u64,
     /// Bytes of request line and headers.
     pub header_bytes: usize,
     /// From the accepted connection to the end of the TLS handshake.
@@ -41,6 +43,7 @@ pub struct Limits {
 pub(super) struct RawLimits {
     pub(super) connections: Whole,
     pub(super) concurrent_requests: Whole,
+    pub(super) memory_budget: Whole,
     pub(super) header_bytes: Whole,
     pub(super) handshake_timeout: Period,
     pub(super) header_timeout: Period,
@@ -57,6 +60,7 @@ impl Default for RawLimits {
         Self {
             connections: Whole(1000),
             concurrent_requests: Whole(256),
+            memory_budget: Whole(256 << 20),
             header_bytes: Whole(16 * 1024),
             handshake_timeout: Period::seconds(10),
             header_timeout: Period::seconds(10),
@@ -74,6 +78,8 @@ impl RawLimits {
     pub(super) fn check(self, faults: &mut Faults) -> Option<Limits> {
         let connections = faults.within("connections", self.connections.0, 1, 1_000_000);
         let concurrent_requests = faults.within("concurrent_requests", self.concurrent_requests.0, 1, 1_000_000);
+        // Less would not hold one upload and one listing beside each other.
+        let memory_budget = faults.within("memory_budget", self.memory_budget.0, 8 << 20, 1 << 40);
         // S3 itself takes 8 KiB of headers, of which 2 KiB are metadata; hyper's buffer is the upper bound here.
         let header_bytes = faults.within("header_bytes", self.header_bytes.0, 4096, 64 * 1024);
         let least_throughput = faults.within("least_throughput", self.least_throughput.0, 0, 1 << 30);
@@ -94,6 +100,7 @@ impl RawLimits {
         Some(Limits {
             connections: connections?,
             concurrent_requests: concurrent_requests?,
+            memory_budget: memory_budget?,
             header_bytes: header_bytes?,
             handshake_timeout: handshake_timeout?,
             header_timeout: header_timeout?,

@@ -1,9 +1,13 @@
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use secrecy::ExposeSecret as _;
 
 use super::*;
-use crate::{dialect::Dialect, keys::Capability};
+use crate::{
+    dialect::Dialect,
+    keys::Capability,
+    rate_limit::{Limit, Quota},
+};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config.example.toml");
 
@@ -39,13 +43,14 @@ fn sections(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
         listen,
         tls,
         limits,
+        rate_limit,
         s3,
         backend,
         log,
         keys,
         file: _,
     } = config.clone();
-    (listen, tls, limits, s3, backend, log, keys.is_some())
+    (listen, tls, limits, rate_limit, s3, backend, log, keys.is_some())
 }
 
 #[test]
@@ -73,6 +78,7 @@ fn the_example_has_every_key() {
         "[listen]",
         "[tls]",
         "[limits]",
+        "[rate_limit]",
         "[s3]",
         "[backend]",
         "[log]",
@@ -412,4 +418,79 @@ fn faults_of_keys_are_told_without_their_secrets() {
 fn the_same_key_twice_is_refused() {
     let twice = format!("{ACCOUNT}{}", ACCOUNT.replace("\"acme\"", "\"other\""));
     assert!(faults(&twice, &[])[0].contains("two keys"));
+}
+
+#[test]
+fn a_rate_limit_is_a_rate_with_its_burst_and_0_is_none() {
+    let text = r#"
+        [rate_limit]
+        per_address = { rate = 0 }
+        per_key = { rate = 10 }
+        read = { burst = 7 }
+        [rate_limit.write]
+        rate = 3
+        burst = 1
+    "#;
+    let limits = load(text, &[]).unwrap().rate_limit;
+    let quota = |rate, burst| {
+        Limit::Quota(Quota::new(
+            NonZeroU32::new(rate).unwrap(),
+            NonZeroU32::new(burst).unwrap(),
+        ))
+    };
+    assert_eq!(limits.per_address, Limit::Unlimited);
+    assert_eq!(limits.per_key, quota(10, 20));
+    assert_eq!(limits.write, quota(3, 1));
+    let default = defaults().rate_limit;
+    assert_eq!(limits.list, default.list);
+    let (Limit::Quota(read), Limit::Quota(default)) = (limits.read, default.read) else {
+        panic!("reads are limited by default");
+    };
+    assert_eq!((read.burst().get(), read.rate()), (7, default.rate()));
+
+    let variables = [
+        ("T2GATE_RATE_LIMIT__PER_KEY__BURST", "5"),
+        ("T2GATE_RATE_LIMIT__LIST__RATE", "0"),
+    ];
+    let limits = load(text, &variables).unwrap().rate_limit;
+    assert_eq!((limits.per_key, limits.list), (quota(10, 5), Limit::Unlimited));
+}
+
+#[test]
+fn a_key_can_have_limits_of_its_own() {
+    let text = format!("{ACCOUNT}\nrate_limit = {{ rate = 50, list = {{ rate = 0 }} }}\n");
+    let keys = load(&text, &[]).unwrap().keys.unwrap();
+    let limits = |id| keys.keys().find(|key| &*key.id == id).unwrap().rate_limit;
+    assert_eq!(limits("acme-master"), KeyLimits::default());
+    let own = limits("acme-logs");
+    let fifty = Quota::new(NonZeroU32::new(50).unwrap(), NonZeroU32::new(100).unwrap());
+    assert_eq!(own.requests, Some(Limit::Quota(fifty)));
+    assert_eq!((own.list, own.read), (Some(Limit::Unlimited), None));
+}
+
+#[test]
+fn a_wrong_rate_limit_is_refused_by_name() {
+    let text = format!(
+        r#"{ACCOUNT}
+        rate_limit = {{ burst = 3, read = {{ rate = 5, burst = 0 }} }}
+        [rate_limit]
+        max_entries = 1
+        per_key = {{ rate = 1000001, burst = 0 }}
+        list = 100
+        write = {{ rat = 5 }}
+    "#
+    );
+    let found = faults(&text, &[]).join("\n");
+    for expected in [
+        "rate_limit.list: expected a section, found 100",
+        "rate_limit.write.rat: unknown key; known here are rate, burst",
+        "rate_limit.max_entries: must be between",
+        "rate_limit.per_key.rate: must be between 0 and 1000000, found 1000001",
+        "rate_limit.per_key.burst: must be between 1 and 1000000, found 0",
+        "account.0.key.1.rate_limit.rate: is missing beside burst",
+        "account.0.key.1.rate_limit.read.burst: must be between 1 and 1000000, found 0",
+    ] {
+        assert!(found.contains(expected), "{expected}\nis not in\n{found}");
+    }
+    assert_eq!(found.lines().count(), 7, "{found}");
 }

@@ -61,7 +61,12 @@ impl Step<Routed> for Authenticate {
             headers: &headers,
             host: &host,
         };
-        let (requester, payload, signer) = self.authenticate(&request, &received.record)?;
+        let (requester, payload, signer) = self.authenticate(&request, &received.record).map_err(|refusal| {
+            if let Some(reason) = refusal.reason {
+                received.record.set_authentication_failure(reason);
+            }
+            refusal.error
+        })?;
         Ok(Authenticated {
             method: received.parts.method,
             raw_query,
@@ -81,23 +86,30 @@ impl Authenticate {
         &self,
         request: &SignedRequest<'_>,
         record: &RequestRecord,
-    ) -> Result<(Requester, PayloadMode, Option<ChunkSigner>), S3Error> {
+    ) -> Result<(Requester, PayloadMode, Option<ChunkSigner>), Refusal> {
         let credentials = match sigv4::credentials(request)? {
             Credentials::Anonymous => {
-                let payload = PayloadMode::of_anonymous(request.headers)?;
+                let payload = PayloadMode::of_anonymous(request.headers).map_err(|error| Refusal {
+                    error: error.into(),
+                    reason: None,
+                })?;
                 return Ok((Requester::Anonymous, payload, None));
             }
             Credentials::Signed(credentials) => credentials,
         };
-        let unknown = || {
-            S3Error::new(
+        let unknown = |reason| {
+            let error = S3Error::new(
                 S3ErrorCode::InvalidAccessKeyId,
                 "The AWS Access Key Id you provided does not exist in our records.",
             )
-            .unauthenticated()
+            .unauthenticated();
+            Refusal::new(error, reason)
         };
         record.set_access_key_id(credentials.access_key_id.clone());
-        let key = self.keys.lookup(&credentials.access_key_id).ok_or_else(unknown)?;
+        let key = self
+            .keys
+            .lookup(&credentials.access_key_id)
+            .ok_or_else(|| unknown("unknown_key"))?;
         let now = self.clock.now();
         let options = VerifyOptions {
             now,
@@ -112,16 +124,61 @@ impl Authenticate {
             }
         })?;
         if !key.is_current(now) {
-            return Err(unknown());
+            return Err(unknown(if key.revoked { "revoked_key" } else { "expired_key" }));
         }
         // Only now, so that nobody without its secret can find out which key is a master key.
         if key.kind == KeyKind::Master {
-            return Err(S3Error::new(
+            let error = S3Error::new(
                 S3ErrorCode::InvalidAccessKeyId,
                 "master keys are not accepted here: create an application key",
-            )
-            .unauthenticated());
+            );
+            return Err(Refusal::new(error.unauthenticated(), "master_key"));
         }
         Ok((Requester::Key(key), verified.payload, verified.chunk_signer))
+    }
+}
+
+/// What the client is told, and what is counted.
+struct Refusal {
+    error: S3Error,
+    /// `None` where nothing is wrong with credentials, for there are none.
+    reason: Option<&'static str>,
+}
+
+impl Refusal {
+    fn new(error: S3Error, reason: &'static str) -> Self {
+        Self {
+            error,
+            reason: Some(reason),
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        let reason = match &error {
+            AuthError::InvalidUri
+            | AuthError::TooManyParameters
+            | AuthError::SeveralAuthorizationHeaders
+            | AuthError::SeveralMechanisms
+            | AuthError::Malformed { .. }
+            | AuthError::MissingDate
+            | AuthError::MissingContentSha256
+            | AuthError::InvalidContentSha256
+            | AuthError::SignedChunksNeedHeader
+            | AuthError::InvalidHoistedHeader { .. }
+            | AuthError::HoistedHeaderDisagrees { .. } => "malformed",
+            AuthError::UnsupportedMechanism
+            | AuthError::UnsupportedAuthorizationType
+            | AuthError::SessionToken
+            | AuthError::UnsupportedPayloadSignature => "unsupported",
+            AuthError::WrongRegion { .. } => "wrong_region",
+            AuthError::HeadersNotSigned { .. } => "headers_not_signed",
+            AuthError::RequestTimeTooSkewed { .. } => "clock_skew",
+            AuthError::NotYetValid { .. } | AuthError::Expired { .. } => "expired_url",
+            AuthError::UnknownAccessKeyId => "unknown_key",
+            AuthError::SignatureDoesNotMatch => "signature_mismatch",
+        };
+        Self::new(error.into(), reason)
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use prometheus::IntCounter;
 
 use crate::s3::encode::ResponseBody;
 
@@ -23,6 +24,7 @@ pub(super) struct WatchedBody<F: FnOnce(BodyEnd)> {
     inner: ResponseBody,
     at_end: Option<F>,
     bytes: u64,
+    total: Option<IntCounter>,
 }
 
 impl<F: FnOnce(BodyEnd)> WatchedBody<F> {
@@ -31,7 +33,14 @@ impl<F: FnOnce(BodyEnd)> WatchedBody<F> {
             inner,
             at_end: Some(at_end),
             bytes: 0,
+            total: None,
         }
+    }
+
+    /// Adds the bytes to `total` while they flow.
+    pub(super) fn counted(mut self, total: IntCounter) -> Self {
+        self.total = Some(total);
+        self
     }
 
     fn end(&mut self, complete: bool) {
@@ -52,7 +61,11 @@ impl<F: FnOnce(BodyEnd) + Unpin> Body for WatchedBody<F> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
-                self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.bytes += bytes;
+                if let Some(total) = &self.total {
+                    total.inc_by(bytes);
+                }
                 // hyper does not poll again what says that it has ended.
                 if self.inner.is_end_stream() {
                     self.end(true);

@@ -1,0 +1,233 @@
+//! How much memory the requests under way take together. Over the budget a request is refused before any of its body is
+//! read; once let in, it never runs out.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::Response;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::{Layer, Service};
+
+use super::{parse::Parsed, watched_body::WatchedBody};
+use crate::s3::{Operation, S3Error, S3ErrorCode, encode::ResponseBody};
+
+/// What the budget is counted in.
+const UNIT: u64 = 1024;
+
+/// Object bytes on their way: the connection's buffer, pieces being hashed, pieces being written or read ahead.
+const STREAM: u64 = 512 * 1024;
+/// An XML document of the greatest size, with what is read out of it; or a page of the longest keys, written as XML.
+const DOCUMENT: u64 = 4 << 20;
+/// Headers, an object's attributes, a short answer.
+const SMALL: u64 = 64 * 1024;
+
+/// Memory that can be given to requests. Cheap to clone; clones share it.
+#[derive(Debug, Clone)]
+pub struct MemoryBudget {
+    units: Arc<Semaphore>,
+    total: u64,
+}
+
+impl MemoryBudget {
+    /// `bytes` in whole KiB; no request gets through a budget below 4 MiB.
+    pub fn new(bytes: u64) -> Self {
+        let units = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX);
+        let units = units.min(Semaphore::MAX_PERMITS);
+        Self {
+            units: Arc::new(Semaphore::new(units)),
+            total: units as u64 * UNIT,
+        }
+    }
+
+    /// All of it, in bytes.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// What is given out at the moment, in bytes.
+    pub fn in_use(&self) -> u64 {
+        self.total - self.units.available_permits() as u64 * UNIT
+    }
+
+    fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        self.units.clone().try_acquire_many_owned(units).ok()
+    }
+}
+
+/// The most that an operation holds at any moment, in bytes. It does not depend on the size of the object.
+fn need(operation: &Operation) -> u64 {
+    match operation {
+        Operation::PutObject(_)
+        | Operation::GetObject(_)
+        | Operation::CopyObject(_)
+        | Operation::UploadPart(_)
+        | Operation::UploadPartCopy(_) => STREAM,
+        Operation::CreateBucket(_)
+        | Operation::PutBucketAcl(_)
+        | Operation::PutObjectAcl(_)
+        | Operation::DeleteObjects(_)
+        | Operation::CompleteMultipartUpload(_)
+        | Operation::ListBuckets(_)
+        | Operation::ListObjects(_)
+        | Operation::ListObjectsV2(_)
+        | Operation::ListParts(_)
+        | Operation::ListMultipartUploads(_)
+        | Operation::GetObjectAttributes(_) => DOCUMENT,
+        Operation::HeadBucket(_)
+        | Operation::DeleteBucket(_)
+        | Operation::GetBucketLocation(_)
+        | Operation::GetBucketAcl(_)
+        | Operation::GetBucketVersioning(_)
+        | Operation::GetUnsetBucketConfiguration(..)
+        | Operation::HeadObject(_)
+        | Operation::DeleteObject(_)
+        | Operation::GetObjectAcl(_)
+        | Operation::GetObjectTagging(_)
+        | Operation::GetUnsetObjectLock(..)
+        | Operation::CreateMultipartUpload(_)
+        | Operation::AbortMultipartUpload(_)
+        | Operation::NotImplemented(_) => SMALL,
+    }
+}
+
+/// See [`layer`].
+#[derive(Debug, Clone)]
+pub struct ReserveMemory<S> {
+    inner: S,
+    budget: MemoryBudget,
+}
+
+/// Reserves what an operation needs until both bodies have ended: the answer's, and the request's, which a write may
+/// still be reading when its client has gone.
+pub fn layer<S>(budget: MemoryBudget) -> impl Layer<S, Service = ReserveMemory<S>> + Clone {
+    tower::layer::layer_fn(move |inner| ReserveMemory {
+        inner,
+        budget: budget.clone(),
+    })
+}
+
+impl<S> Service<Parsed> for ReserveMemory<S>
+where
+    S: Service<Parsed, Response = Response<ResponseBody>, Error = S3Error>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S3Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S3Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Parsed) -> Self::Future {
+        let Some(permit) = self.budget.reserve(need(&request.operation)) else {
+            let refusal = S3Error::new(S3ErrorCode::SlowDown, "Please reduce your request rate.");
+            return Box::pin(async { Err(refusal) });
+        };
+        let permit = Arc::new(permit);
+        request.body.body.keep_alive(permit.clone());
+        let future = self.inner.call(request);
+        Box::pin(async move {
+            let (parts, body) = future.await?.into_parts();
+            let body = WatchedBody::new(body, move |_| drop(permit));
+            Ok(Response::from_parts(parts, ResponseBody::new(body)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use http_body_util::{BodyExt as _, Empty};
+    use t2gate_backends::BucketName;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::{
+        acl::Requester,
+        body::{BodyPace, BoxBody, RequestBody, UnverifiedBody},
+        layer::record::RequestRecord,
+        s3::{encode, operation::DeleteObjects},
+        sigv4::PayloadMode,
+    };
+
+    fn parsed(operation: Operation) -> Parsed {
+        let pace = BodyPace {
+            idle_timeout: Duration::from_secs(1),
+            grace: Duration::from_secs(1),
+            min_bytes_per_second: 0,
+        };
+        Parsed {
+            operation,
+            requester: Requester::Anonymous,
+            body: UnverifiedBody {
+                body: RequestBody::new(BoxBody::new(Empty::new().map_err(|never| match never {})), pace),
+                headers: HeaderMap::new(),
+                payload: PayloadMode::of_anonymous(&HeaderMap::new()).unwrap(),
+                signer: None,
+            },
+            record: RequestRecord::default(),
+        }
+    }
+
+    fn document() -> Parsed {
+        let bucket = BucketName::parse("bucket").unwrap();
+        parsed(Operation::DeleteObjects(DeleteObjects { bucket }))
+    }
+
+    async fn ask(budget: &MemoryBudget, request: Parsed) -> Result<Response<ResponseBody>, S3ErrorCode> {
+        let inner = service_fn(|_: Parsed| async { Ok(Response::new(encode::full(Bytes::from_static(b"answer")))) });
+        let answer = layer(budget.clone()).layer(inner).oneshot(request).await;
+        answer.map_err(|error| error.code())
+    }
+
+    #[tokio::test]
+    async fn memory_is_held_until_the_answer_has_been_sent() {
+        let budget = MemoryBudget::new(DOCUMENT);
+        let answer = ask(&budget, document()).await.unwrap();
+        assert_eq!(budget.in_use(), DOCUMENT);
+        assert_eq!(ask(&budget, document()).await.unwrap_err(), S3ErrorCode::SlowDown);
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "answer");
+        assert_eq!(budget.in_use(), 0);
+        ask(&budget, document()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn memory_is_held_while_the_requests_body_may_be_read() {
+        let budget = MemoryBudget::new(DOCUMENT);
+        let request = document();
+        let body = request.body.body.clone();
+        drop(ask(&budget, request).await.unwrap());
+        assert_eq!(budget.in_use(), DOCUMENT);
+        drop(body);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_gives_back_what_was_reserved() {
+        let budget = MemoryBudget::new(DOCUMENT);
+        let refuse = service_fn(|_: Parsed| async { Err(S3Error::new(S3ErrorCode::AccessDenied, "no")) });
+        let refused = layer(budget.clone()).layer(refuse).oneshot(document()).await;
+        assert_eq!(refused.unwrap_err().code(), S3ErrorCode::AccessDenied);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_small_request_fits_where_a_large_one_does_not() {
+        let budget = MemoryBudget::new(DOCUMENT + SMALL);
+        let head = || parsed(Operation::HeadBucket(BucketName::parse("bucket").unwrap()));
+        let large = ask(&budget, document()).await.unwrap();
+        let small = ask(&budget, head()).await.unwrap();
+        assert_eq!(ask(&budget, head()).await.unwrap_err(), S3ErrorCode::SlowDown);
+        assert_eq!((budget.in_use(), budget.total()), (DOCUMENT + SMALL, DOCUMENT + SMALL));
+        drop((large, small));
+        assert_eq!(budget.in_use(), 0);
+    }
+}
