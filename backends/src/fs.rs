@@ -8,7 +8,7 @@
 //!   order.
 //! - **Writes** are prepared in `.t2/staging`, with their attributes, synced, and renamed into place in one step, under
 //!   a lock of the key; then the directories are synced. A sync that fails after that step leaves an outcome that
-//!   nobody knows: from then on all writes are refused.
+//!   nobody knows: from then on all writes are refused. Writers who sync at the same time share one sync.
 //! - **Attributes** lie in an extended attribute, bound to the file's size and modification time. A file that was changed
 //!   by other means loses them, and has an ETag derived from what the file system knows of it. A change that keeps
 //!   both goes unseen. `Last-Modified` is the file's modification time.
@@ -19,6 +19,7 @@
 //!
 //! One process serves a root: it holds a lock. All waiting for the disk is on threads for blocking work.
 
+mod adopt;
 mod attributes;
 mod bucket;
 mod content_type;
@@ -69,6 +70,8 @@ pub struct FsOptions {
     /// For the times of buckets and uploads. Objects have those of their files.
     pub clock: Arc<dyn Clock>,
     pub durability: Durability,
+    /// Who gets the directories under the root that are nobody's bucket yet. Without, they are not served.
+    pub adopt: Option<AccountId>,
 }
 
 impl FsOptions {
@@ -77,6 +80,7 @@ impl FsOptions {
             root: root.into(),
             clock,
             durability: Durability::default(),
+            adopt: None,
         }
     }
 }
@@ -85,6 +89,7 @@ impl FsOptions {
 #[derive(Debug)]
 pub struct FsBackend {
     store: Arc<Store>,
+    unclaimed: Vec<BucketName>,
 }
 
 /// All there is below the root. Its methods block.
@@ -112,9 +117,29 @@ struct Store {
 impl FsBackend {
     /// Opens a root: takes its lock, removes what a crash has left in staging. Blocks.
     pub fn open(options: FsOptions) -> Result<Self, FsOpenError> {
+        let (root, owner) = (options.root.clone(), options.adopt.clone());
+        let store = Store::open(options)?;
+        let unclaimed = store.adopt(owner.as_ref()).map_err(|source| FsOpenError::Io {
+            root,
+            action: "could not look for buckets that were there before",
+            source: std::io::Error::other(source),
+        })?;
         Ok(Self {
-            store: Arc::new(Store::open(options)?),
+            store: Arc::new(store),
+            unclaimed,
         })
+    }
+
+    /// Directories under the root, as they were at the start, that could be buckets and are nobody's: they are not
+    /// served until [`FsOptions::adopt`] names an owner.
+    pub fn unclaimed(&self) -> &[BucketName] {
+        &self.unclaimed
+    }
+
+    /// How many times the kernel was asked to sync since this was opened, in whatever way: `fsync` of one file or
+    /// `syncfs` for many writers.
+    pub fn syncs(&self) -> u64 {
+        self.store.durable.syncs()
     }
 
     /// `work` on a thread that may block. Once begun it goes on to its end, also if this future is dropped.

@@ -14,7 +14,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{content_type, dir::Meta, durable::Durable, error::Error, side::SideFile};
+use super::{content_type, dir::Meta, error::Error, side::SideFile};
 use crate::{
     Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, ObjectAttributes, ObjectInfo, ObjectPart,
     UploadId,
@@ -97,14 +97,13 @@ pub(super) struct NewObject {
 }
 
 impl Record {
-    /// Gives `file`, which is complete, its attributes. They are not synced yet, the side file is.
+    /// Gives `file`, which is complete, its attributes. Neither they nor the side file are synced yet.
     pub(super) fn store(
         file: &OwnedFd,
         meta: &Meta,
         key: &Key,
         new: &NewObject,
         sides: &Arc<OwnedFd>,
-        durable: &Durable,
     ) -> Result<Option<SideFile>, Error> {
         let mut record = Self {
             size: meta.size,
@@ -119,7 +118,7 @@ impl Record {
         };
         let mut side = None;
         if !new.parts.is_empty() {
-            let written = SideFile::write(sides, durable, None, &new.parts)?;
+            let written = SideFile::write(sides, None, &new.parts)?;
             record.side = Some(written.name().into());
             side = Some(written);
         }
@@ -131,7 +130,7 @@ impl Record {
                 Err(error) => return Err(Error::io("could not set attributes")(error)),
             }
         }
-        let written = SideFile::write(sides, durable, record.rest.take().as_ref(), &new.parts)?;
+        let written = SideFile::write(sides, record.rest.take().as_ref(), &new.parts)?;
         record.side = Some(written.name().into());
         set(file, &record.encode()).map_err(Error::io("could not set attributes"))?;
         Ok(Some(written))

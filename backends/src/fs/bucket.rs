@@ -216,7 +216,7 @@ impl Store {
         Ok(())
     }
 
-    fn write_record(&self, info: &BucketInfo) -> Result<(), Error> {
+    pub(super) fn write_record(&self, info: &BucketInfo) -> Result<(), Error> {
         let staged = Staged::create(self)?;
         dir::write_at(staged.file(), &attributes::encode(&Record::of(info)), 0)
             .map_err(Error::io("could not write a bucket's record"))?;

@@ -1,10 +1,12 @@
 //! What makes a change survive, and what follows when that fails.
 
+mod group;
+
 use std::{
     collections::HashSet,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -14,6 +16,7 @@ use rustix::{
     io::Errno,
 };
 
+use self::group::SyncGroup;
 use super::{
     dir::{self, Meta},
     error::Error,
@@ -44,18 +47,56 @@ struct DirId {
 #[derive(Debug)]
 pub(super) struct Durable {
     durability: Durability,
+    /// Set where writers may share syncs.
+    shared: Option<Shared>,
     /// Directories whose own entries are durable, up to the bucket.
     known: Mutex<HashSet<DirId>>,
     /// A sync failed after a change: what is on the disk is not what readers were shown.
     broken: AtomicBool,
+    /// How many syncs the kernel was asked for.
+    syncs: AtomicU64,
+}
+
+/// A file system on which one sync can be for many.
+#[derive(Debug)]
+struct Shared {
+    /// Open for as long as the backend is: the kernel tells an open file of each failure once, and of none from before.
+    root: OwnedFd,
+    dev: (u32, u32),
+    group: SyncGroup,
+}
+
+impl Shared {
+    /// `None` where `syncfs` does not say enough: before Linux 5.8 it kept errors to itself, and on file systems that we
+    /// do not know it may mean less.
+    fn of(root: &OwnedFd) -> Option<Self> {
+        const EXT4: i64 = 0xEF53;
+        const XFS: i64 = 0x5846_5342;
+        const BTRFS: i64 = 0x9123_683E;
+        let kind = fs::fstatfs(root).ok()?.f_type;
+        if !matches!(kind, EXT4 | XFS | BTRFS) || !kernel_reports_errors() {
+            return None;
+        }
+        let root = dir::resolve_dir(root.as_fd(), []).ok()?;
+        let dev = Meta::of(&root).ok()?.dev;
+        Some(Self {
+            root,
+            dev,
+            group: SyncGroup::default(),
+        })
+    }
 }
 
 impl Durable {
-    pub(super) fn new(durability: Durability) -> Self {
+    pub(super) fn new(durability: Durability, root: &OwnedFd) -> Self {
         Self {
             durability,
+            shared: (durability == Durability::PowerSafe)
+                .then(|| Shared::of(root))
+                .flatten(),
             known: Mutex::new(HashSet::new()),
             broken: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
         }
     }
 
@@ -67,14 +108,41 @@ impl Durable {
         Ok(())
     }
 
+    /// How many syncs the kernel was asked for, of whatever kind.
+    pub(super) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
     /// Syncs what is not visible yet.
     pub(super) fn before(&self, fd: impl AsFd) -> Result<(), Error> {
-        self.sync(fd).map_err(Error::io("could not sync a new file"))
+        self.before_all(&[fd.as_fd()])
+    }
+
+    /// As [`before`](Self::before), for several at the price of one.
+    pub(super) fn before_all(&self, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        self.sync(fds).map_err(Error::io("could not sync a new file"))
+    }
+
+    /// Writes the data of a file that is not visible yet to the disk, without others: they need not wait for a large
+    /// one. It is not durable before it is [synced](Self::before).
+    pub(super) fn flush_data(&self, file: impl AsFd) -> Result<(), Error> {
+        match self.durability {
+            Durability::PowerSafe => {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                fs::fdatasync(file).map_err(Error::io("could not sync a new file"))
+            }
+            Durability::ProcessSafe => Ok(()),
+        }
     }
 
     /// Syncs a directory in which a change has become visible.
     pub(super) fn after(&self, dir: impl AsFd) -> Result<(), Error> {
-        self.sync(dir).map_err(|source| self.failed(source))
+        self.after_all(&[dir.as_fd()])
+    }
+
+    /// As [`after`](Self::after), for several at the price of one.
+    pub(super) fn after_all(&self, dirs: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        self.sync(dirs).map_err(|source| self.failed(source))
     }
 
     /// As [`after`](Self::after) for `dir`, which lies at `names` below the bucket; with the entry of every directory
@@ -88,53 +156,68 @@ impl Durable {
         if self.durability == Durability::ProcessSafe {
             return Ok(());
         }
-        self.after(dir)?;
-        let last = Self::id(dir)?;
+        let last = Meta::of(dir).map(DirId::from).map_err(|source| self.failed(source))?;
         if self.known().contains(&last) {
-            return Ok(());
+            return self.after(dir);
         }
-        match self.sync_ancestors(bucket, names) {
+        let way = match self.unknown_on_the_way(bucket, names) {
+            Ok(way) => way,
             // Removed meanwhile, and so was what lay in it.
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(source) => Err(self.failed(source)),
-        }
-    }
-
-    fn sync_ancestors<'a>(
-        &self,
-        bucket: BorrowedFd<'_>,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Result<(), Errno> {
-        let mut passed = Vec::new();
-        let mut parent: Option<OwnedFd> = None;
-        for name in names {
-            let from = parent.as_ref().map_or(bucket, AsFd::as_fd);
-            let child = dir::resolve_dir(from, [name])?;
-            let id = DirId::from(Meta::of(&child)?);
-            if !self.known().contains(&id) {
-                self.sync(from)?;
-                passed.push(id);
-            }
-            parent = Some(child);
-        }
+            Err(Errno::NOENT) => Way::default(),
+            Err(source) => return Err(self.failed(source)),
+        };
+        let mut all = vec![dir.as_fd()];
+        all.extend(way.bucket.then_some(bucket));
+        all.extend(way.holders.iter().map(AsFd::as_fd));
+        self.after_all(&all)?;
         let mut known = self.known();
-        if known.len() + passed.len() > MAX_KNOWN {
+        if known.len() + way.passed.len() > MAX_KNOWN {
             known.clear();
         }
-        known.extend(passed);
+        known.extend(way.passed);
         Ok(())
     }
 
-    fn id(dir: &OwnedFd) -> Result<DirId, Error> {
-        Meta::of(dir)
-            .map(DirId::from)
-            .map_err(Error::io("could not look at a directory"))
+    /// The directories whose entries are not known to be durable, and those that hold these entries.
+    fn unknown_on_the_way<'a>(
+        &self,
+        bucket: BorrowedFd<'_>,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Way, Errno> {
+        let mut way = Way::default();
+        let mut parent: Option<OwnedFd> = None;
+        for name in names {
+            let child = dir::resolve_dir(parent.as_ref().map_or(bucket, AsFd::as_fd), [name])?;
+            let id = DirId::from(Meta::of(&child)?);
+            if !self.known().contains(&id) {
+                way.passed.push(id);
+                match parent {
+                    Some(parent) => way.holders.push(parent),
+                    None => way.bucket = true,
+                }
+            }
+            parent = Some(child);
+        }
+        Ok(way)
     }
 
-    fn sync(&self, fd: impl AsFd) -> Result<(), Errno> {
-        match self.durability {
-            Durability::PowerSafe => fs::fsync(fd),
-            Durability::ProcessSafe => Ok(()),
+    /// Makes all of `fds` durable, with data, attributes and entries.
+    fn sync(&self, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        if self.durability == Durability::ProcessSafe {
+            return Ok(());
+        }
+        let own = || {
+            fds.iter().try_for_each(|fd| {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                fs::fsync(fd)
+            })
+        };
+        match &self.shared {
+            Some(shared) if lie_on(fds, shared.dev) => shared.group.sync(own, || {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                fs::syncfs(&shared.root)
+            }),
+            _ => own(),
         }
     }
 
@@ -148,6 +231,34 @@ impl Durable {
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<DirId>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// From a bucket to a directory in it.
+#[derive(Debug, Default)]
+struct Way {
+    /// Not yet known to be durable.
+    passed: Vec<DirId>,
+    /// Whether the bucket holds one of them.
+    bucket: bool,
+    /// The other directories that do.
+    holders: Vec<OwnedFd>,
+}
+
+/// What is mounted inside a bucket is another file system's.
+fn lie_on(fds: &[BorrowedFd<'_>], dev: (u32, u32)) -> bool {
+    fds.iter().all(|fd| Meta::of(fd).is_ok_and(|meta| meta.dev == dev))
+}
+
+fn kernel_reports_errors() -> bool {
+    let release = rustix::system::uname();
+    let Ok(release) = release.release().to_str() else {
+        return false;
+    };
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 8),
+        _ => false,
     }
 }
 
@@ -171,7 +282,7 @@ mod tests {
         let open = |flags| fs::open(temp.path(), flags | fs::OFlags::DIRECTORY, fs::Mode::empty()).unwrap();
         // What is open as a path alone cannot be synced.
         let (good, bad) = (open(fs::OFlags::RDONLY), open(fs::OFlags::PATH));
-        let durable = Durable::new(Durability::PowerSafe);
+        let durable = Durable::new(Durability::PowerSafe, &good);
         assert!(matches!(durable.before(&bad), Err(Error::Io { .. })));
         durable.after(&good).unwrap();
         durable.check_writable().unwrap();

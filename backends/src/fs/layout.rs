@@ -89,6 +89,7 @@ impl Store {
         }
         Ok(Self {
             buckets: RwLock::new(load_buckets(&records, root)?),
+            durable: Durable::new(options.durability, &root_dir),
             root: root_dir,
             staging: Arc::new(staging),
             attributes: Arc::new(attributes),
@@ -96,7 +97,6 @@ impl Store {
             uploads,
             lock,
             clock: options.clock,
-            durable: Durable::new(options.durability),
             keys: KeyLocks::new(),
             moves: Moves::default(),
             upload_locks: UploadLocks::default(),

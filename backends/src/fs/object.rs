@@ -24,6 +24,9 @@ use crate::{
 /// How often a commit starts again because a directory went away, or came, under it.
 const MAX_ATTEMPTS: usize = 64;
 
+/// A file of more bytes than this is written to the disk before its writer joins others who sync.
+const LARGE: u64 = 4 * 1024 * 1024;
+
 /// What a commit did.
 struct Committed {
     /// The directories on the way to the one that holds the object now.
@@ -97,8 +100,13 @@ impl Store {
         new: NewObject,
     ) -> Result<ObjectInfo, Error> {
         let meta = Meta::of(staged.file()).map_err(Error::io("could not look at a new file"))?;
-        let side = Record::store(staged.file(), &meta, &key, &new, &self.attributes, &self.durable)?;
-        self.durable.before(staged.file())?;
+        let side = Record::store(staged.file(), &meta, &key, &new, &self.attributes)?;
+        if meta.size > LARGE {
+            self.durable.flush_data(staged.file())?;
+        }
+        let mut new_files = vec![staged.file().as_fd()];
+        new_files.extend(side.iter().flat_map(SideFile::to_sync));
+        self.durable.before_all(&new_files)?;
         self.commit(bucket, &key, condition, staged, side)?;
         Ok(ObjectInfo {
             key,
@@ -317,10 +325,9 @@ impl Store {
             (!dirs.is_empty()).then_some(target)
         };
         // Durable before the directory that takes its place.
-        if let Some(target) = target {
-            self.durable.after(target)?;
-        }
-        self.durable.after(dir)
+        let mut dirs = vec![dir.as_fd()];
+        dirs.extend(target.as_ref().map(AsFd::as_fd));
+        self.durable.after_all(&dirs)
     }
 
     pub(super) fn copy_object(
@@ -384,9 +391,8 @@ impl Store {
             }
             displaced
         };
-        for (_, dir) in &changed {
-            self.durable.after(dir)?;
-        }
+        let dirs: Vec<_> = changed.iter().map(|(_, dir)| dir.as_fd()).collect();
+        self.durable.after_all(&dirs)?;
         if let Some(side) = displaced.as_ref().and_then(|record| record.own_side(key)) {
             remove_side_file(&self.attributes, side);
         }

@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{
     attributes::{self, Rest, StoredChecksum, VERSION},
     dir::{self, Meta},
-    durable::Durable,
     error::Error,
     staging,
 };
@@ -23,22 +22,18 @@ const SIDE_HEADER: usize = 5;
 /// Number (2), size (8), algorithm (1), type (1), value (32, zeros behind).
 const PART_LEN: usize = 44;
 
-/// A side file, durable, and removed again unless it is [kept](Self::keep).
+/// A side file, removed again unless it is [kept](Self::keep). Whoever makes it [syncs](Self::to_sync) it.
 #[derive(Debug)]
 pub(super) struct SideFile {
     dir: Arc<OwnedFd>,
     name: Box<str>,
+    file: OwnedFd,
     kept: bool,
 }
 
 impl SideFile {
     /// `rest` where the attribute does not hold it.
-    pub(super) fn write(
-        sides: &Arc<OwnedFd>,
-        durable: &Durable,
-        rest: Option<&Rest>,
-        parts: &[ObjectPart],
-    ) -> Result<Self, Error> {
+    pub(super) fn write(sides: &Arc<OwnedFd>, rest: Option<&Rest>, parts: &[ObjectPart]) -> Result<Self, Error> {
         let rest = rest.map(attributes::minicbor_bytes).unwrap_or_default();
         let mut bytes = Vec::with_capacity(SIDE_HEADER + rest.len() + parts.len() * PART_LEN);
         bytes.push(VERSION);
@@ -52,12 +47,16 @@ impl SideFile {
         let side = Self {
             dir: Arc::clone(sides),
             name,
+            file,
             kept: false,
         };
-        dir::write_at(&file, &bytes, 0).map_err(Error::io("could not write a file of attributes"))?;
-        durable.before(&file)?;
-        durable.before(sides)?;
+        dir::write_at(&side.file, &bytes, 0).map_err(Error::io("could not write a file of attributes"))?;
         Ok(side)
+    }
+
+    /// What has to be durable before the record that names it is an object's.
+    pub(super) fn to_sync(&self) -> [BorrowedFd<'_>; 2] {
+        [self.file.as_fd(), self.dir.as_fd()]
     }
 
     pub(super) fn name(&self) -> &str {

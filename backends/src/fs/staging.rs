@@ -18,6 +18,9 @@ use crate::{BackendError, BodyEvent, BodySummary, ObjectBody};
 const PIECE: usize = 128 * 1024;
 /// What arrives in smaller pieces is copied together, so that it costs no more memory than it has bytes.
 const SMALL: usize = 4 * 1024;
+/// How much of an upload is in memory alone, at most, before it is written to the disk: whoever syncs meanwhile may have
+/// to wait for that.
+const DIRTY: u64 = 32 * 1024 * 1024;
 /// The most slices that one system call takes.
 const MAX_SLICES: usize = 1024;
 
@@ -154,6 +157,10 @@ pub(super) async fn receive(store: &Arc<Store>, mut body: ObjectBody) -> Result<
             writing = Some(tokio::task::spawn_blocking(move || {
                 let mut sink = sink.map_or_else(|| Sink::create(&store), Ok)?;
                 sink.write(&slices)?;
+                if sink.written - sink.flushed >= DIRTY {
+                    store.durable.flush_data(sink.staged.file())?;
+                    sink.flushed = sink.written;
+                }
                 Ok(sink)
             }));
         }
@@ -171,6 +178,7 @@ async fn join(writing: Option<JoinHandle<Result<Sink, Error>>>) -> Result<Option
 struct Sink {
     staged: Staged,
     written: u64,
+    flushed: u64,
 }
 
 impl Sink {
@@ -178,6 +186,7 @@ impl Sink {
         Ok(Self {
             staged: Staged::create(store)?,
             written: 0,
+            flushed: 0,
         })
     }
 

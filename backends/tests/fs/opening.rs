@@ -2,7 +2,10 @@
 
 use std::{fs, sync::Arc};
 
-use t2gate_backends::{Backend, BackendError, BucketName, CannedAcl, CreateBucket, FsOpenError, conformance::Subject};
+use t2gate_backends::{
+    AccountId, Backend, BackendError, BucketName, CannedAcl, CreateBucket, FsBackend, FsOpenError, FsOptions, Key,
+    ObjectRef, SystemClock, conformance::Subject,
+};
 
 use crate::{Tree, open_at};
 
@@ -98,4 +101,42 @@ async fn deleting_a_bucket_removes_its_directories_and_uploads_and_nothing_of_ot
     fs::remove_dir(tree.path("theirs")).unwrap();
     tree.delete_bucket(&tree.bucket).await.unwrap();
     assert!(!tree.path("").exists());
+}
+
+#[tokio::test]
+async fn directories_that_were_there_are_told_of_and_served_once_they_have_an_owner() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("photos/2026")).unwrap();
+    fs::write(root.path().join("photos/2026/a.jpg"), "picture").unwrap();
+    fs::create_dir(root.path().join("Not A Bucket")).unwrap();
+    fs::write(root.path().join("file"), "x").unwrap();
+    let photos = BucketName::parse("photos").unwrap();
+
+    let backend = open_at(root.path()).unwrap();
+    assert_eq!(backend.unclaimed(), std::slice::from_ref(&photos));
+    assert!(matches!(
+        backend.head_bucket(&photos).await,
+        Err(BackendError::NoSuchBucket)
+    ));
+    drop(backend);
+
+    let owner = AccountId::parse("owner").unwrap();
+    let options = FsOptions {
+        adopt: Some(owner.clone()),
+        ..FsOptions::new(root.path(), Arc::new(SystemClock))
+    };
+    let backend = FsBackend::open(options).unwrap();
+    assert!(backend.unclaimed().is_empty());
+    let info = backend.head_bucket(&photos).await.unwrap();
+    assert_eq!((info.owner, info.acl), (owner, CannedAcl::Private));
+    let object = ObjectRef {
+        bucket: photos.clone(),
+        key: Key::parse("2026/a.jpg").unwrap(),
+        version_id: None,
+    };
+    assert_eq!(backend.open_object(&object).await.unwrap().info.size, 7);
+    drop(backend);
+
+    // Its owner is on record: it stays a bucket without being adopted again.
+    assert!(open_at(root.path()).unwrap().head_bucket(&photos).await.is_ok());
 }

@@ -1,0 +1,48 @@
+//! Directories that were under the root before the gateway.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::{
+    Store,
+    bucket::Bucket,
+    dir::{self, Meta},
+    error::Error,
+};
+use crate::{AccountId, BucketInfo, BucketName, CannedAcl};
+
+impl Store {
+    /// Looks for directories that are nobody's bucket and could be one. With an `owner` they become private buckets of
+    /// that account; else their names are given back, in order: nobody sees them.
+    pub(super) fn adopt(&self, owner: Option<&AccountId>) -> Result<Vec<BucketName>, Error> {
+        let failed = |source: Errno| Error::io("could not look for directories under the root")(source);
+        let mut unclaimed = Vec::new();
+        for name in dir::names(&self.root).map_err(failed)? {
+            let Ok(name) = BucketName::parse(name) else { continue };
+            if self.bucket(&name).is_ok() {
+                continue;
+            }
+            match Meta::in_dir(&self.root, name.as_str()) {
+                Ok(meta) if meta.is_dir() => unclaimed.push(name),
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        unclaimed.sort();
+        let Some(owner) = owner else { return Ok(unclaimed) };
+        for bucket in unclaimed {
+            let info = BucketInfo {
+                bucket,
+                owner: owner.clone(),
+                created: self.clock.now(),
+                acl: CannedAcl::Private,
+            };
+            self.write_record(&info)?;
+            tracing::info!(bucket = %info.bucket, %owner, "a directory that was there is a bucket now");
+            let mut buckets = self.buckets.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            buckets.insert(info.bucket.clone(), Arc::new(Bucket::new(info)));
+        }
+        Ok(Vec::new())
+    }
+}
