@@ -141,6 +141,20 @@ fn a_key_from_the_environment_is_neither_shown_nor_kept() {
 }
 
 #[test]
+fn the_greeting_says_what_a_write_survives() {
+    for (durability, said) in [
+        ("power-safe", "survives a power cut"),
+        ("process-safe", "NOT a power cut"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let running = Running::start(dir.path(), &[], &[("T2GATE_BACKEND__DURABILITY", durability)]);
+        let (code, output) = running.stop();
+        assert_eq!(code, Some(0));
+        assert!(output.contains(said), "{output}");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_one_line_per_fault_and_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("c.toml"), "[limits]\nconections = 1\nconnections = 0\n").unwrap();

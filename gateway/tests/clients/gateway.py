@@ -23,9 +23,9 @@ def free_port():
 
 
 class Gateway:
-    """A running gateway. `data` is its directory: an object lies at `data/bucket/key`."""
+    """A running gateway. `data` is its directory: an object lies at `data/bucket/key`. `settings` are T2GATE_ variables."""
 
-    def __init__(self, directory, arguments=()):
+    def __init__(self, directory, arguments=(), settings=None):
         self.data = pathlib.Path(directory) / "data"
         self.log = pathlib.Path(directory) / "gateway.log"
         self.port = free_port()
@@ -36,6 +36,7 @@ class Gateway:
         command = [os.environ["T2_GATEWAY"], "serve", "--data", str(self.data)]
         command += ["--listen", f"127.0.0.1:{self.port}", "--admin-listen", f"127.0.0.1:{self.admin_port}", *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("T2GATE_")}
+        environment.update(settings or {})
         environment["T2GATE_ACCESS_KEY_ID"] = ACCESS_KEY_ID
         environment["T2GATE_SECRET_ACCESS_KEY"] = SECRET_ACCESS_KEY
         with self.log.open("wb") as log:

@@ -131,3 +131,6 @@ def test_a_file_laid_into_the_tree_is_an_object(aws, gateway, bucket):
     (gateway.file(bucket, "foreign") / "file.bin").write_bytes(b"x" * MIB)
     assert "1048576 foreign/file.bin" in aws("s3", "ls", "--recursive", f"s3://{bucket}")
     assert aws("s3", "cp", f"s3://{bucket}/foreign/file.bin", "-") == "x" * MIB
+    # A directory that the gateway did not make is not its to remove.
+    aws("s3", "rm", f"s3://{bucket}/foreign/file.bin")
+    gateway.file(bucket, "foreign").rmdir()

@@ -306,6 +306,8 @@ def test_a_file_laid_into_the_tree_is_an_object(s3, gateway, bucket, refused):
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["foreign/file"]
     path.unlink()
     refused(404, "NoSuchKey", s3.get_object, Bucket=bucket, Key="foreign/file")
+    # A directory that the gateway did not make is not its to remove.
+    path.parent.rmdir()
 
 
 def test_symbolic_links_lead_nowhere(s3, gateway, bucket, refused):
