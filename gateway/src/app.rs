@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use http::HeaderValue;
-use t2gate_backends::{Backend, Clock, FsBackend, FsOptions, MemoryBackend, Metered, SystemClock};
+use t2gate_backends::{Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, SystemClock};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -29,12 +29,33 @@ pub struct Startup {
     pub admin_listener: TcpListener,
 }
 
+/// Storage, opened.
+#[derive(Debug)]
+pub struct Storage {
+    pub backend: Arc<dyn Backend>,
+    /// What lies there and could be a bucket, but has no owner, and so is not served.
+    pub unclaimed: Vec<BucketName>,
+}
+
 /// Opens the storage that the configuration names. Blocks.
-pub fn open_backend(config: &Config) -> Result<Arc<dyn Backend>, anyhow::Error> {
+pub fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok(match config.backend.kind {
-        BackendKind::Fs => Arc::new(FsBackend::open(FsOptions::new(&config.backend.root, clock))?),
-        BackendKind::Memory => Arc::new(MemoryBackend::new(clock)),
+        BackendKind::Fs => {
+            let backend = FsBackend::open(FsOptions {
+                durability: config.backend.durability,
+                adopt: config.backend.adopt_account.clone(),
+                ..FsOptions::new(&config.backend.root, clock)
+            })?;
+            Storage {
+                unclaimed: backend.unclaimed().to_vec(),
+                backend: Arc::new(backend),
+            }
+        }
+        BackendKind::Memory => Storage {
+            backend: Arc::new(MemoryBackend::new(clock)),
+            unclaimed: Vec::new(),
+        },
     })
 }
 

@@ -159,6 +159,13 @@ impl Config {
                 if faults.is_empty() =>
             {
                 let keys = configured.or(from_environment);
+                if let Some(problem) = unknown_account(&backend, keys.as_ref()) {
+                    let key = "backend.adopt_account".to_owned();
+                    let source = source_of(&figment, file, &key);
+                    return Err(ConfigError {
+                        faults: vec![Fault { source, key, problem }],
+                    });
+                }
                 Ok(Self {
                     listen,
                     tls,
@@ -174,6 +181,17 @@ impl Config {
             _ => Err(ConfigError { faults }),
         }
     }
+}
+
+/// What is wrong with the account that is to adopt buckets, if it is none of those that there are.
+fn unknown_account(backend: &Backend, keys: Option<&KeyTable>) -> Option<String> {
+    let id = backend.adopt_account.as_ref()?;
+    let known = match keys {
+        Some(keys) => keys.accounts().any(|account| account.id == *id),
+        // The key file has one account.
+        None => id.as_str() == DEFAULT_ACCOUNT,
+    };
+    (!known).then(|| format!("there is no account \"{id}\""))
 }
 
 impl ConfigError {

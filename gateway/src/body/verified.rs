@@ -1,6 +1,7 @@
 //! A body that is held to what its headers promised.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -24,13 +25,21 @@ use crate::{
 pub type VerifiedChecksum = Arc<OnceLock<Checksum>>;
 
 /// A request's body with what its headers promised of it, not read yet.
-#[derive(Debug)]
 pub struct UnverifiedBody {
     pub body: RequestBody,
     pub headers: HeaderMap,
     pub payload: PayloadMode,
     /// For signed chunks: what their signatures are checked with.
     pub signer: Option<ChunkSigner>,
+}
+
+/// Without headers, in which signatures stand.
+impl fmt::Debug for UnverifiedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnverifiedBody")
+            .field("payload", &self.payload)
+            .finish_non_exhaustive()
+    }
 }
 
 impl UnverifiedBody {

@@ -10,24 +10,24 @@ use std::{
     sync::Arc,
 };
 
-use t2gate_backends::{Backend, Clock as _, SystemClock};
+use t2gate_backends::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
 
 use self::greeting::Greeting;
 use super::{failed, say, wrong_configuration};
 use crate::{
-    app::{self, Startup},
+    app::{self, Startup, Storage},
     config::{Config, Overrides},
     keys::{
         KeyStore, KeyTable,
         file::{self, KeyFile, KeyFileError},
     },
+    logging,
     server::{
         self, Shutdown, Tls,
         self_signed::{self, SelfSigned, SelfSignedError},
         tls::{TlsError, TlsOptions},
     },
-    telemetry,
 };
 
 /// What the gateway keeps for itself, below the data directory.
@@ -39,7 +39,7 @@ pub(super) fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode {
         Ok(config) => config,
         Err(error) => return wrong_configuration(&error),
     };
-    telemetry::init(&config.log);
+    logging::init(&config.log);
     raise_descriptor_limit(config.limits.connections);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -97,7 +97,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let startup = Startup {
         keys,
         tls: Arc::new(prepared.tls),
-        backend: prepared.backend,
+        backend: prepared.storage.backend,
         listener,
         admin_listener,
     };
@@ -111,7 +111,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
 struct Prepared {
     tls: Tls,
     keys: KeyTable,
-    backend: Arc<dyn Backend>,
+    storage: Storage,
     /// Set where the certificate is the gateway's own.
     self_signed: Option<SelfSigned>,
     /// Set where the keys are those of the key file: where it is, and what was made for it just now.
@@ -137,7 +137,7 @@ impl Prepared {
             .map_err(data("write into"))?;
 
         // Before keys and certificate are made: it takes the lock that keeps a second process out.
-        let backend = app::open_backend(config)?;
+        let storage = app::open_storage(config)?;
 
         let now = SystemClock.now();
         let options = TlsOptions {
@@ -162,7 +162,7 @@ impl Prepared {
         Ok(Self {
             tls,
             keys,
-            backend,
+            storage,
             self_signed,
             key_file,
         })

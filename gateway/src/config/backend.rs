@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use t2gate_backends::{AccountId, Durability};
 
 use super::fault::Faults;
 
@@ -12,6 +13,10 @@ pub struct Backend {
     pub kind: BackendKind,
     /// The data directory: the tree that `fs` serves, and, below `.t2/`, what the gateway keeps for itself.
     pub root: PathBuf,
+    /// The account that gets the directories under `root` that are nobody's bucket yet.
+    pub adopt_account: Option<AccountId>,
+    /// What an acknowledged write to `fs` survives.
+    pub durability: Durability,
 }
 
 /// The storages that there are.
@@ -28,6 +33,8 @@ pub enum BackendKind {
 pub(super) struct RawBackend {
     pub(super) kind: String,
     pub(super) root: String,
+    pub(super) adopt_account: String,
+    pub(super) durability: String,
 }
 
 impl Default for RawBackend {
@@ -35,6 +42,8 @@ impl Default for RawBackend {
         Self {
             kind: "fs".to_owned(),
             root: "./t2-data".to_owned(),
+            adopt_account: String::new(),
+            durability: "power-safe".to_owned(),
         }
     }
 }
@@ -49,9 +58,23 @@ impl RawBackend {
         if self.root.is_empty() {
             faults.add("root", "must name a directory");
         }
+        let adopt_account = match self.adopt_account.as_str() {
+            "" => Some(None),
+            id => {
+                let account = AccountId::parse(id).ok().map(Some);
+                faults.expect("adopt_account", id, "the id of an account, or nothing", account)
+            }
+        };
+        let durability = match self.durability.as_str() {
+            "power-safe" => Some(Durability::PowerSafe),
+            "process-safe" => Some(Durability::ProcessSafe),
+            other => faults.expect("durability", other, "\"power-safe\" or \"process-safe\"", None),
+        };
         Some(Backend {
             kind: kind?,
             root: self.root.into(),
+            adopt_account: adopt_account?,
+            durability: durability?,
         })
     }
 }

@@ -1,6 +1,7 @@
 use std::{fs, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use secrecy::ExposeSecret as _;
+use t2gate_backends::Durability;
 
 use super::*;
 use crate::{
@@ -258,6 +259,18 @@ fn the_environment_overrides_the_file_and_the_command_line_overrides_both() {
 }
 
 #[test]
+fn durability_is_the_safest_unless_configured() {
+    assert_eq!(defaults().backend.durability, Durability::PowerSafe);
+    let config = load("[backend]\ndurability = \"process-safe\"\n", &[]).unwrap();
+    assert_eq!(config.backend.durability, Durability::ProcessSafe);
+    let faults = faults("[backend]\ndurability = \"none\"\n", &[]);
+    assert!(
+        faults[0].contains("backend.durability") && faults[0].contains("process-safe"),
+        "{faults:?}"
+    );
+}
+
+#[test]
 fn a_fault_names_the_variable_or_the_command_line_that_it_came_from() {
     let error = load("[limits]\nconnections = 5\n", &[("T2GATE_LIMITS__CONNECTIONS", "x")]).unwrap_err();
     assert!(
@@ -493,4 +506,17 @@ fn a_wrong_rate_limit_is_refused_by_name() {
         assert!(found.contains(expected), "{expected}\nis not in\n{found}");
     }
     assert_eq!(found.lines().count(), 7, "{found}");
+}
+
+#[test]
+fn only_an_account_that_there_is_can_adopt_buckets() {
+    let adopting = |toml: &str| load(toml, &[]).map(|config| config.backend.adopt_account);
+    let default = AccountId::parse("default").unwrap();
+    assert_eq!(
+        adopting("[backend]\nadopt_account = \"default\"").unwrap(),
+        Some(default)
+    );
+    assert_eq!(adopting("").unwrap(), None);
+    let error = adopting("[backend]\nadopt_account = \"nobody\"").unwrap_err();
+    assert!(error.to_string().contains("backend.adopt_account"), "{error}");
 }

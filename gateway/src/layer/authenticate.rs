@@ -1,6 +1,6 @@
 //! Who asks: verifies the signature, once and for everything behind it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::HeaderMap;
 use t2gate_backends::Clock;
@@ -20,7 +20,6 @@ use crate::{
 };
 
 /// A request whose credentials hold, or that came without any.
-#[derive(Debug)]
 pub struct Authenticated {
     pub method: http::Method,
     pub raw_query: String,
@@ -31,6 +30,19 @@ pub struct Authenticated {
     pub signer: Option<ChunkSigner>,
     pub body: RequestBody,
     pub record: RequestRecord,
+}
+
+/// Without headers and query, in which signatures stand.
+impl fmt::Debug for Authenticated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticated")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("requester", &self.requester)
+            .field("payload", &self.payload)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
 }
 
 /// See [`layer`].

@@ -9,7 +9,7 @@ use std::{
 use futures::{FutureExt as _, future::Map};
 use http::{HeaderName, HeaderValue, Request, Response};
 use tower::{Layer, Service};
-use tracing::{Instrument as _, info_span, instrument::Instrumented};
+use tracing::{Instrument as _, error_span, instrument::Instrumented};
 
 use super::record::RequestRecord;
 
@@ -82,7 +82,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let id = self.counter.next();
-        let span = info_span!("request", id = id.as_str());
+        // Of the highest level, so that no filter takes the id from the lines that it lets through.
+        let span = error_span!("request", id = id.as_str());
         let value = HeaderValue::from_str(id.as_str());
         request.extensions_mut().insert(id);
         request.extensions_mut().insert(RequestRecord::default());

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -28,11 +29,21 @@ use crate::{
 };
 
 /// A request with its body in a slot: see [`RequestBody`].
-#[derive(Debug)]
 pub struct Received {
     pub parts: request::Parts,
     pub body: RequestBody,
     pub record: RequestRecord,
+}
+
+/// Without headers and query, in which signatures stand.
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("method", &self.parts.method)
+            .field("path", &self.parts.uri.path())
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
 }
 
 /// See [`layer`].

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tracing::{Span, info};
@@ -75,7 +75,11 @@ where
         Box::pin(async move {
             let (parts, body) = future.await?.into_parts();
             exchange.answered(parts.status);
-            let body = WatchedBody::new(body, move |end| exchange.ended(end)).counted(sent);
+            let announced = parts.headers.get(CONTENT_LENGTH);
+            let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+            let body = WatchedBody::new(body, move |end| exchange.ended(end))
+                .announced(announced)
+                .counted(sent);
             Ok(Response::from_parts(parts, ResponseBody::new(body)))
         })
     }

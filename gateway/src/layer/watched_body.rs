@@ -25,6 +25,7 @@ pub(super) struct WatchedBody<F: FnOnce(BodyEnd)> {
     at_end: Option<F>,
     bytes: u64,
     total: Option<IntCounter>,
+    announced: Option<u64>,
 }
 
 impl<F: FnOnce(BodyEnd)> WatchedBody<F> {
@@ -34,7 +35,14 @@ impl<F: FnOnce(BodyEnd)> WatchedBody<F> {
             at_end: Some(at_end),
             bytes: 0,
             total: None,
+            announced: None,
         }
+    }
+
+    /// How many bytes were announced to the client. A server that has sent so many does not ask for the end.
+    pub(super) fn announced(mut self, bytes: Option<u64>) -> Self {
+        self.announced = bytes;
+        self
     }
 
     /// Adds the bytes to `total` while they flow.
@@ -90,7 +98,43 @@ impl<F: FnOnce(BodyEnd)> Drop for WatchedBody<F> {
     fn drop(&mut self) {
         // A body that is never polled, to HEAD for one, has nothing more to say if it is at its end, or if its
         // announced bytes are none of the answer.
-        let complete = self.inner.is_end_stream();
+        let complete = self.inner.is_end_stream() || self.announced == Some(self.bytes);
         self.end(complete);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures::stream;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    /// Reads `frames` of a body of two frames, then drops it.
+    async fn end_after(frames: usize, announced: Option<u64>) -> BodyEnd {
+        let two = stream::iter(["ab", "cde"].map(|data| Ok(Frame::data(Bytes::from(data)))));
+        let ended = Arc::new(Mutex::new(None));
+        let told = ended.clone();
+        let body = WatchedBody::new(ResponseBody::new(StreamBody::new(two)), move |end| {
+            assert_eq!(told.lock().unwrap().replace(end), None, "told twice");
+        });
+        let mut body = body.announced(announced);
+        for _ in 0..frames {
+            drop(body.frame().await);
+        }
+        drop(body);
+        let end = ended.lock().unwrap().take();
+        end.expect("told")
+    }
+
+    #[tokio::test]
+    async fn a_body_is_complete_when_it_ended_or_when_all_that_was_announced_is_out() {
+        let end = |bytes, complete| BodyEnd { bytes, complete };
+        assert_eq!(end_after(1, Some(5)).await, end(2, false));
+        assert_eq!(end_after(2, Some(5)).await, end(5, true));
+        assert_eq!(end_after(2, None).await, end(5, false));
+        assert_eq!(end_after(3, None).await, end(5, true));
     }
 }

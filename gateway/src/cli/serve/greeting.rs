@@ -7,6 +7,7 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
+use t2gate_backends::{BucketName, Durability};
 
 use super::Prepared;
 use crate::{
@@ -49,12 +50,13 @@ impl fmt::Display for Greeting<'_> {
             BackendKind::Fs => {
                 writeln!(
                     f,
-                    "  data       {root}: a directory is a bucket, a file in it an object"
+                    "  data       {root}: a bucket is a directory, an object a file in it"
                 )?;
-                writeln!(
-                    f,
-                    "  holds      a write is seen whole or not at all; 200 means that it survives a power cut"
-                )?;
+                let survives = match config.backend.durability {
+                    Durability::PowerSafe => "200 means that it survives a power cut",
+                    Durability::ProcessSafe => "200 means that it survives a killed process, NOT a power cut",
+                };
+                writeln!(f, "  holds      a write is seen whole or not at all; {survives}")?;
             }
             BackendKind::Memory => {
                 writeln!(f, "  data       in memory")?;
@@ -65,6 +67,7 @@ impl fmt::Display for Greeting<'_> {
             f,
             "  not yet    versioning (what is overwritten or deleted is gone), encryption at rest"
         )?;
+        self.unclaimed(f)?;
         if let Some(own) = &prepared.self_signed {
             let authority = absolute(&own.authority);
             let what = match own.made {
@@ -79,6 +82,25 @@ impl fmt::Display for Greeting<'_> {
 }
 
 impl Greeting<'_> {
+    /// Directories that somebody may wait for in vain. A few of them: it is one screen.
+    fn unclaimed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        let unclaimed = &self.prepared.storage.unclaimed;
+        if unclaimed.is_empty() {
+            return Ok(());
+        }
+        let names = unclaimed.iter().take(SHOWN).map(BucketName::as_str).collect::<Vec<_>>();
+        let more = match unclaimed.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        writeln!(
+            f,
+            "  not served {}{more}: directories without an owner; backend.adopt_account gives them one",
+            names.join(", ")
+        )
+    }
+
     /// What clients connect to. An address and not a name: SDKs put the bucket's name before a host name, and not
     /// every resolver knows the names below `localhost`.
     fn endpoint(&self) -> String {
