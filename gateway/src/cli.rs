@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it could not be done, 2 the configuration or the command line is wrong.
 
 mod check;
+mod health;
 mod serve;
 
 use std::{
@@ -35,6 +36,8 @@ enum Command {
     Serve(ServeArguments),
     /// Check a configuration and say everything that is wrong with it.
     Check(CheckArguments),
+    /// Ask a running gateway how it is. Exit code 0: well.
+    Health(HealthArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,6 +66,19 @@ struct CheckArguments {
     config: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+struct HealthArguments {
+    /// The configuration file (TOML) of that gateway, which says where it listens.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its admin listener, host and port, instead of listen.admin_address.
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    address: Option<String>,
+    /// Ask whether it is ready for requests, not only whether it lives.
+    #[arg(long)]
+    ready: bool,
+}
+
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
@@ -85,6 +101,11 @@ pub fn main() -> ExitCode {
             )
         }
         Command::Check(arguments) => check::run(&arguments.config),
+        Command::Health(arguments) => health::run(
+            arguments.config.as_deref(),
+            arguments.address.as_deref(),
+            arguments.ready,
+        ),
     }
 }
 
