@@ -1,0 +1,245 @@
+{{/* Names. */}}
+{{- define "t2gate.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 51 characters: a StatefulSet's pods and their revision label add to it, and so do the other objects. */}}
+{{- define "t2gate.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 51 | trimSuffix "-" }}
+{{- else if contains (include "t2gate.name" .) .Release.Name }}
+{{- .Release.Name | trunc 51 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "t2gate.name" .) | trunc 51 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "t2gate.adminName" -}}
+{{ include "t2gate.fullname" . }}-admin
+{{- end }}
+
+{{- define "t2gate.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "t2gate.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "t2gate.tlsSecretName" -}}
+{{- if .Values.tls.existingSecret }}{{ .Values.tls.existingSecret }}
+{{- else if .Values.tls.certificate }}{{ include "t2gate.fullname" . }}-tls
+{{- end }}
+{{- end }}
+
+{{- define "t2gate.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "t2gate.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "t2gate.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "t2gate.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "t2gate.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* The restricted Pod Security Standard. */}}
+{{- define "t2gate.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: {{ int64 .Values.runAsUser }}
+runAsGroup: {{ int64 .Values.runAsGroup }}
+fsGroup: {{ int64 .Values.fsGroup }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "t2gate.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* A value of the configuration file. JSON's strings and lists of strings are TOML's as well; numbers are told apart
+     because YAML's come as floats, which the gateway does not take for a whole number. */}}
+{{- define "t2gate.tomlValue" -}}
+{{- if kindIs "float64" . }}{{ int64 . }}
+{{- else if kindIs "map" . }}{ {{- $comma := "" }}{{ range $key, $value := . }}{{ $comma }} {{ $key }} = {{ include "t2gate.tomlValue" $value }}{{ $comma = "," }}{{ end }} }
+{{- else }}{{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{- define "t2gate.configuration" -}}
+[listen]
+address = "0.0.0.0:8443"
+admin_address = "0.0.0.0:8444"
+
+[backend]
+kind = {{ toJson .Values.backend.kind }}
+root = "/data"
+{{- $own := dict "limits" (dict "drain_deadline" (printf "%ds" (int64 .Values.drainSeconds))) "log" (dict "format" "json") }}
+{{- $own = merge $own (dict "s3" (dict "base_domains" (include "t2gate.domains" . | fromJsonArray))) }}
+{{- if include "t2gate.tlsSecretName" . }}
+{{- $own = merge $own (dict "tls" (dict "certificate" "/run/t2gate/tls/tls.crt" "key" "/run/t2gate/tls/tls.key")) }}
+{{- end }}
+{{- range $section, $keys := merge (deepCopy .Values.config) $own }}
+
+[{{ $section }}]
+{{- range $key, $value := $keys }}
+{{ $key }} = {{ include "t2gate.tomlValue" $value }}
+{{- end }}
+{{- end }}
+{{- range .Values.accounts }}
+
+[[account]]
+{{- range $key, $value := omit . "keys" }}
+{{ $key }} = {{ include "t2gate.tomlValue" $value }}
+{{- end }}
+{{- range .keys }}
+
+[[account.key]]
+{{- range $key, $value := omit . "secret" "existingSecret" }}
+{{ $key }} = {{ include "t2gate.tomlValue" $value }}
+{{- end }}
+secret_file = "/run/t2gate/keys/{{ .id }}"
+{{- end }}
+{{- end }}
+{{ end }}
+
+{{/* The names under which the Service is reached inside the cluster. */}}
+{{- define "t2gate.domains" -}}
+{{- $name := include "t2gate.fullname" . }}
+{{- list (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) | toJson }}
+{{- end }}
+
+{{/* Secrets that came with the values, by the id of their key. */}}
+{{- define "t2gate.ownKeys" -}}
+{{- $own := dict }}
+{{- $seen := dict }}
+{{- range .Values.accounts }}{{ range .keys }}
+{{- if hasKey $seen .id }}{{ fail (printf "accounts: two keys have the id %s" .id) }}{{ end }}
+{{- $_ := set $seen .id true }}
+{{- if .secret }}{{ $_ := set $own .id .secret }}{{ end }}
+{{- end }}{{ end }}
+{{- toJson $own }}
+{{- end }}
+
+{{- define "t2gate.podTemplate" -}}
+metadata:
+  labels:
+    {{- include "t2gate.selectorLabels" . | nindent 4 }}
+    app.kubernetes.io/component: gateway
+    {{- with .Values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
+  annotations:
+    # A changed configuration or Secret of the chart's starts the pod anew.
+    checksum/config: {{ include "t2gate.configuration" . | sha256sum }}
+    checksum/secrets: {{ printf "%s%s%s" (include "t2gate.ownKeys" .) .Values.tls.certificate .Values.tls.key | sha256sum }}
+    {{- with .Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
+spec:
+  serviceAccountName: {{ include "t2gate.serviceAccountName" . }}
+  automountServiceAccountToken: false
+  # Variables about Services named t2gate would look like the gateway's own.
+  enableServiceLinks: false
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    {{- include "t2gate.podSecurityContext" . | nindent 4 }}
+  terminationGracePeriodSeconds: {{ add .Values.preStopSleepSeconds .Values.drainSeconds 10 }}
+  containers:
+    - name: t2gate
+      image: {{ include "t2gate.image" . | quote }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args: [serve, --config, /etc/t2gate/t2gate.toml]
+      {{- with .Values.extraEnv }}
+      env: {{ toYaml . | nindent 8 }}
+      {{- end }}
+      ports:
+        - {name: s3, containerPort: 8443, protocol: TCP}
+        - {name: admin, containerPort: 8444, protocol: TCP}
+      startupProbe:
+        httpGet: {path: /healthz, port: admin}
+        periodSeconds: 1
+        failureThreshold: 60
+      livenessProbe:
+        httpGet: {path: /healthz, port: admin}
+        periodSeconds: 10
+        timeoutSeconds: 3
+        failureThreshold: 3
+      readinessProbe:
+        httpGet: {path: /readyz, port: admin}
+        periodSeconds: 5
+        timeoutSeconds: 3
+        failureThreshold: 2
+      {{- if and .Values.preStopSleepSeconds (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}
+      lifecycle:
+        preStop:
+          sleep: {seconds: {{ int64 .Values.preStopSleepSeconds }}}
+      {{- end }}
+      securityContext:
+        {{- include "t2gate.containerSecurityContext" . | nindent 8 }}
+      resources: {{ toYaml .Values.resources | nindent 8 }}
+      volumeMounts:
+        - name: data
+          mountPath: /data
+          {{- with .Values.persistence.subPath }}
+          subPath: {{ . }}
+          {{- end }}
+        - {name: config, mountPath: /etc/t2gate, readOnly: true}
+        {{- if include "t2gate.tlsSecretName" . }}
+        - {name: tls, mountPath: /run/t2gate/tls, readOnly: true}
+        {{- end }}
+        {{- if .Values.accounts }}
+        - {name: keys, mountPath: /run/t2gate/keys, readOnly: true}
+        {{- end }}
+  volumes:
+    - name: config
+      configMap: {name: {{ include "t2gate.fullname" . }}}
+    {{- with include "t2gate.tlsSecretName" . }}
+    - name: tls
+      secret: {secretName: {{ . }}, defaultMode: 0440}
+    {{- end }}
+    {{- if .Values.accounts }}
+    - name: keys
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- if ne (include "t2gate.ownKeys" .) "{}" }}
+          - secret: {name: {{ include "t2gate.fullname" . }}-keys}
+          {{- end }}
+          {{- range .Values.accounts }}{{ range .keys }}{{ if .existingSecret }}
+          - secret:
+              name: {{ .existingSecret.name }}
+              items: [{key: {{ .existingSecret.key }}, path: {{ .id }}}]
+          {{- end }}{{ end }}{{ end }}
+    {{- end }}
+    {{- if eq .Values.backend.kind "memory" }}
+    - name: data
+      emptyDir: {}
+    {{- else if .Values.persistence.existingClaim }}
+    - name: data
+      persistentVolumeClaim: {claimName: {{ .Values.persistence.existingClaim }}}
+    {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations: {{ toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
