@@ -1,0 +1,315 @@
+"""The chart: lint, render, Kubernetes' own schemas, and values that are refused."""
+
+import base64
+import json
+import re
+import tarfile
+import tomllib
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+import tools
+from tools import CHART, HERE, ROOT, VALUES, helm, one, pod_spec, template, workload
+
+KUBERNETES = ["1.25.0", "1.30.0", "1.35.0"]
+CUSTOM = {
+    kind: json.loads((HERE / "schemas" / f"{kind.lower()}.json").read_text())
+    for kind in ("ServiceMonitor", "PrometheusRule")
+}
+
+
+def test_lint_is_clean():
+    said = helm("lint", "--strict", CHART, *(f"--values={path}" for path in [VALUES["nodeport"]])).stdout
+    assert "[WARNING]" not in said and "[ERROR]" not in said, said
+
+
+def test_package_holds_what_rendering_needs(tmp_path):
+    helm("package", CHART, "--destination", tmp_path)
+    (archive,) = tmp_path.glob("t2gate-*.tgz")
+    with tarfile.open(archive) as tar:
+        names = set(tar.getnames())
+    for name in ("Chart.yaml", "values.yaml", "values.schema.json", "files/alerts.yml", "templates/tests/ready.yaml"):
+        assert f"t2gate/{name}" in names, names
+
+
+@pytest.mark.parametrize("kube", KUBERNETES)
+@pytest.mark.parametrize("values", VALUES)
+def test_rendered_objects_fit_the_schemas(values, kube):
+    for monitoring in (True, False):
+        for document in template(values=values, kube=kube, monitoring=monitoring):
+            if document["kind"] in CUSTOM:
+                assert monitoring, f"{document['kind']} without its API"
+                jsonschema.validate(document, CUSTOM[document["kind"]])
+            else:
+                kubernetes_validate.validate(document, kube.rsplit(".", 1)[0], strict=True)
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_names_are_unique_and_labels_are_legal(values):
+    documents = template(values=values, release="r" * 50)
+    identities = [(d["kind"], d["metadata"]["name"]) for d in documents]
+    assert len(set(identities)) == len(identities), identities
+    for document in documents:
+        name = document["metadata"]["name"]
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name), name
+        for key, value in document["metadata"]["labels"].items():
+            assert re.fullmatch(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", value), (key, value)
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_every_pod_is_restricted(values):
+    """The restricted Pod Security Standard, and a read-only root."""
+    documents = template(values=values)
+    pods = [workload(documents)["spec"]["template"]["spec"], one(documents, "Pod")["spec"]]
+    for spec in pods:
+        of_pod = spec["securityContext"]
+        assert of_pod["runAsNonRoot"] is True and of_pod["runAsUser"] > 0
+        assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        for volume in spec.get("volumes", []):
+            assert set(volume) - {"name"} <= {"configMap", "secret", "projected", "emptyDir", "persistentVolumeClaim"}
+        for container in spec["containers"]:
+            of_container = container["securityContext"]
+            assert of_container["allowPrivilegeEscalation"] is False
+            assert of_container["readOnlyRootFilesystem"] is True
+            assert of_container["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["memory"]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_services_and_policies_select_the_pod_and_nothing_else(values):
+    documents = template(values=values)
+    labels = workload(documents)["spec"]["template"]["metadata"]["labels"]
+    test_labels = one(documents, "Pod")["metadata"]["labels"]
+    selectors = [d["spec"]["selector"] for d in documents if d["kind"] == "Service"]
+    selectors += [d["spec"]["selector"]["matchLabels"] for d in documents if d["kind"] == "PodDisruptionBudget"]
+    selectors += [d["spec"]["podSelector"]["matchLabels"] for d in documents if d["kind"] == "NetworkPolicy"]
+    selectors.append(workload(documents)["spec"]["selector"]["matchLabels"])
+    assert len(selectors) >= 3
+    for selector in selectors:
+        assert selector.items() <= labels.items(), (selector, labels)
+        assert not selector.items() <= test_labels.items(), "the test's pod is taken for a gateway"
+    ports = {port["name"] for port in pod_spec(documents)["containers"][0]["ports"]}
+    targets = {port["targetPort"] for d in documents if d["kind"] == "Service" for port in d["spec"]["ports"]}
+    assert targets == ports == {"s3", "admin"}
+    for monitor in [d for d in documents if d["kind"] == "ServiceMonitor"]:
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        (service,) = [d for d in documents if d["kind"] == "Service" and wanted <= d["metadata"]["labels"].items()]
+        assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
+        assert monitor["spec"]["namespaceSelector"]["matchNames"] == ["storage"]
+
+
+def test_the_admin_listener_has_no_address_of_its_own():
+    """S3 may face the world; health and metrics, without authentication, never do."""
+    documents = template(values="full")
+    services = [d["spec"] for d in documents if d["kind"] == "Service"]
+    (admin,) = [s for s in services if any(port["targetPort"] == "admin" for port in s["ports"])]
+    assert (admin["type"], admin["clusterIP"]) == ("ClusterIP", "None") and len(admin["ports"]) == 1
+
+
+def test_a_tree_has_one_pod_at_a_time():
+    for values, kind in (("defaults", "StatefulSet"), ("existing", "StatefulSet"), ("memory", "Deployment")):
+        found = workload(template(values=values))
+        assert (found["kind"], found["spec"]["replicas"]) == (kind, 1)
+    assert workload(template(values="memory"))["spec"]["strategy"]["type"] == "Recreate"
+
+
+def test_the_volume_is_made_or_is_the_one_named():
+    made = workload(template())["spec"]
+    (claim,) = made["volumeClaimTemplates"]
+    assert claim["spec"] == {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
+    assert "persistentVolumeClaim" not in str(made["template"]["spec"]["volumes"])
+
+    named = workload(template(values="existing"))["spec"]
+    assert "volumeClaimTemplates" not in named
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "files"}} in named["template"]["spec"]["volumes"]
+    mounts = named["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": "data", "mountPath": "/data", "subPath": "share/s3"} in mounts
+
+
+def test_secrets_are_in_secrets_only():
+    documents = template(values="full")
+    secret = one(documents, "Secret", "s3-keys")["data"]
+    assert base64.b64decode(secret["acme-app"]).decode() == "fedcba9876543210fedcba9876543210"
+    assert set(secret) == {"acme-app", "acme-master"}, "a Secret that is there already is not copied"
+    tls = one(documents, "Secret", "s3-tls")
+    assert tls["type"] == "kubernetes.io/tls" and set(tls["data"]) == {"tls.crt", "tls.key"}
+    others = yaml.safe_dump_all(d for d in documents if d["kind"] != "Secret")
+    for value in ("fedcba9876543210", "the-master-key", "PRIVATE KEY"):
+        assert value not in others
+    for values in ("defaults", "existing"):
+        assert not [d for d in template(values=values) if d["kind"] == "Secret"]
+
+
+def test_a_changed_configuration_or_secret_starts_the_pod_anew():
+    def annotations(*arguments):
+        return workload(template(*arguments, values="nodeport"))["spec"]["template"]["metadata"]["annotations"]
+
+    before = annotations()
+    assert annotations("--set", "config.log.level=debug")["checksum/config"] != before["checksum/config"]
+    changed = annotations(
+        "--set-json",
+        'accounts=[{"id":"acme","keys":[{"id":"acme-app","kind":"global","capabilities":["all"],"secret":"another-secret"}]}]',
+    )
+    assert changed["checksum/secrets"] != before["checksum/secrets"]
+    assert changed["checksum/config"] == before["checksum/config"]
+
+
+def test_the_cluster_waits_for_the_drain():
+    for values, sleep, drain in (("defaults", 5, 25), ("full", 3, 10)):
+        spec = pod_spec(template(values=values))
+        assert spec["terminationGracePeriodSeconds"] > sleep + drain
+        assert spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] == sleep
+        assert configuration(template(values=values))["limits"]["drain_deadline"] == f"{drain}s"
+    assert "lifecycle" not in pod_spec(template(kube="1.29.0"))["containers"][0], "sleep came with 1.30"
+
+
+def test_the_memory_limit_holds_the_memory_budget():
+    """By default; 100 MiB beside it are for what is no request's."""
+    budget = tomllib.loads((ROOT / "config.example.toml").read_text())["limits"]["memory_budget"]
+    limit = pod_spec(template())["containers"][0]["resources"]["limits"]["memory"]
+    assert int(limit.removesuffix("Mi")) * 2**20 >= budget + 100 * 2**20
+
+
+def test_probes_ask_the_admin_listener():
+    documents = template()
+    container = pod_spec(documents)["containers"][0]
+    paths = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert [probe["path"] for probe in paths.values()] == ["/healthz", "/healthz", "/readyz"]
+    assert {probe["port"] for probe in paths.values()} == {"admin"}
+    port = configuration(documents)["listen"]["admin_address"].rsplit(":", 1)[1]
+    assert {"name": "admin", "containerPort": int(port), "protocol": "TCP"} in container["ports"]
+
+
+def configuration(documents):
+    (config,) = [d for d in documents if d["kind"] == "ConfigMap"]
+    return tomllib.loads(config["data"]["t2gate.toml"])
+
+
+def test_values_arrive_in_the_configuration_as_they_are():
+    config = configuration(template(values="full"))
+    given = yaml.safe_load(VALUES["full"].read_text())
+    for section, keys in given["config"].items():
+        assert config[section].items() >= keys.items(), section
+    (account,) = config["account"]
+    assert account["name"] == 'Acme <the company> "it" & sons'
+    for key, wanted in zip(account["key"], given["accounts"][0]["keys"], strict=True):
+        assert key.pop("secret_file") == f"/run/t2gate/keys/{wanted['id']}"
+        assert key == {name: value for name, value in wanted.items() if name not in ("secret", "existingSecret")}
+    assert config["tls"]["certificate"] == "/run/t2gate/tls/tls.crt"
+
+
+def test_the_own_certificate_is_for_the_service():
+    assert configuration(template())["s3"]["base_domains"] == [
+        "test-t2gate.storage.svc",
+        "test-t2gate.storage.svc.cluster.local",
+    ]
+
+
+def test_the_schema_knows_every_key_of_the_configuration():
+    """config.example.toml has every key there is; what the chart does not set itself can be given as a value."""
+    example = (ROOT / "config.example.toml").read_text()
+    example = tomllib.loads(re.sub(r"^#(?=\S)", "", example, flags=re.MULTILINE))
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    sections = schema["definitions"]["config"]["properties"]
+    of_the_chart = {("tls", "certificate"), ("tls", "key"), ("limits", "drain_deadline")}
+    accounts = example.pop("account")
+    for section in ("listen", "backend"):
+        # Set by the chart as a whole.
+        assert (
+            set(example.pop(section)) == {"listen": {"address", "admin_address"}, "backend": {"kind", "root"}}[section]
+        )
+    keys = {(section, key) for section, keys in example.items() for key in keys}
+    assert {(section, key) for section in sections for key in sections[section]["properties"]} == keys - of_the_chart
+    assert {key for account in accounts for key in account} - {"key"} == set(
+        schema["definitions"]["account"]["properties"]
+    ) - {"keys"}
+    given = {key for account in accounts for entry in account["key"] for key in entry}
+    assert given - {"secret_file"} == set(schema["definitions"]["key"]["properties"]) - {"existingSecret"}
+
+
+def test_the_alerts_are_those_of_prometheus():
+    rule = one(template(), "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((tools.DEPLOY / "prometheus" / "alerts.yml").read_text())
+
+
+KEY = {"id": "acme-app", "kind": "global", "capabilities": ["all"], "secret": "0123456789abcdef"}
+
+
+def accounts(**changed):
+    key = {name: value for name, value in (KEY | changed).items() if value is not None}
+    return json.dumps({"accounts": [{"id": "acme", "keys": [key]}]})
+
+
+REFUSED = {
+    "an unknown value": ('{"replicas": 2}', "replicas"),
+    "an unknown section": ('{"config": {"listen": {"address": "0.0.0.0:1"}}}', "listen"),
+    "an unknown key": ('{"config": {"s3": {"dialekt": "aws"}}}', "dialekt"),
+    "what the chart sets itself": ('{"config": {"limits": {"drain_deadline": "3s"}}}', "drain_deadline"),
+    "a dialect": ('{"config": {"s3": {"dialect": "gcs"}}}', "/config/s3/dialect"),
+    "a TLS version": ('{"config": {"tls": {"min_version": "1.1"}}}', "/config/tls/min_version"),
+    "a TLS version as a number": ('{"config": {"tls": {"min_version": 1.2}}}', "/config/tls/min_version"),
+    "a length of time": ('{"config": {"limits": {"header_timeout": "soon"}}}', "/config/limits/header_timeout"),
+    "a number below its bound": ('{"config": {"limits": {"header_bytes": 1}}}', "/config/limits/header_bytes"),
+    "a rate": ('{"config": {"rate_limit": {"read": {"rate": -1}}}}', "/config/rate_limit/read/rate"),
+    "a host name with a port": ('{"config": {"s3": {"base_domains": ["s3.example.com:443"]}}}', "/base_domains/0"),
+    "a backend": ('{"backend": {"kind": "disk"}}', "/backend/kind"),
+    "a size": ('{"persistence": {"size": "10 GB"}}', "/persistence/size"),
+    "a claim's name": ('{"persistence": {"existingClaim": "My Claim"}}', "/persistence/existingClaim"),
+    "a way out of the volume": ('{"persistence": {"subPath": "a/../../b"}}', "/persistence/subPath"),
+    "a read-only volume": ('{"persistence": {"accessModes": ["ReadOnlyMany"]}}', "/persistence/accessModes/0"),
+    "root": ('{"runAsUser": 0}', "/runAsUser"),
+    "a port": ('{"service": {"port": 70000}}', "/service/port"),
+    "a type of Service": ('{"service": {"type": "ExternalName"}}', "/service/type"),
+    "a digest": ('{"image": {"digest": "latest"}}', "/image/digest"),
+    "a certificate without key": ('{"tls": {"certificate": "-----BEGIN CERTIFICATE-----"}}', "/tls/key"),
+    "a key without certificate": ('{"tls": {"key": "x"}}', "/tls/certificate"),
+    "a certificate that is none": ('{"tls": {"certificate": "/etc/tls.crt", "key": "x"}}', "/tls/certificate"),
+    "two certificates": (
+        '{"tls": {"certificate": "-----BEGIN CERTIFICATE-----", "key": "x", "existingSecret": "a"}}',
+        "/tls/existingSecret",
+    ),
+    "an account without keys": ('{"accounts": [{"id": "acme"}]}', "'keys'"),
+    "a key without a secret": (accounts(secret=None), "'secret'"),
+    "a key with two secrets": (accounts(existingSecret={"name": "a", "key": "b"}), "/accounts/0/keys/0"),
+    "a secret that is too short": (accounts(secret="hunter2"), "/accounts/0/keys/0/secret"),
+    "a kind of key": (accounts(kind="admin"), "/accounts/0/keys/0/kind"),
+    "a capability": (accounts(capabilities=["readfiles"]), "/accounts/0/keys/0/capabilities/0"),
+    "a restricted key without buckets": (accounts(kind="restricted"), "'buckets'"),
+    "a global key with buckets": (accounts(buckets=["a"]), "/accounts/0/keys/0/buckets"),
+    "an expiry": (accounts(expires="tomorrow"), "/accounts/0/keys/0/expires"),
+    "two keys of one id": (json.dumps({"accounts": [{"id": "acme", "keys": [KEY, KEY]}]}), "acme-app"),
+    "a budget": ('{"podDisruptionBudget": {"maxUnavailable": 2}}', "/podDisruptionBudget/maxUnavailable"),
+    "a drain of no time": ('{"drainSeconds": 0}', "/drainSeconds"),
+    "a scrape interval": ('{"serviceMonitor": {"interval": 30}}', "/serviceMonitor/interval"),
+    "an amount of memory": ('{"resources": {"limits": {"memory": "lots"}}}', "/resources/limits/memory"),
+    "a variable's name": ('{"extraEnv": [{"name": "NOT A NAME"}]}', "/extraEnv/0/name"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_wrong_value_is_refused_by_its_name(what, tmp_path):
+    values, name = REFUSED[what]
+    file = tmp_path / "values.yaml"
+    file.write_text(values)
+    done = template("--values", file, values=None, check=False)
+    assert done.returncode != 0, done.stdout
+    assert name in done.stderr, done.stderr
+    assert "hunter2" not in done.stderr, "a secret is not told"
+
+
+def test_notes_say_what_is_unsafe_and_how_to_begin():
+    def notes(values):
+        arguments = ["--values", VALUES[values], *tools.secret_values(values)]
+        said = helm("install", "test", CHART, "--namespace", "storage", "--dry-run=client", *arguments).stdout
+        return said.split("NOTES:", 1)[1]
+
+    said = notes("defaults")
+    assert "https://test-t2gate.storage.svc:443" in said and "helm --namespace storage test test" in said
+    assert "No certificate was given" in said and "No accounts were given" in said and "UNSAFE" not in said
+    assert "UNSAFE" in notes("memory")
+    assert "No certificate" not in notes("full") and "get service s3" in notes("full")
