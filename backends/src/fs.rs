@@ -51,6 +51,7 @@ use self::{
     bucket::Bucket,
     durable::Durable,
     error::Error,
+    listing::ListingCache,
     locks::{KeyLocks, Moves, UploadLocks},
 };
 pub use self::{durable::Durability, layout::FsOpenError};
@@ -72,7 +73,12 @@ pub struct FsOptions {
     pub durability: Durability,
     /// Who gets the directories under the root that are nobody's bucket yet. Without, they are not served.
     pub adopt: Option<AccountId>,
+    /// How many bytes of names of directories, in order, are kept in memory from one listing to the next.
+    pub listing_cache_bytes: usize,
 }
+
+/// [`FsOptions::listing_cache_bytes`] unless it is set.
+pub const DEFAULT_LISTING_CACHE_BYTES: usize = 64 << 20;
 
 impl FsOptions {
     pub fn new(root: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
@@ -81,6 +87,7 @@ impl FsOptions {
             clock,
             durability: Durability::default(),
             adopt: None,
+            listing_cache_bytes: DEFAULT_LISTING_CACHE_BYTES,
         }
     }
 }
@@ -108,6 +115,7 @@ struct Store {
     keys: KeyLocks,
     moves: Moves,
     upload_locks: UploadLocks,
+    listing_cache: ListingCache,
     /// All buckets: nobody else changes their records while we hold the lock.
     buckets: RwLock<BTreeMap<BucketName, Arc<Bucket>>>,
     /// Held while buckets are created, changed, deleted.

@@ -27,7 +27,7 @@ pub use clock::{Clock, SystemClock, TestClock};
 pub use condition::{IfMatch, ReadCondition, ReadRefusal, WriteCondition};
 pub use decorate::{CallOutcome, Metered, Observer};
 pub use error::{BackendError, BoxError};
-pub use fs::{Durability, FsBackend, FsOpenError, FsOptions};
+pub use fs::{DEFAULT_LISTING_CACHE_BYTES, Durability, FsBackend, FsOpenError, FsOptions};
 pub use memory::MemoryBackend;
 pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
 pub use request::*;

@@ -138,20 +138,9 @@ impl Record {
 
     /// The record that lies with `file`, whether or not it still fits.
     pub(super) fn load_any(file: impl AsFd) -> Result<Option<Self>, Error> {
-        let mut bytes = Vec::with_capacity(4096);
-        let outcome = match fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut bytes)) {
-            Err(Errno::RANGE) => {
-                bytes.reserve(MAX_ATTRIBUTE);
-                fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut bytes))
-            }
-            outcome => outcome,
-        };
-        match outcome {
-            Ok(_) => {}
-            Err(Errno::NODATA | Errno::NOTSUP) => return Ok(None),
-            Err(error) => return Err(Error::io("could not read attributes")(error)),
-        }
-        Ok(decode(&bytes))
+        let mut bytes = Vec::new();
+        let there = read(file, &mut bytes)?;
+        Ok(decode(&bytes).filter(|_| there))
     }
 
     /// The record that holds for `file` as it is.
@@ -166,6 +155,72 @@ impl Record {
 
     fn encode(&self) -> Vec<u8> {
         encode(self)
+    }
+}
+
+/// What listings need of a [`Record`].
+#[derive(Debug, Decode)]
+struct Listed<'b> {
+    #[n(0)]
+    size: u64,
+    #[n(1)]
+    mtime: (i64, u32),
+    #[b(2)]
+    etag: &'b str,
+    #[n(3)]
+    checksum: Option<StoredChecksum>,
+    #[n(5)]
+    parts_count: Option<u16>,
+}
+
+/// What a listing says of the object `key`. `buffer` is for what is read, from one to the next.
+pub(super) fn describe_listed(
+    key: Key,
+    file: impl AsFd,
+    meta: &Meta,
+    buffer: &mut Vec<u8>,
+) -> Result<ObjectInfo, Error> {
+    let there = read(file, buffer)?;
+    let known = decode::<Listed<'_>>(buffer)
+        .filter(|record| there && record.size == meta.size && record.mtime == meta.mtime)
+        .and_then(|record| Some((ETag::parse(record.etag).ok()?, record)));
+    let (etag, checksum, parts_count) = match known {
+        Some((etag, record)) => {
+            let checksum = record.checksum.as_ref().and_then(StoredChecksum::to_checksum);
+            (etag, checksum, record.parts_count)
+        }
+        None => (derived_etag(meta), None, None),
+    };
+    Ok(ObjectInfo {
+        key,
+        version_id: None,
+        size: meta.size,
+        etag,
+        last_modified: meta.last_modified(),
+        attributes: ObjectAttributes {
+            checksum,
+            ..ObjectAttributes::default()
+        },
+        parts_count,
+    })
+}
+
+/// Reads the attribute. `false` where there is none.
+fn read(file: impl AsFd, bytes: &mut Vec<u8>) -> Result<bool, Error> {
+    bytes.clear();
+    // Most fit, and the kernel clears as much as it is offered.
+    bytes.reserve(1024);
+    let outcome = match fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(bytes)) {
+        Err(Errno::RANGE) => {
+            bytes.reserve(MAX_ATTRIBUTE);
+            fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(bytes))
+        }
+        outcome => outcome,
+    };
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+        Err(error) => Err(Error::io("could not read attributes")(error)),
     }
 }
 
@@ -230,7 +285,7 @@ pub(super) fn encode<T: Encode<()>>(record: &T) -> Vec<u8> {
 }
 
 /// `None` for another version, and for what is damaged.
-pub(super) fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Option<T> {
+pub(super) fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Option<T> {
     let (&VERSION, record) = bytes.split_first()? else {
         return None;
     };

@@ -28,6 +28,7 @@ use super::{
     dir,
     durable::Durable,
     error::Error,
+    listing::ListingCache,
     locks::{KeyLocks, Moves, UploadLocks},
     staging,
 };
@@ -100,6 +101,7 @@ impl Store {
             keys: KeyLocks::new(),
             moves: Moves::default(),
             upload_locks: UploadLocks::default(),
+            listing_cache: ListingCache::new(options.listing_cache_bytes),
             administration: Mutex::new(()),
         })
     }

@@ -1,16 +1,18 @@
 //! Listing in the byte order of keys: a walk over sorted directories, which begins and ends where the page does.
 
-use std::ops::ControlFlow;
+mod cache;
+mod snapshot;
+mod watch;
 
-use rustix::{
-    fd::{AsFd, OwnedFd},
-    fs::FileType,
-    io::Errno,
-};
+use std::{ops::ControlFlow, sync::Arc};
 
+use rustix::fd::{AsFd, OwnedFd};
+
+pub(super) use self::cache::ListingCache;
+use self::snapshot::{Entry, Position, Snapshot};
 use super::{
     Store,
-    attributes::{self, Record},
+    attributes,
     bucket::Bucket,
     dir::{self, Meta},
     error::Error,
@@ -18,125 +20,8 @@ use super::{
 };
 use crate::{
     Key, ListEntry, ListObjects, MAX_KEY_BYTES, ObjectInfo, ObjectPage,
-    key_codec::{self, Name, Names},
+    key_codec::{self, Names},
 };
-
-/// What a directory holds, in the words of keys.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    /// A segment; of a directory with `/` behind, so that entries sort as the keys that begin so.
-    name: Box<str>,
-    /// Lies under its second name.
-    forced: bool,
-}
-
-impl Entry {
-    fn is_dir(&self) -> bool {
-        self.name.ends_with('/')
-    }
-
-    fn names(&self) -> Names {
-        match self.name.strip_suffix('/') {
-            Some(segment) => key_codec::segment(segment),
-            None if self.forced => key_codec::forced(&self.name),
-            None => key_codec::segment(&self.name),
-        }
-    }
-}
-
-/// All entries of a directory, by name, each once.
-fn sorted_entries(dir: &OwnedFd) -> Result<Vec<Entry>, Errno> {
-    let mut entries = Vec::new();
-    scan_entries(dir, &mut |entry| {
-        entries.push(entry);
-        ControlFlow::Continue(())
-    })?;
-    // Of two files of one key, `false` comes first: the plain name.
-    entries.sort_unstable();
-    entries.dedup_by(|b, a| a.name == b.name);
-    Ok(entries)
-}
-
-/// Entries in no order until `visit` breaks; whether it did. The pieces of long segments are put together.
-fn scan_entries(dir: &OwnedFd, visit: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<bool, Errno> {
-    // Directories that pieces go on in: their names on the way, and the text so far.
-    let mut continued: Vec<(Names, String)> = Vec::new();
-    if scan_piece(dir, &[], "", &mut continued, visit)? {
-        return Ok(true);
-    }
-    while let Some((names, text)) = continued.pop() {
-        match dir::resolve_dir(dir.as_fd(), names.iter().map(|n| &**n)) {
-            Ok(piece) => {
-                if scan_piece(&piece, &names, &text, &mut continued, visit)? {
-                    return Ok(true);
-                }
-            }
-            Err(error) if dir::is_no_object(error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(false)
-}
-
-fn scan_piece(
-    dir: &OwnedFd,
-    before: &[Box<str>],
-    text_before: &str,
-    continued: &mut Vec<(Names, String)>,
-    visit: &mut dyn FnMut(Entry) -> ControlFlow<()>,
-) -> Result<bool, Errno> {
-    dir::scan(dir, |name, file_type| {
-        let parsed = Name::parse(name);
-        if parsed == Name::Foreign || (parsed == Name::Plain && !before.is_empty()) {
-            return ControlFlow::Continue(());
-        }
-        let file_type = match file_type {
-            FileType::Unknown => Meta::in_dir(dir, name).map_or(FileType::Unknown, |meta| meta.file_type),
-            known => known,
-        };
-        let is_dir = match file_type {
-            FileType::RegularFile => false,
-            FileType::Directory => true,
-            _ => return ControlFlow::Continue(()),
-        };
-        let path = || -> Names {
-            let name: Box<str> = name.into();
-            before.iter().cloned().chain([name]).collect()
-        };
-        let (mut text, forced) = match parsed {
-            Name::Foreign => return ControlFlow::Continue(()),
-            Name::Plain => (name.to_owned(), false),
-            Name::Escaped(rest) => {
-                let text = format!("{text_before}{rest}");
-                if key_codec::segment(&text) != path() {
-                    return ControlFlow::Continue(());
-                }
-                (text, false)
-            }
-            Name::Forced(rest) => {
-                let text = format!("{text_before}{rest}");
-                if is_dir || key_codec::forced(&text) != path() {
-                    return ControlFlow::Continue(());
-                }
-                (text, true)
-            }
-            Name::Continued(chunk) => {
-                let text = format!("{text_before}{chunk}");
-                if is_dir && text.len() < MAX_KEY_BYTES {
-                    continued.push((path(), text));
-                }
-                return ControlFlow::Continue(());
-            }
-        };
-        if is_dir {
-            text.push('/');
-        }
-        visit(Entry {
-            name: text.into(),
-            forced,
-        })
-    })
-}
 
 /// Where a listing goes on.
 #[derive(Debug, Clone)]
@@ -148,6 +33,12 @@ enum Bound {
 }
 
 impl Bound {
+    fn text(&self) -> &str {
+        match self {
+            Self::AtLeast(text) | Self::After(text) | Self::PastPrefix(text) => text,
+        }
+    }
+
     fn leaves_out_key(&self, key: &str) -> bool {
         match self {
             Self::AtLeast(bound) => key < &**bound,
@@ -175,9 +66,10 @@ impl Bound {
     }
 }
 
-/// A walk over all keys below a directory in byte order. Keeps the names of one directory for each level, and one
-/// directory open.
+/// A walk over all keys below a directory in byte order. Keeps the names of one directory for each level, as long as
+/// they are not too many together, and one directory open.
 struct Walk<'a> {
+    cache: &'a ListingCache,
     moves: &'a Moves,
     bucket_dir: &'a OwnedFd,
     /// Of all keys in the innermost directory.
@@ -186,54 +78,95 @@ struct Walk<'a> {
     names: Names,
     levels: Vec<Level>,
     bound: Bound,
+    /// For attributes.
+    buffer: Vec<u8>,
 }
 
 struct Level {
     /// How much of [`Walk::prefix`] and [`Walk::names`] belongs to the levels outside.
     outer_prefix: usize,
     outer_names: usize,
-    entries: Vec<Entry>,
-    next: usize,
+    /// `None` where there is none yet, or it was given back: then all up to `passed` has been seen.
+    entries: Option<Arc<Snapshot>>,
+    next: Position,
+    passed: Option<Box<str>>,
     /// Kept for the innermost level.
     dir: Option<OwnedFd>,
 }
 
+/// An entry that a walk has come to.
+struct Found {
+    name: Box<str>,
+    forced: bool,
+}
+
+impl Found {
+    fn as_entry(&self) -> Entry<'_> {
+        Entry {
+            name: &self.name,
+            forced: self.forced,
+        }
+    }
+}
+
 impl<'a> Walk<'a> {
     /// `directory`: empty, or a prefix that ends with `/`.
-    fn begin(moves: &'a Moves, bucket_dir: &'a OwnedFd, directory: &str, bound: Bound) -> Result<Self, Error> {
+    fn begin(store: &'a Store, bucket_dir: &'a OwnedFd, directory: &str, bound: Bound) -> Self {
         let mut walk = Self {
-            moves,
+            cache: &store.listing_cache,
+            moves: &store.moves,
             bucket_dir,
             prefix: String::new(),
             names: Names::new(),
             levels: Vec::new(),
             bound,
+            buffer: Vec::new(),
         };
         let names = directory.strip_suffix('/').map(key_codec::directories);
-        walk.enter(directory, names.unwrap_or_default())?;
-        Ok(walk)
+        walk.enter(directory, names.unwrap_or_default());
+        walk
     }
 
     /// The next entry that may hold keys that count. Directories are passed over unless [entered](Self::enter).
-    fn next(&mut self) -> Option<Entry> {
+    fn next(&mut self) -> Result<Option<Found>, Error> {
         loop {
-            let level = self.levels.last_mut()?;
+            if self.levels.last().is_some_and(|level| level.entries.is_none()) {
+                self.load()?;
+            }
+            let Some(level) = self.levels.last_mut() else {
+                return Ok(None);
+            };
+            let Some(entries) = &level.entries else {
+                continue;
+            };
             let (prefix, bound) = (&self.prefix, &self.bound);
-            let left_out = |entry: &Entry| {
-                let full = [prefix.as_str(), &entry.name].concat();
+            // What follows one that counted is behind the bound, unless that has gone on past a prefix since.
+            let is_behind = level.passed.is_some() && !matches!(bound, Bound::PastPrefix(_));
+            let left_out = |entry: &Entry<'_>| {
+                let full = [prefix.as_str(), entry.name].concat();
                 if entry.is_dir() {
                     bound.leaves_out_prefix(&full)
                 } else {
                     bound.leaves_out_key(&full)
                 }
             };
-            let rest = &level.entries[level.next..];
-            match rest.first() {
-                Some(entry) if !left_out(entry) => {
-                    level.next += 1;
-                    return Some(entry.clone());
+            match entries.get(level.next) {
+                // A key that has both names was found by the first.
+                Some(entry) if level.passed.as_deref() == Some(entry.name) => level.next = entries.after(level.next),
+                Some(entry) if is_behind || !left_out(&entry) => {
+                    level.next = entries.after(level.next);
+                    level.passed = Some(entry.name.into());
+                    return Ok(Some(Found {
+                        name: entry.name.into(),
+                        forced: entry.forced,
+                    }));
                 }
-                Some(_) => level.next += rest.partition_point(left_out),
+                Some(_) => level.next = entries.partition_point(left_out),
+                None if entries.to().is_some() => {
+                    // What comes next begins where this ends.
+                    let from: Box<str> = entries.to().unwrap_or_default().into();
+                    self.load_from(&from, None)?;
+                }
                 None => {
                     self.prefix.truncate(level.outer_prefix);
                     self.names.truncate(level.outer_names);
@@ -243,36 +176,69 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes on inside the directory that `next` gave: `name` with its `/`. One that is gone, or that may not be read,
-    /// has no keys.
-    fn enter(&mut self, name: &str, names: Names) -> Result<(), Error> {
+    /// Goes on inside the directory that `next` gave: `name` with its `/`.
+    fn enter(&mut self, name: &str, names: Names) {
         let (outer_prefix, outer_names) = (self.prefix.len(), self.names.len());
         if outer_prefix + name.len() > MAX_KEY_BYTES {
-            return Ok(());
+            return;
         }
         if let Some(level) = self.levels.last_mut() {
             level.dir = None;
         }
         self.prefix.push_str(name);
         self.names.extend(names);
-        let opened = dir::resolve_dir(self.bucket_dir.as_fd(), self.names.iter().map(|n| &**n));
-        let (entries, dir) = match opened {
-            Ok(dir) => (
-                self.moves
-                    .undisturbed(|| sorted_entries(&dir))
-                    .map_err(Error::io("could not read a directory"))?,
-                Some(dir),
-            ),
-            Err(error) if dir::is_no_object(error) => (Vec::new(), None),
-            Err(error) => return Err(Error::io("could not open a directory")(error)),
-        };
         self.levels.push(Level {
             outer_prefix,
             outer_names,
-            entries,
-            next: 0,
-            dir,
+            entries: None,
+            next: Position::default(),
+            passed: None,
+            dir: None,
         });
+        // Levels that are far out and large are read again on the way back, rather than all kept.
+        let mut bytes = 0;
+        for level in self.levels.iter_mut().rev() {
+            bytes += level.entries.as_ref().map_or(0, |entries| entries.bytes());
+            if bytes > 2 * self.cache.window() {
+                level.entries = None;
+            }
+        }
+    }
+
+    /// Reads the names of the innermost level from where it is on.
+    fn load(&mut self) -> Result<(), Error> {
+        let passed = self.levels.last().and_then(|level| level.passed.clone());
+        let from: Box<str> = match &passed {
+            Some(passed) => passed.clone(),
+            // The first that can count is a directory on the way to the bound, or the bound.
+            None => self
+                .bound
+                .text()
+                .strip_prefix(self.prefix.as_str())
+                .map_or_else(Box::default, |rest| {
+                    let end = rest.find('/').map_or(rest.len(), |slash| slash + 1);
+                    rest[..end].into()
+                }),
+        };
+        self.load_from(&from, passed.as_deref())
+    }
+
+    /// A directory that is gone, or that may not be read, has no keys: it is left.
+    fn load_from(&mut self, from: &str, passed: Option<&str>) -> Result<(), Error> {
+        let (cache, moves) = (self.cache, self.moves);
+        let entries = match self.dir()? {
+            Some(dir) => cache
+                .entries(dir, moves, from)
+                .map_err(Error::io("could not read a directory"))?,
+            None => Arc::default(),
+        };
+        if let Some(level) = self.levels.last_mut() {
+            level.next = entries.partition_point(|entry| match passed {
+                Some(passed) => *entry.name <= *passed,
+                None => *entry.name < *from,
+            });
+            level.entries = Some(entries);
+        }
         Ok(())
     }
 
@@ -314,9 +280,10 @@ impl Store {
             _ => Bound::AtLeast(prefix.into()),
         };
         let directory = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
-        let mut walk = Walk::begin(&self.moves, &bucket_dir, directory, bound)?;
-        while let Some(entry) = walk.next() {
-            let name = [walk.prefix.as_str(), &entry.name].concat();
+        let mut walk = Walk::begin(self, &bucket_dir, directory, bound);
+        while let Some(found) = walk.next()? {
+            let entry = found.as_entry();
+            let name = [walk.prefix.as_str(), entry.name].concat();
             let may_hold = name.starts_with(prefix) || (entry.is_dir() && prefix.starts_with(&name));
             if !may_hold {
                 if *name > *prefix {
@@ -327,17 +294,15 @@ impl Store {
             let common = rolled_up(&name);
             let listed = if entry.is_dir() {
                 let Some(common) = common.filter(|_| walk.bound.admits_prefix(&name)) else {
-                    walk.enter(&entry.name, entry.names())?;
+                    walk.enter(entry.name, entry.names());
                     continue;
                 };
-                // One key is enough, whichever.
-                let path: Names = walk.names.iter().cloned().chain(entry.names()).collect();
-                if !has_objects_in(&bucket_dir, path, name.len())? {
+                if !self.holds_objects(&mut walk, entry, name.len())? {
                     continue;
                 }
                 ListEntry::CommonPrefix(common)
             } else {
-                let Some(info) = self.entry_info(bucket, &bucket_dir, &mut walk, &entry, name)? else {
+                let Some(info) = self.entry_info(bucket, &bucket_dir, &mut walk, entry, name)? else {
                     continue;
                 };
                 common.map_or_else(|| ListEntry::Object(info), ListEntry::CommonPrefix)
@@ -361,16 +326,19 @@ impl Store {
         bucket: &Bucket,
         bucket_dir: &OwnedFd,
         walk: &mut Walk<'_>,
-        entry: &Entry,
+        entry: Entry<'_>,
         key: String,
     ) -> Result<Option<ObjectInfo>, Error> {
         let Ok(key) = Key::parse(key) else {
             return Ok(None);
         };
         let found = match walk.dir()? {
-            Some(dir) => dir::look_up(dir.as_fd(), entry.names().iter().map(|n| &**n))
-                .map_err(Error::io("could not open an object"))?
-                .into_file(),
+            Some(dir) => match entry.names().as_slice() {
+                [name] => dir::look_up_in(dir.as_fd(), name),
+                names => dir::look_up(dir.as_fd(), names.iter().map(|n| &**n)),
+            }
+            .map_err(Error::io("could not open an object"))?
+            .into_file(),
             None => None,
         };
         let found = match found {
@@ -380,18 +348,44 @@ impl Store {
         let Some((file, meta)) = found else {
             return Ok(None);
         };
-        let record = Record::load(&file, &meta)?;
-        Ok(Some(attributes::describe(key, &meta, record.as_ref(), None)))
+        attributes::describe_listed(key, &file, &meta, &mut walk.buffer).map(Some)
+    }
+
+    /// Whether the directory `entry`, which the walk has come to, holds any object. The keys there begin with
+    /// `prefix_len` bytes.
+    fn holds_objects(&self, walk: &mut Walk<'_>, entry: Entry<'_>, prefix_len: usize) -> Result<bool, Error> {
+        let names = entry.names();
+        if let ([name], Some(dir)) = (names.as_slice(), walk.dir()?)
+            && let Ok(meta) = Meta::in_dir(dir, name)
+            && self
+                .listing_cache
+                .holds_object(&meta, MAX_KEY_BYTES.saturating_sub(prefix_len))
+        {
+            return Ok(true);
+        }
+        // One key is enough, whichever.
+        let path: Names = walk.names.iter().cloned().chain(names).collect();
+        has_objects_in(walk.bucket_dir, path, prefix_len, &mut |dir, meta, name| {
+            self.listing_cache.found_object(dir, meta, name);
+        })
     }
 
     /// Whether there is any object in a bucket's directory.
     pub(super) fn has_objects(&self, bucket_dir: &OwnedFd) -> Result<bool, Error> {
-        has_objects_in(bucket_dir, Names::new(), 0)
+        has_objects_in(bucket_dir, Names::new(), 0, &mut |_, _, _| {})
     }
 }
 
+/// Is told of a directory, as it was before it was read, that holds an object, and of the length of its name.
+type OnFound<'a> = dyn FnMut(&OwnedFd, &Meta, usize) + 'a;
+
 /// Whether there is any object below the directory at `path`; the keys there begin with `prefix_len` bytes.
-fn has_objects_in(bucket_dir: &OwnedFd, path: Names, prefix_len: usize) -> Result<bool, Error> {
+fn has_objects_in(
+    bucket_dir: &OwnedFd,
+    path: Names,
+    prefix_len: usize,
+    on_found: &mut OnFound<'_>,
+) -> Result<bool, Error> {
     struct Level {
         path: Names,
         prefix_len: usize,
@@ -404,7 +398,7 @@ fn has_objects_in(bucket_dir: &OwnedFd, path: Names, prefix_len: usize) -> Resul
             && prefix_len <= MAX_KEY_BYTES
         {
             let mut left = Vec::new();
-            match find_file(bucket_dir, &path, prefix_len, &mut left) {
+            match find_file(bucket_dir, &path, prefix_len, &mut left, on_found) {
                 Ok(true) => return Ok(true),
                 Ok(false) => levels.push(Level { path, prefix_len, left }),
                 Err(Error::Io { source, .. }) if dir::is_no_object(source) => {}
@@ -432,18 +426,27 @@ fn find_file(
     path: &[Box<str>],
     prefix_len: usize,
     dirs: &mut Vec<Box<str>>,
+    on_found: &mut OnFound<'_>,
 ) -> Result<bool, Error> {
     let dir = dir::resolve_dir(bucket_dir.as_fd(), path.iter().map(|n| &**n))
         .map_err(Error::io("could not open a directory"))?;
+    let before = Meta::of(&dir).map_err(Error::io("could not look at a directory"))?;
     let mut failed = None;
-    let broke = scan_entries(&dir, &mut |entry| {
+    let broke = snapshot::scan(&dir, &mut Vec::new(), &mut |entry| {
         if let Some(segment) = entry.name.strip_suffix('/') {
             dirs.push(segment.into());
             return ControlFlow::Continue(());
         }
         let in_reach = (1..=MAX_KEY_BYTES).contains(&(prefix_len + entry.name.len()));
-        match dir::look_up(dir.as_fd(), entry.names().iter().map(|n| &**n)) {
-            Ok(dir::Entry::File(..)) if in_reach => ControlFlow::Break(()),
+        let names = entry.names();
+        match dir::look_up(dir.as_fd(), names.iter().map(|n| &**n)) {
+            Ok(dir::Entry::File(..)) if in_reach => {
+                // Of a name in pieces this directory's change time does not tell.
+                if names.len() == 1 {
+                    on_found(&dir, &before, entry.name.len());
+                }
+                ControlFlow::Break(())
+            }
             Ok(_) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Some(error);

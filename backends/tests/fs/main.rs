@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 mod commit;
+mod kept_order;
 mod opening;
 mod pages;
 mod tree;
@@ -33,7 +34,13 @@ struct Tree {
 impl Tree {
     async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let backend = open_at(root.path()).unwrap();
+        Self::with(root, |_| {}).await
+    }
+
+    async fn with(root: TempDir, set: impl FnOnce(&mut FsOptions)) -> Self {
+        let mut options = options(root.path());
+        set(&mut options);
+        let backend = FsBackend::open(options).unwrap();
         let subject = Subject::new(Arc::new(backend)).await;
         Self { subject, root }
     }
@@ -60,8 +67,12 @@ impl std::ops::Deref for Tree {
 }
 
 fn open_at(root: &Path) -> Result<FsBackend, FsOpenError> {
-    FsBackend::open(FsOptions {
+    FsBackend::open(options(root))
+}
+
+fn options(root: &Path) -> FsOptions {
+    FsOptions {
         durability: Durability::ProcessSafe,
         ..FsOptions::new(root, Arc::new(SystemClock))
-    })
+    }
 }
