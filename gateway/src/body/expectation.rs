@@ -50,6 +50,11 @@ impl Expectation {
             checksum: checksum(headers, payload)?,
         })
     }
+
+    /// The length alone.
+    pub(super) fn announced_length(headers: &HeaderMap, payload: PayloadMode) -> Result<u64, S3Error> {
+        length(headers, payload)
+    }
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {

@@ -26,7 +26,7 @@ pub type BoxBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 pub struct BodyPace {
     /// The longest wait for the next bytes.
     pub idle_timeout: Duration,
-    /// How long the whole body may be waited for beyond what the least throughput grants.
+    /// How long the client is waited for, all in all, before the least throughput is asked for, and again each time.
     pub grace: Duration,
     /// The least throughput, in bytes a second; 0 for none.
     pub min_bytes_per_second: u64,
@@ -150,12 +150,22 @@ impl fmt::Debug for BodyReader {
     }
 }
 
+/// Measures throughput over stretches of [`BodyPace::grace`], so that what was fast once does not count for ever.
 struct PaceTimer {
     pace: BodyPace,
+    /// Bytes in this stretch.
     received: u64,
-    /// Waited for the client, all in all, up to the last bytes.
+    /// Waited for the client in this stretch, up to the last bytes.
     waited: Duration,
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    waiting: Option<Waiting>,
+}
+
+/// A wait for the next bytes.
+struct Waiting {
+    began: Instant,
+    /// When it began, or when the stretch did if that was later.
+    in_stretch: Instant,
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl PaceTimer {
@@ -169,26 +179,40 @@ impl PaceTimer {
     }
 
     fn received(&mut self, len: usize) {
-        self.received += len as u64;
-        if let Some((since, _)) = self.waiting.take() {
-            self.waited += since.elapsed();
+        self.received = self.received.saturating_add(len as u64);
+        if let Some(waiting) = self.waiting.take() {
+            self.waited += waiting.in_stretch.elapsed();
         }
     }
 
     /// Ready when the wait has become too long.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (_, sleep) = match &mut self.waiting {
-            Some(waiting) => waiting,
-            none => {
+        loop {
+            let waiting = self.waiting.get_or_insert_with(|| {
+                let now = Instant::now();
                 let mut longest = self.pace.idle_timeout;
-                if let Some(earned) = self.received.checked_div(self.pace.min_bytes_per_second) {
-                    let allowed = self.pace.grace.saturating_add(Duration::from_secs(earned));
-                    longest = longest.min(allowed.saturating_sub(self.waited));
+                if self.pace.min_bytes_per_second > 0 {
+                    longest = longest.min(self.pace.grace.saturating_sub(self.waited));
                 }
-                none.insert((Instant::now(), Box::pin(sleep(longest))))
+                Waiting {
+                    began: now,
+                    in_stretch: now,
+                    alarm: Box::pin(sleep(longest)),
+                }
+            });
+            ready!(waiting.alarm.as_mut().poll(cx));
+            let now = Instant::now();
+            let least = u128::from(self.pace.min_bytes_per_second) * self.pace.grace.as_millis();
+            let idle_at = waiting.began + self.pace.idle_timeout;
+            if now >= idle_at || u128::from(self.received) * 1000 < least {
+                return Poll::Ready(());
             }
-        };
-        sleep.as_mut().poll(cx)
+            // It kept up: the next stretch begins.
+            self.received = 0;
+            self.waited = Duration::ZERO;
+            waiting.in_stretch = now;
+            waiting.alarm.as_mut().reset(idle_at.min(now + self.pace.grace));
+        }
     }
 }
 
@@ -249,6 +273,20 @@ mod tests {
         for _ in 0..600 {
             assert!(poll_fn(|cx| reader.poll_data(cx)).await.unwrap().is_ok());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_fast_once_does_not_count_for_ever() {
+        let first = stream::iter([Ok(Frame::data(Bytes::from(vec![0; 1 << 20])))]);
+        let rest = stream::repeat(()).then(|()| async {
+            sleep(Duration::from_secs(5)).await;
+            Ok::<_, Box<dyn Error + Send + Sync>>(Frame::data(Bytes::from("x")))
+        });
+        // The stretch that began with much, and one more.
+        assert_eq!(
+            seconds_until_refused(BoxBody::new(StreamBody::new(first.chain(rest)))).await,
+            40
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,6 +58,13 @@ impl UnverifiedBody {
         Ok(expectation)
     }
 
+    /// What [`collect`](Self::collect) with that bound takes at most: the announced length, or the bound where none is
+    /// understood.
+    pub fn document_length(&self, max_length: u64) -> u64 {
+        let length = Expectation::announced_length(&self.headers, self.payload);
+        length.map_or(max_length, |length| length.min(max_length))
+    }
+
     /// The body of an object or a part. `keep` is the algorithm whose value is stored; without it the client's own,
     /// or CRC64NVME.
     pub fn into_object_body(

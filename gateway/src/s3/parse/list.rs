@@ -16,8 +16,10 @@ pub(super) fn list_buckets(input: Input<'_>) -> Result<ListBuckets, S3Error> {
     let max_buckets = match input.parameter("max-buckets")? {
         None => None,
         Some(text) => Some(
-            text.parse()
-                .ok()
+            // `parse` alone would take a sign.
+            Some(text)
+                .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|text| text.parse().ok())
                 .filter(|max| (1..=MAX_BUCKETS_PAGE).contains(max))
                 .ok_or_else(|| {
                     S3Error::invalid_argument(

@@ -1,0 +1,14 @@
+//! The whole gateway, in this process, over real TLS, with a client that writes its own bytes: what stock clients never
+//! send, and what answers look like to the letter.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+mod access;
+mod answers;
+mod bodies;
+mod credentials;
+mod http;
+mod input;
+mod slow;
+mod traps;
