@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::Response;
-use t2gate_backends::{AccountId, Backend, BucketInfo, BucketName};
+use t2gate_backends::{AccountId, Backend, BackendError, BucketInfo, BucketName};
 use tower::Service;
 use tracing::Instrument as _;
 
@@ -121,6 +121,29 @@ impl Carrier {
     }
 }
 
+impl Carrier {
+    /// Judges again what the authorize layer judged: whether the bucket is still the one that the operation was
+    /// permitted in. To be asked after a document has been waited for, which its sender can draw out until the bucket
+    /// is gone and its name belongs to somebody else.
+    async fn check_same_bucket(&self, grant: &Grant) -> Result<(), S3Error> {
+        let judged = grant.bucket()?;
+        let gone = || S3Error::no_such_bucket(judged.bucket.as_str());
+        let now = self
+            .backend
+            .head_bucket(&judged.bucket)
+            .await
+            .map_err(|error| match error {
+                BackendError::NoSuchBucket => gone(),
+                other => other.into(),
+            })?;
+        if (&now.owner, now.created) == (&judged.owner, judged.created) {
+            Ok(())
+        } else {
+            Err(gone())
+        }
+    }
+}
+
 impl Grant {
     /// The bucket that the authorize layer looked up.
     fn bucket(&self) -> Result<&BucketInfo, S3Error> {
@@ -145,3 +168,6 @@ impl Grant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,10 @@ pub struct KeyLimits {
     pub list: Option<Limit>,
 }
 
-/// No token: how long until there is one, provided that nobody else takes it first.
+/// No token: how long until there is one.
+///
+/// Whoever asks alone is told the first moment at which there is one. Where several are refused, each is told a moment of
+/// his own, one token after the other: if all of them come as they were told, all of them get in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("over the rate limit for another {0:?}")]
 pub struct RetryAfter(pub Duration);

@@ -135,7 +135,9 @@ impl Carrier {
         let acl = match request.acl {
             Some(acl) => acl,
             None => {
-                xml::parse_access_control_policy(&body.collect(limits::MAX_XML_BYTES).await?, &grant.bucket()?.owner)?
+                let document = body.collect(limits::MAX_XML_BYTES).await?;
+                self.check_same_bucket(grant).await?;
+                xml::parse_access_control_policy(&document, &grant.bucket()?.owner)?
             }
         };
         self.backend
@@ -171,6 +173,7 @@ impl Carrier {
 
     pub(super) async fn delete_objects(&self, request: DeleteObjects, grant: &Grant, body: UnverifiedBody) -> Reply {
         let document = body.collect(limits::MAX_XML_BYTES).await?;
+        self.check_same_bucket(grant).await?;
         let delete = xml::parse_delete(&document, self.settings.dialect)?;
         // Several at once, so that they share what the disk takes; in the order of the request all the same.
         let results: Vec<_> = stream::iter(delete.objects)

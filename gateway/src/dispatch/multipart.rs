@@ -118,11 +118,10 @@ impl Carrier {
         };
         let info = self.backend.complete_multipart_upload(complete).await;
         let info = info.map_err(|error| condition.explain(error))?;
-        let location = format!("/{}/{}", request.upload.bucket, request.upload.key);
         Ok(encode::complete_multipart_upload(
             &request.upload.bucket,
             &info,
-            &location,
+            &request.url,
         ))
     }
 

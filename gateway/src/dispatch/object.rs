@@ -202,7 +202,8 @@ impl Carrier {
         } else {
             Vec::new()
         };
-        let is_truncated = parts.len() > request.max_parts;
+        // A page of none is no page to go on from, as with listings.
+        let is_truncated = request.max_parts > 0 && parts.len() > request.max_parts;
         parts.truncate(request.max_parts);
         Ok(encode::get_object_attributes(
             &request,

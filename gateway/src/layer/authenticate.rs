@@ -25,6 +25,8 @@ pub struct Authenticated {
     pub raw_query: String,
     pub headers: HeaderMap,
     pub target: Target,
+    /// Scheme, host and path as they were sent.
+    pub url: String,
     pub requester: Requester,
     pub payload: PayloadMode,
     pub signer: Option<ChunkSigner>,
@@ -79,7 +81,9 @@ impl Step<Routed> for Authenticate {
             }
             refusal.error
         })?;
+        let url = format!("https://{host}{}", received.parts.uri.path());
         Ok(Authenticated {
+            url,
             method: received.parts.method,
             raw_query,
             headers,

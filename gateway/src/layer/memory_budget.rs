@@ -12,15 +12,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 
 use super::{parse::Parsed, watched_body::WatchedBody};
-use crate::s3::{Operation, S3Error, S3ErrorCode, encode::ResponseBody};
+use crate::{
+    body::UnverifiedBody,
+    limits::MAX_XML_BYTES,
+    s3::{Operation, S3Error, S3ErrorCode, encode::ResponseBody},
+};
 
 /// What the budget is counted in.
 const UNIT: u64 = 1024;
 
 /// Object bytes on their way: the connection's buffer, pieces being hashed, pieces being written or read ahead.
 const STREAM: u64 = 512 * 1024;
-/// An XML document of the greatest size, with what is read out of it; or a page of the longest keys, written as XML.
+/// A list of parts of the greatest size, with what is read out of it; a page of buckets.
 const DOCUMENT: u64 = 4 << 20;
+/// An entry of a page with a key of the longest, as the storage gives it and percent-encoded in XML.
+const LISTED: u64 = 5 * 1024;
+/// An entry of a page with a key of the longest, where the answer is written in one go more.
+const LISTED_UPLOAD: u64 = 10 * 1024;
+/// The bytes held for each byte of a DeleteObjects document: itself, the keys read out of it, twice, and the answer,
+/// which names them again and escapes each `"` in six.
+const DELETED: u64 = 10;
 /// Headers, an object's attributes, a short answer.
 const SMALL: u64 = 64 * 1024;
 
@@ -32,7 +43,7 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// `bytes` in whole KiB; no request gets through a budget below 4 MiB.
+    /// `bytes` in whole KiB.
     pub fn new(bytes: u64) -> Self {
         let units = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX);
         let units = units.min(Semaphore::MAX_PERMITS);
@@ -52,15 +63,21 @@ impl MemoryBudget {
         self.total - self.units.available_permits() as u64 * UNIT
     }
 
+    /// At most all there is: what needs more than that runs alone.
     fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        let units = u32::try_from(bytes.min(self.total).div_ceil(UNIT)).ok()?;
         self.units.clone().try_acquire_many_owned(units).ok()
     }
 }
 
 /// The most that an operation holds at any moment, in bytes. It does not depend on the size of the object.
-fn need(operation: &Operation) -> u64 {
+fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
+    let entries = |count: usize, bytes: u64| SMALL + bytes * count as u64;
     match operation {
+        Operation::DeleteObjects(_) => SMALL + DELETED * body.document_length(MAX_XML_BYTES as u64),
+        Operation::ListObjects(list) => entries(list.max_keys, LISTED),
+        Operation::ListObjectsV2(list) => entries(list.max_keys, LISTED),
+        Operation::ListMultipartUploads(list) => entries(list.max_uploads, LISTED_UPLOAD),
         Operation::PutObject(_)
         | Operation::GetObject(_)
         | Operation::CopyObject(_)
@@ -69,13 +86,9 @@ fn need(operation: &Operation) -> u64 {
         Operation::CreateBucket(_)
         | Operation::PutBucketAcl(_)
         | Operation::PutObjectAcl(_)
-        | Operation::DeleteObjects(_)
         | Operation::CompleteMultipartUpload(_)
         | Operation::ListBuckets(_)
-        | Operation::ListObjects(_)
-        | Operation::ListObjectsV2(_)
         | Operation::ListParts(_)
-        | Operation::ListMultipartUploads(_)
         | Operation::GetObjectAttributes(_) => DOCUMENT,
         Operation::HeadBucket(_)
         | Operation::DeleteBucket(_)
@@ -124,7 +137,7 @@ where
     }
 
     fn call(&mut self, request: Parsed) -> Self::Future {
-        let Some(permit) = self.budget.reserve(need(&request.operation)) else {
+        let Some(permit) = self.budget.reserve(need(&request.operation, &request.body)) else {
             let refusal = S3Error::new(S3ErrorCode::SlowDown, "Please reduce your request rate.");
             return Box::pin(async { Err(refusal) });
         };
@@ -144,7 +157,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use http::HeaderMap;
+    use http::{HeaderMap, HeaderValue};
     use http_body_util::{BodyExt as _, Empty};
     use t2gate_backends::BucketName;
     use tower::{ServiceExt as _, service_fn};
@@ -154,7 +167,10 @@ mod tests {
         acl::Requester,
         body::{BodyPace, BoxBody, RequestBody, UnverifiedBody},
         layer::record::RequestRecord,
-        s3::{encode, operation::DeleteObjects},
+        s3::{
+            encode,
+            operation::{DeleteObjects, ListBuckets},
+        },
         sigv4::PayloadMode,
     };
 
@@ -177,9 +193,51 @@ mod tests {
         }
     }
 
+    /// Takes [`DOCUMENT`].
     fn document() -> Parsed {
+        parsed(Operation::ListBuckets(ListBuckets {
+            prefix: "".into(),
+            start_after: None,
+            max_buckets: None,
+            bucket_region: None,
+        }))
+    }
+
+    fn delete_of(length: Option<u64>) -> Parsed {
         let bucket = BucketName::parse("bucket").unwrap();
-        parsed(Operation::DeleteObjects(DeleteObjects { bucket }))
+        let mut request = parsed(Operation::DeleteObjects(DeleteObjects { bucket }));
+        let headers = &mut request.body.headers;
+        match length {
+            Some(length) => headers.insert("content-length", length.into()),
+            None => headers.insert("transfer-encoding", HeaderValue::from_static("chunked")),
+        };
+        request
+    }
+
+    #[tokio::test]
+    async fn a_document_takes_what_its_length_says_and_the_most_where_none_is_said() {
+        let budget = MemoryBudget::new(64 << 20);
+        for (length, expected) in [
+            (Some(0), SMALL),
+            (Some(1024), SMALL + DELETED * 1024),
+            (Some(1 << 40), SMALL + DELETED * MAX_XML_BYTES as u64),
+            (None, SMALL + DELETED * MAX_XML_BYTES as u64),
+        ] {
+            let answer = ask(&budget, delete_of(length)).await.unwrap();
+            assert_eq!(budget.in_use(), expected, "{length:?}");
+            drop(answer);
+            assert_eq!(budget.in_use(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_needs_more_than_there_is_runs_alone() {
+        let budget = MemoryBudget::new(DOCUMENT);
+        let answer = ask(&budget, delete_of(None)).await.unwrap();
+        assert_eq!(budget.in_use(), DOCUMENT);
+        assert_eq!(ask(&budget, document()).await.unwrap_err(), S3ErrorCode::SlowDown);
+        drop(answer);
+        ask(&budget, document()).await.unwrap();
     }
 
     async fn ask(budget: &MemoryBudget, request: Parsed) -> Result<Response<ResponseBody>, S3ErrorCode> {

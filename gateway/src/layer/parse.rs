@@ -45,6 +45,7 @@ impl Step<Authenticated> for Parse {
         let operation = parse::parse(&ParseInput {
             method: &request.method,
             target: &request.target,
+            url: &request.url,
             query: &query,
             headers: &headers,
             dialect: self.dialect,

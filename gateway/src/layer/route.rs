@@ -93,12 +93,19 @@ impl Route {
             .rsplit_once(':')
             .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
             .map_or(host, |(name, _)| name);
-        self.base_domains.iter().find_map(|domain| {
+        let bucket_below = |domain: &str| {
             let split = name.len().checked_sub(domain.len())?;
             let (front, back) = (name.get(..split)?, name.get(split..)?);
-            let bucket = front.strip_suffix('.')?;
-            (back.eq_ignore_ascii_case(domain) && !bucket.is_empty()).then_some(bucket)
-        })
+            back.eq_ignore_ascii_case(domain).then_some(front)
+        };
+        // Of domains below each other the longest counts; one that is the host itself leaves the bucket to the path.
+        let front = self
+            .base_domains
+            .iter()
+            .filter_map(|domain| bucket_below(domain))
+            .filter(|front| front.is_empty() || front.ends_with('.'))
+            .min_by_key(|front| front.len())?;
+        front.strip_suffix('.').filter(|bucket| !bucket.is_empty())
     }
 }
 
@@ -130,7 +137,7 @@ mod tests {
         headers: &[(&str, &str)],
     ) -> Result<(String, Option<String>, Option<String>), S3ErrorCode> {
         let route = Route {
-            base_domains: vec!["s3.localhost".into(), "example.org".into()],
+            base_domains: vec!["s3.localhost".into(), "example.org".into(), "s3.example.org".into()],
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         };
         let mut request = Request::builder().uri(uri);
@@ -178,6 +185,15 @@ mod tests {
         );
         assert_eq!(host("abc.Example.ORG"), some("abc.Example.ORG", "abc", "bucket/key"));
         assert_eq!(host("abcs3.localhost"), some("abcs3.localhost", "bucket", "key"));
+    }
+
+    #[test]
+    fn of_base_domains_below_each_other_the_longest_counts() {
+        let host = |host| routed(STRANGER, "/bkt/key", &[("host", host)]);
+        assert_eq!(host("s3.example.org"), some("s3.example.org", "bkt", "key"));
+        assert_eq!(host("S3.Example.org:443"), some("S3.Example.org:443", "bkt", "key"));
+        assert_eq!(host("abc.s3.example.org"), some("abc.s3.example.org", "abc", "bkt/key"));
+        assert_eq!(host("abc.example.org"), some("abc.example.org", "abc", "bkt/key"));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use std::{
 
 use super::{Quota, RetryAfter};
 
+/// How far ahead, in nanoseconds, those who are refused queue up. SDKs do not wait for much longer on a server's word.
+const QUEUE: u64 = 5_000_000_000;
+
 /// So that threads rarely wait for each other.
 const SHARDS: usize = 16;
 
@@ -39,7 +42,7 @@ impl<K: Hash + Eq> TokenBuckets<K> {
         }
     }
 
-    /// Takes a token, or says when there will be one. A refusal takes nothing.
+    /// Takes a token, or says when to come back. A refusal takes nothing.
     pub fn take(&self, key: K, quota: Quota, now: Instant) -> Result<(), RetryAfter> {
         self.book(key, quota, now, Duration::ZERO).map(|_| ())
     }
@@ -49,17 +52,23 @@ impl<K: Hash + Eq> TokenBuckets<K> {
     pub fn book(&self, key: K, quota: Quota, now: Instant, patience: Duration) -> Result<Duration, RetryAfter> {
         let now = nanos(now.saturating_duration_since(self.epoch));
         let mut shard = self.shard(&key);
-        let full_at = shard.full_at(&key, now).max(now);
+        let mut bucket = shard.bucket(&key, now);
+        bucket.full_at = bucket.full_at.max(now);
         // The token that is taken is there once the bucket, without it, is full but for `burst - 1` others.
-        let then = full_at + quota.interval();
-        let wait = Duration::from_nanos(then.saturating_sub(now + quota.window()));
-        if wait > patience {
-            // Kept as it is, but kept: whoever hammers at the limit must not be forgotten for it.
-            shard.set(key, full_at, self.max_per_generation);
-            return Err(RetryAfter(wait));
-        }
-        shard.set(key, then, self.max_per_generation);
-        Ok(wait)
+        let then = bucket.full_at + quota.interval();
+        let first = then.saturating_sub(quota.window()).max(now);
+        let wait = Duration::from_nanos(first - now);
+        let booked = if wait <= patience {
+            bucket.full_at = then;
+            Ok(wait)
+        } else {
+            let after_others = (bucket.told + quota.interval()).min(now + QUEUE);
+            bucket.told = first.max(after_others);
+            Err(RetryAfter(Duration::from_nanos(bucket.told - now)))
+        };
+        // Refused ones too: whoever hammers at the limit must not be forgotten for it.
+        shard.set(key, bucket, self.max_per_generation);
+        booked
     }
 
     /// How many buckets are kept.
@@ -106,10 +115,18 @@ struct Generations<K> {
 
 #[derive(Debug)]
 struct Generation<K> {
-    /// When each bucket is full again, in nanoseconds since the epoch.
-    full_at: HashMap<K, u64>,
-    /// When all of them are.
+    buckets: HashMap<K, Bucket>,
+    /// When all of them are full again.
     all_full_at: u64,
+}
+
+/// Times are in nanoseconds since the epoch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket {
+    /// When it is full again, unless something is taken.
+    full_at: u64,
+    /// The moment that the last one who was refused was told.
+    told: u64,
 }
 
 impl<K> Default for Generations<K> {
@@ -124,29 +141,29 @@ impl<K> Default for Generations<K> {
 impl<K> Default for Generation<K> {
     fn default() -> Self {
         Self {
-            full_at: HashMap::new(),
+            buckets: HashMap::new(),
             all_full_at: 0,
         }
     }
 }
 
 impl<K: Hash + Eq> Generations<K> {
-    /// When the bucket is full again; 0 where it is not known.
-    fn full_at(&mut self, key: &K, now: u64) -> u64 {
+    /// A full one where it is not known.
+    fn bucket(&mut self, key: &K, now: u64) -> Bucket {
         if self.old.all_full_at <= now {
             self.age();
         }
-        let full_at = self.young.full_at.get(key).or_else(|| self.old.full_at.get(key));
-        full_at.copied().unwrap_or_default()
+        let bucket = self.young.buckets.get(key).or_else(|| self.old.buckets.get(key));
+        bucket.copied().unwrap_or_default()
     }
 
-    fn set(&mut self, key: K, full_at: u64, max: usize) {
-        self.old.full_at.remove(&key);
-        if self.young.full_at.len() >= max && !self.young.full_at.contains_key(&key) {
+    fn set(&mut self, key: K, bucket: Bucket, max: usize) {
+        self.old.buckets.remove(&key);
+        if self.young.buckets.len() >= max && !self.young.buckets.contains_key(&key) {
             self.age();
         }
-        self.young.all_full_at = self.young.all_full_at.max(full_at);
-        self.young.full_at.insert(key, full_at);
+        self.young.all_full_at = self.young.all_full_at.max(bucket.full_at);
+        self.young.buckets.insert(key, bucket);
     }
 
     fn age(&mut self) {
@@ -154,6 +171,6 @@ impl<K: Hash + Eq> Generations<K> {
     }
 
     fn len(&self) -> usize {
-        self.young.full_at.len() + self.old.full_at.len()
+        self.young.buckets.len() + self.old.buckets.len()
     }
 }

@@ -37,7 +37,7 @@ pub use object::{
 use super::{
     S3Error, S3ErrorCode,
     operation::EncodingType,
-    xml::writer::{XmlWriter, is_representable},
+    xml::writer::{XmlWriter, escaped_len, is_representable},
 };
 
 /// The body of every answer. An error breaks the connection off, so that a short answer is never taken for a whole one.
@@ -101,7 +101,15 @@ fn with_status(status: StatusCode) -> Response<ResponseBody> {
 
 /// 200 with a document.
 fn document(root: &str, content: impl FnOnce(&mut XmlWriter)) -> Response<ResponseBody> {
-    let bytes = XmlWriter::document(root, content);
+    xml_answer(XmlWriter::document(root, content))
+}
+
+/// 200 with a document of about so many bytes.
+fn document_of(bytes: usize, root: &str, content: impl FnOnce(&mut XmlWriter)) -> Response<ResponseBody> {
+    xml_answer(XmlWriter::document_of(bytes, root, content))
+}
+
+fn xml_answer(bytes: Bytes) -> Response<ResponseBody> {
     let length = bytes.len();
     let mut response = Response::new(full(bytes));
     let headers = response.headers_mut();
@@ -176,13 +184,38 @@ fn http_date(time: Timestamp) -> String {
 /// A key, prefix, delimiter or marker as a listing shows it. Error: `InvalidRequest` where XML cannot say it and the
 /// client did not ask for an encoding that can: a listing that shows another key than there is would do harm.
 fn listed<'a>(text: &'a str, encoding_type: EncodingType) -> Result<Cow<'a, str>, S3Error> {
+    check_listed(text, encoding_type)?;
+    Ok(match encoding_type {
+        EncodingType::Url => utf8_percent_encode(text, URL_ENCODED).into(),
+        EncodingType::Plain => text.into(),
+    })
+}
+
+/// Whether [`write_listed`] can say it; errors as [`listed`].
+fn check_listed(text: &str, encoding_type: EncodingType) -> Result<(), S3Error> {
     match encoding_type {
-        EncodingType::Url => Ok(utf8_percent_encode(text, URL_ENCODED).into()),
-        EncodingType::Plain if is_representable(text) => Ok(text.into()),
+        EncodingType::Url => Ok(()),
+        EncodingType::Plain if is_representable(text) => Ok(()),
         EncodingType::Plain => Err(S3Error::new(
             S3ErrorCode::InvalidRequest,
             "The listing has a key that XML cannot represent; ask for it with encoding-type=url.",
         )),
+    }
+}
+
+/// An element with what [`listed`] gives, without making a copy of it: a page has a thousand of them.
+fn write_listed(xml: &mut XmlWriter, element: &str, text: &str, encoding_type: EncodingType) {
+    match encoding_type {
+        EncodingType::Url => xml.pieces(element, utf8_percent_encode(text, URL_ENCODED)),
+        EncodingType::Plain => xml.text(element, text),
+    }
+}
+
+/// How many bytes [`write_listed`] writes beside the element's tags.
+fn listed_len(text: &str, encoding_type: EncodingType) -> usize {
+    match encoding_type {
+        EncodingType::Url => utf8_percent_encode(text, URL_ENCODED).map(str::len).sum(),
+        EncodingType::Plain => escaped_len(text),
     }
 }
 

@@ -320,6 +320,8 @@ pub struct CompleteMultipartUpload {
     pub checksum_type: Option<ChecksumType>,
     /// `x-amz-mp-object-size`
     pub size: Option<u64>,
+    /// The object's URL, as the client wrote it, for the answer.
+    pub url: Box<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

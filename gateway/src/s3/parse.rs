@@ -22,6 +22,8 @@ use crate::dialect::Dialect;
 pub struct ParseInput<'a> {
     pub method: &'a Method,
     pub target: &'a Target,
+    /// Scheme, host and path as they were sent.
+    pub url: &'a str,
     pub query: &'a Query,
     /// As [`effective_headers`](headers::effective_headers) gives them.
     pub headers: &'a HeaderMap,
@@ -128,8 +130,10 @@ struct Input<'a> {
 
 impl<'a> Input<'a> {
     fn operation(self, route: Route) -> Result<Operation, S3Error> {
-        if !matches!(route, Route::PutObject | Route::UploadPart | Route::Refused(_)) {
-            self.refuse_copy_source()?;
+        let may_copy = matches!(route, Route::PutObject | Route::UploadPart);
+        let is_copy = may_copy && self.header("x-amz-copy-source")?.is_some();
+        if !is_copy && !matches!(route, Route::Refused(_)) {
+            self.refuse_copy_headers()?;
         }
         Ok(match route {
             Route::ListBuckets => Operation::ListBuckets(list::list_buckets(self)?),
@@ -229,14 +233,19 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// A request that names a source is a copy or a mistake.
-    fn refuse_copy_source(self) -> Result<(), S3Error> {
-        match self.header("x-amz-copy-source")? {
+    /// A request that says something of a source is a copy or a mistake: taken for a write of its own body, one whose
+    /// `x-amz-copy-source` got lost would leave an empty object.
+    fn refuse_copy_headers(self) -> Result<(), S3Error> {
+        let headers = self.request.headers;
+        match headers
+            .iter()
+            .find(|(name, _)| name.as_str().starts_with("x-amz-copy-source"))
+        {
             None => Ok(()),
-            Some(value) => Err(S3Error::invalid_argument(
+            Some((name, value)) => Err(S3Error::invalid_argument(
                 "You can only specify a copy source header for copy requests.",
-                "x-amz-copy-source",
-                value,
+                name.as_str(),
+                headers::text(name, value)?,
             )),
         }
     }

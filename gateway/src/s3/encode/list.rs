@@ -2,17 +2,23 @@
 
 use http::Response;
 use t2gate_backends::{
-    AccountId, BucketInfo, ChecksumAlgorithm, ChecksumType, ListEntry, MultipartUpload, ObjectInfo, ObjectPage,
-    PartPage, UploadEntry, UploadPage,
+    AccountId, BucketInfo, ChecksumAlgorithm, ChecksumType, ListEntry, MultipartUpload, ObjectPage, PartPage,
+    UploadEntry, UploadPage,
 };
 
-use super::{ResponseBody, STANDARD, document, iso_date, listed, quoted, write_account, write_checksum};
+use super::{
+    ResponseBody, STANDARD, check_listed, document, document_of, iso_date, listed, listed_len, quoted, write_account,
+    write_checksum, write_listed,
+};
 use crate::s3::{
     S3Error,
     operation::{EncodingType, ListBuckets, ListMultipartUploads, ListObjects, ListObjectsV2, ListParts},
     token,
     xml::writer::XmlWriter,
 };
+
+/// What a listing has beside its entries, in bytes: prefix, delimiter, markers, each a name of the longest at worst.
+const HEAD_BYTES: usize = 16 * 1024;
 
 /// ListBuckets. `buckets` is the page, `is_truncated` says that more follow it. `region` is the configured one.
 pub fn list_buckets(
@@ -53,7 +59,7 @@ pub fn list_objects(op: &ListObjects, page: &ObjectPage, owner: &AccountId) -> R
         _ => None,
     };
     let entries = Entries::of(page, op.encoding_type)?;
-    Ok(document("ListBucketResult", |xml| {
+    Ok(document_of(HEAD_BYTES + entries.bytes(), "ListBucketResult", |xml| {
         xml.text("Name", op.bucket.as_str());
         xml.text("Prefix", &prefix);
         xml.text("Marker", &marker);
@@ -78,7 +84,7 @@ pub fn list_objects_v2(
     let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
     let next = page.entries.last().filter(|_| page.is_truncated);
     let entries = Entries::of(page, op.encoding_type)?;
-    Ok(document("ListBucketResult", |xml| {
+    Ok(document_of(HEAD_BYTES + entries.bytes(), "ListBucketResult", |xml| {
         xml.text("Name", op.bucket.as_str());
         xml.text("Prefix", &prefix);
         xml.optional("StartAfter", start_after.as_deref());
@@ -172,29 +178,38 @@ pub fn list_parts(op: &ListParts, page: &PartPage, owner: &AccountId) -> Result<
     }))
 }
 
-/// A page's entries, encoded; S3 writes the objects first.
+/// What an object or a common prefix takes in a listing beside its name, in bytes.
+const ENTRY_BYTES: usize = 640;
+
+/// A page's entries, all of which can be written; S3 writes the objects first.
 struct Entries<'a> {
-    objects: Vec<(String, &'a ObjectInfo)>,
-    prefixes: Vec<String>,
+    page: &'a ObjectPage,
+    encoding_type: EncodingType,
 }
 
 impl<'a> Entries<'a> {
     fn of(page: &'a ObjectPage, encoding_type: EncodingType) -> Result<Self, S3Error> {
-        let (mut objects, mut prefixes) = (Vec::new(), Vec::new());
         for entry in &page.entries {
-            let name = listed(entry.name(), encoding_type)?.into_owned();
-            match entry {
-                ListEntry::Object(info) => objects.push((name, info)),
-                ListEntry::CommonPrefix(_) => prefixes.push(name),
-            }
+            check_listed(entry.name(), encoding_type)?;
         }
-        Ok(Self { objects, prefixes })
+        Ok(Self { page, encoding_type })
+    }
+
+    /// About what they take in the document.
+    fn bytes(&self) -> usize {
+        let names = self
+            .page
+            .entries
+            .iter()
+            .map(|entry| listed_len(entry.name(), self.encoding_type));
+        names.map(|name| name + ENTRY_BYTES).sum()
     }
 
     fn write(&self, xml: &mut XmlWriter, owner: Option<&AccountId>) {
-        for (key, info) in &self.objects {
+        for entry in &self.page.entries {
+            let ListEntry::Object(info) = entry else { continue };
             xml.element("Contents", |xml| {
-                xml.text("Key", key);
+                write_listed(xml, "Key", info.key.as_str(), self.encoding_type);
                 xml.text("LastModified", &iso_date(info.last_modified));
                 xml.text("ETag", &quoted(&info.etag));
                 if let Some(checksum) = &info.attributes.checksum {
@@ -208,7 +223,14 @@ impl<'a> Entries<'a> {
                 xml.text("StorageClass", STANDARD);
             });
         }
-        write_prefixes(xml, &self.prefixes);
+        for entry in &self.page.entries {
+            let ListEntry::CommonPrefix(prefix) = entry else {
+                continue;
+            };
+            xml.element("CommonPrefixes", |xml| {
+                write_listed(xml, "Prefix", prefix, self.encoding_type)
+            });
+        }
     }
 }
 

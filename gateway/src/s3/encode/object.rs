@@ -14,14 +14,18 @@ use t2gate_backends::{
 };
 
 use super::{
-    ResponseBody, STANDARD, Selection, document, empty, iso_date, no_content, ok, quoted, set, set_checksum, set_etag,
-    set_last_modified, set_version, write_checksum,
+    ResponseBody, STANDARD, Selection, document, document_of, empty, iso_date, no_content, ok, quoted, set,
+    set_checksum, set_etag, set_last_modified, set_version, write_checksum,
 };
 use crate::s3::{
     S3Error, S3ErrorCode,
     headers::META_PREFIX,
     operation::{GetObject, GetObjectAttributes},
+    xml::writer::escaped_len,
 };
+
+/// What an object takes in the answer to DeleteObjects beside its key, in bytes.
+const DELETED_BYTES: usize = 512;
 
 /// What S3 says where nobody said what the bytes are.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -165,7 +169,11 @@ pub struct DeleteResult {
 
 /// DeleteObjects. `quiet` leaves out what went well.
 pub fn delete_objects(results: &[DeleteResult], quiet: bool) -> Response<ResponseBody> {
-    document("DeleteResult", |xml| {
+    let bytes = results
+        .iter()
+        .map(|result| escaped_len(&result.key) + DELETED_BYTES)
+        .sum();
+    document_of(bytes, "DeleteResult", |xml| {
         for result in results {
             match &result.outcome {
                 Ok(_) if quiet => {}

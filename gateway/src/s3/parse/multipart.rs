@@ -70,6 +70,7 @@ pub(super) fn complete(input: Input<'_>) -> Result<CompleteMultipartUpload, S3Er
         checksum: checksum::value(headers)?,
         checksum_type: checksum::checksum_type(headers)?,
         size,
+        url: input.request.url.into(),
     })
 }
 

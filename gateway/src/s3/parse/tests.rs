@@ -29,6 +29,7 @@ fn parse_in(
     parse(&ParseInput {
         method: &method.parse().unwrap(),
         target: &target,
+        url: &format!("https://s3.localhost{path}"),
         query: &query,
         headers: &headers,
         dialect,
@@ -581,6 +582,37 @@ fn headers_on_writes_are_done_or_refused() {
     // A copy source on what is no copy would be lost in silence.
     assert_eq!(code("DELETE", "/bkt/k", COPY), S3ErrorCode::InvalidArgument);
     assert_eq!(code("POST", "/bkt/k?uploads", COPY), S3ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn what_is_said_of_a_source_is_refused_where_none_is_named() {
+    for (name, value) in [
+        ("x-amz-copy-source-if-match", "\"a\""),
+        ("x-amz-copy-source-if-none-match", "\"a\""),
+        ("x-amz-copy-source-if-modified-since", "Fri, 01 Jan 2021 00:00:00 GMT"),
+        ("x-amz-copy-source-if-unmodified-since", "Fri, 01 Jan 2021 00:00:00 GMT"),
+        ("x-amz-copy-source-range", "bytes=0-1"),
+    ] {
+        for (method, uri) in [
+            ("PUT", "/bkt/k"),
+            ("PUT", "/bkt/k?partNumber=1&uploadId=u"),
+            ("DELETE", "/bkt/k"),
+        ] {
+            assert_eq!(
+                code(method, uri, &[(name, value)]),
+                S3ErrorCode::InvalidArgument,
+                "{method} {uri} {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn completing_keeps_the_url_as_it_was_written() {
+    match ask("POST", "/bkt/a%20b?uploadId=u", &[]) {
+        Ok(Operation::CompleteMultipartUpload(op)) => assert_eq!(&*op.url, "https://s3.localhost/bkt/a%20b"),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn get(query: &str, headers: &[(&str, &str)]) -> Result<crate::s3::operation::GetObject, S3ErrorCode> {

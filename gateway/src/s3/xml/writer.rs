@@ -15,8 +15,13 @@ pub(in crate::s3) struct XmlWriter {
 impl XmlWriter {
     /// A document with S3's namespace on its root.
     pub(in crate::s3) fn document(root: &str, content: impl FnOnce(&mut Self)) -> Bytes {
+        Self::document_of(512, root, content)
+    }
+
+    /// The same for a document of about so many bytes: a long one that grows takes its memory twice and more.
+    pub(in crate::s3) fn document_of(bytes: usize, root: &str, content: impl FnOnce(&mut Self)) -> Bytes {
         let mut xml = Self {
-            out: String::with_capacity(512),
+            out: String::with_capacity(bytes),
         };
         xml.out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         xml.start(root, &[("xmlns", NAMESPACE)]);
@@ -56,6 +61,15 @@ impl XmlWriter {
     pub(in crate::s3) fn text(&mut self, name: &str, text: &str) {
         self.start(name, &[]);
         escape_into(&mut self.out, text);
+        self.end(name);
+    }
+
+    /// An element with text inside that comes in pieces.
+    pub(in crate::s3) fn pieces<'t>(&mut self, name: &str, pieces: impl IntoIterator<Item = &'t str>) {
+        self.start(name, &[]);
+        for piece in pieces {
+            escape_into(&mut self.out, piece);
+        }
         self.end(name);
     }
 
@@ -103,6 +117,19 @@ pub(in crate::s3) fn is_representable(text: &str) -> bool {
 
 fn is_xml_char(c: char) -> bool {
     !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// How many bytes a text takes in a document.
+pub(in crate::s3) fn escaped_len(text: &str) -> usize {
+    let len = |c| match c {
+        '&' | '\r' => 5,
+        '<' | '>' => 4,
+        '"' => 6,
+        c if is_xml_char(c) => c.len_utf8(),
+        // `&#xfffe;` at most.
+        _ => 9,
+    };
+    text.chars().map(len).sum()
 }
 
 /// Line feeds and tabs stand for themselves in text; a carriage return would be read as a line feed. What XML 1.0 has

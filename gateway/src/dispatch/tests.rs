@@ -1,0 +1,275 @@
+//! From a request that is understood to its answer: authorization and dispatch over the memory backend.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use t2gate_backends::{
+    CannedAcl, Clock as _, CompleteMultipartUpload, CompletedPart, CreateBucket, CreateMultipartUpload, Key,
+    MemoryBackend, ObjectAttributes, ObjectBody, ObjectRef, PartNumber, PutObject as BackendPut, TestClock, Timestamp,
+    UploadRef, WriteCondition,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tower::{Layer as _, ServiceExt as _};
+
+use super::*;
+use crate::{
+    body::{BodyPace, BoxBody, RequestBody},
+    keys::{ApplicationKey, CapabilitySet, KeyKind},
+    layer::{authorize, parse::Parsed, record::RequestRecord},
+    rate_limit::KeyLimits,
+    s3::{
+        S3ErrorCode,
+        operation::{DeleteObjects, GetObjectAttributes, PutBucketAcl},
+    },
+    sigv4::PayloadMode,
+};
+
+/// A request's body, fed by hand.
+type Feed = mpsc::Sender<&'static str>;
+
+struct Gateway {
+    backend: Arc<dyn Backend>,
+    clock: Arc<TestClock>,
+}
+
+fn account(id: &str) -> AccountId {
+    AccountId::parse(id).unwrap()
+}
+
+fn bucket() -> BucketName {
+    BucketName::parse("bucket").unwrap()
+}
+
+fn object(key: &str) -> ObjectRef {
+    ObjectRef {
+        bucket: bucket(),
+        key: Key::parse(key).unwrap(),
+        version_id: None,
+    }
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let clock = Arc::new(TestClock::new(Timestamp::from_unix(1_800_000_000, 0)));
+        Self {
+            backend: Arc::new(MemoryBackend::new(clock.clone())),
+            clock,
+        }
+    }
+
+    /// A bucket that is younger than all before it.
+    async fn bucket_of(&self, owner: &str) {
+        let later = self.clock.now().unix_nanos() + 1;
+        self.clock.set(Timestamp::from_unix_nanos(later));
+        let create = CreateBucket {
+            bucket: bucket(),
+            owner: account(owner),
+            acl: CannedAcl::Private,
+            max_buckets: 100,
+        };
+        self.backend.create_bucket(create).await.unwrap();
+    }
+
+    async fn put(&self, key: &str) {
+        let put = BackendPut {
+            bucket: bucket(),
+            key: Key::parse(key).unwrap(),
+            attributes: ObjectAttributes::default(),
+            condition: WriteCondition::default(),
+        };
+        self.backend
+            .put_object(put, ObjectBody::from_bytes(Bytes::new()))
+            .await
+            .unwrap();
+    }
+
+    /// Sends a request with a key of `owner` and a body of `length` bytes, which has yet to come.
+    fn send(
+        &self,
+        owner: &str,
+        operation: Operation,
+        length: usize,
+    ) -> (JoinHandle<Result<Response<ResponseBody>, S3ErrorCode>>, Feed) {
+        let key = ApplicationKey {
+            id: "key".into(),
+            secret: "very-secret-indeed".into(),
+            name: None,
+            account: account(owner),
+            kind: KeyKind::Global,
+            buckets: Vec::new(),
+            prefix: None,
+            capabilities: CapabilitySet::all(),
+            expires: None,
+            created: None,
+            revoked: false,
+            rate_limit: KeyLimits::default(),
+        };
+        let (feed, mut fed) = mpsc::channel::<&'static str>(8);
+        let pieces = futures::stream::poll_fn(move |cx| {
+            fed.poll_recv(cx)
+                .map(|piece| piece.map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))))
+        });
+        let pace = BodyPace {
+            idle_timeout: Duration::from_secs(60),
+            grace: Duration::from_secs(60),
+            min_bytes_per_second: 0,
+        };
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("content-length"), HeaderValue::from(length))]);
+        let request = Parsed {
+            operation,
+            requester: Requester::Key(Arc::new(key)),
+            body: UnverifiedBody {
+                body: RequestBody::new(BoxBody::new(StreamBody::new(pieces)), pace),
+                headers,
+                payload: PayloadMode::Unsigned,
+                signer: None,
+            },
+            record: RequestRecord::default(),
+        };
+        let settings = Settings {
+            dialect: Dialect::T2,
+            region: "us-east-1".into(),
+            keys: Arc::new(KeyStore::new(crate::keys::KeyTable::default())),
+            max_buckets: 100,
+            ignore_object_acl: false,
+        };
+        let service =
+            authorize::layer(self.backend.clone(), Dialect::T2).layer(Dispatch::new(self.backend.clone(), settings));
+        let answer = tokio::spawn(async move { service.oneshot(request).await.map_err(|error| error.code()) });
+        (answer, feed)
+    }
+
+    /// The document that answers a request without a body.
+    async fn ask(&self, owner: &str, operation: Operation) -> String {
+        let (answer, _feed) = self.send(owner, operation, 0);
+        let body = answer.await.unwrap().unwrap().into_body();
+        String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap()
+    }
+
+    /// The key of an object that was uploaded in two parts.
+    async fn object_of_two_parts(&self) -> &'static str {
+        let (bucket, key) = (bucket(), Key::parse("parts").unwrap());
+        let create = CreateMultipartUpload {
+            bucket: bucket.clone(),
+            key: key.clone(),
+            initiator: account("alice"),
+            attributes: ObjectAttributes::default(),
+            checksum: None,
+        };
+        let upload_id = self.backend.create_multipart_upload(create).await.unwrap();
+        let upload = UploadRef { bucket, key, upload_id };
+        let mut parts = Vec::new();
+        for number in [1, 2] {
+            let number = PartNumber::new(number).unwrap();
+            let body = ObjectBody::from_bytes("bytes");
+            let part = self.backend.upload_part(&upload, number, body).await.unwrap();
+            parts.push(CompletedPart {
+                part_number: number,
+                etag: part.etag,
+                checksum: None,
+            });
+        }
+        let complete = CompleteMultipartUpload {
+            upload,
+            parts,
+            condition: WriteCondition::default(),
+            checksum: None,
+            checksum_type: None,
+            size: None,
+            min_part_size: 1,
+        };
+        self.backend.complete_multipart_upload(complete).await.unwrap();
+        "parts"
+    }
+}
+
+/// Lets every task go on until it waits for something.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+const DELETE: &str = "<Delete><Object><Key>theirs</Key></Object></Delete>";
+const PUBLIC: &str = "<AccessControlPolicy><AccessControlList><Grant><Grantee><ID>mallory</ID><Type>CanonicalUser</Type>\
+    </Grantee><Permission>FULL_CONTROL</Permission></Grant><Grant><Grantee><Type>Group</Type>\
+    <URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee><Permission>READ</Permission></Grant>\
+    </AccessControlList></AccessControlPolicy>";
+
+/// A document may take its time, and meanwhile the bucket that was judged may have gone and its name be somebody else's.
+#[tokio::test]
+async fn what_was_permitted_in_one_bucket_is_not_done_in_another_of_its_name() {
+    for (operation, document) in [
+        (Operation::DeleteObjects(DeleteObjects { bucket: bucket() }), DELETE),
+        (
+            Operation::PutBucketAcl(PutBucketAcl {
+                bucket: bucket(),
+                acl: None,
+            }),
+            PUBLIC,
+        ),
+    ] {
+        let gateway = Gateway::new();
+        gateway.bucket_of("mallory").await;
+        let (answer, feed) = gateway.send("mallory", operation, document.len());
+        settle().await;
+        gateway.backend.delete_bucket(&bucket()).await.unwrap();
+        gateway.bucket_of("alice").await;
+        gateway.put("theirs").await;
+        feed.send(document).await.unwrap();
+        drop(feed);
+
+        assert_eq!(answer.await.unwrap().unwrap_err(), S3ErrorCode::NoSuchBucket);
+        assert!(gateway.backend.open_object(&object("theirs")).await.is_ok());
+        let info = gateway.backend.head_bucket(&bucket()).await.unwrap();
+        assert_eq!(info.acl, CannedAcl::Private);
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_takes_its_time_is_carried_out() {
+    let gateway = Gateway::new();
+    gateway.bucket_of("alice").await;
+    gateway.put("theirs").await;
+    let delete = Operation::DeleteObjects(DeleteObjects { bucket: bucket() });
+    let (answer, feed) = gateway.send("alice", delete, DELETE.len());
+    settle().await;
+    feed.send(DELETE).await.unwrap();
+    drop(feed);
+    assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert!(gateway.backend.open_object(&object("theirs")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_page_of_no_parts_is_not_one_to_go_on_from() {
+    let gateway = Gateway::new();
+    gateway.bucket_of("alice").await;
+    let key = gateway.object_of_two_parts().await;
+    let attributes = |max_parts| {
+        Operation::GetObjectAttributes(GetObjectAttributes {
+            object: object(key),
+            etag: false,
+            checksum: false,
+            object_parts: true,
+            storage_class: false,
+            object_size: false,
+            max_parts,
+            part_number_marker: 0,
+        })
+    };
+    assert!(
+        gateway
+            .ask("alice", attributes(0))
+            .await
+            .contains("<IsTruncated>false</IsTruncated>")
+    );
+    let page = gateway.ask("alice", attributes(1)).await;
+    assert!(
+        page.contains("<NextPartNumberMarker>1</NextPartNumberMarker>"),
+        "{page}"
+    );
+    assert!(page.contains("<IsTruncated>true</IsTruncated>"), "{page}");
+}
