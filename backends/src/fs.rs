@@ -325,11 +325,17 @@ impl Backend for FsBackend {
         part_number: PartNumber,
         body: ObjectBody,
     ) -> Result<Part, BackendError> {
-        self.head_multipart_upload(upload).await?;
-        self.store.durable.check_writable()?;
         let bucket = self.bucket(&upload.bucket)?;
-        let received = staging::receive(&self.store, body).await?;
         let upload = upload.clone();
+        let (named, length) = (upload.clone(), body.length());
+        let slot = self
+            .run(move |store| store.begin_part(&named, part_number, length))
+            .await?;
+        if let Some(slot) = slot {
+            let placed = multipart::receive(slot, body).await?;
+            return self.run(move |store| store.finish_part(&bucket, &upload, placed)).await;
+        }
+        let received = staging::receive(&self.store, body).await?;
         self.run(move |store| {
             let (staged, summary) = received.finish(store)?;
             store.put_part(&bucket, &upload, part_number, staged, summary)

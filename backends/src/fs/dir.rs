@@ -1,8 +1,9 @@
 //! Directories and the files in them, by descriptor. No path that a client had a part in is resolved in any other way
 //! than [`resolve`]: beneath a directory at hand, through no symbolic link.
 
-use std::{mem::MaybeUninit, ops::ControlFlow};
+use std::{io::IoSlice, mem::MaybeUninit, ops::ControlFlow};
 
+use bytes::Bytes;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxFlags},
@@ -17,6 +18,8 @@ const MAX_PIECE: usize = 3800;
 const MAX_ATTEMPTS: usize = 16;
 /// Directory entries are read in so many bytes.
 const ENTRIES_BUFFER: usize = 32 * 1024;
+/// The most slices that one system call takes.
+const MAX_SLICES: usize = 1024;
 /// Marks directories that the gateway made, and so may remove.
 const MADE_BY_GATEWAY: &str = "user.t2gate.directory";
 
@@ -349,29 +352,58 @@ pub(super) fn write_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Re
     Ok(())
 }
 
-/// Appends `len` bytes of `from`, from its start, to `to` at `offset`; inside the kernel where it can. The number of
+/// Writes all of `slices`, one behind the other, from `offset` on.
+pub(super) fn write_slices_at(file: impl AsFd, slices: &[Bytes], mut offset: u64) -> Result<(), Errno> {
+    for some in slices.chunks(MAX_SLICES) {
+        let mut io: Vec<IoSlice<'_>> = some.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let mut left = io.as_mut_slice();
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match rustix::io::pwritev(&file, left, offset) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(count) => {
+                    offset += count as u64;
+                    IoSlice::advance_slices(&mut left, count);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies `len` bytes of `from`, from its start, to `to` at `offset`; inside the kernel where it can. The number of
 /// bytes that there were, at most `len`.
 pub(super) fn copy_range(from: impl AsFd, to: impl AsFd, offset: u64, len: u64) -> Result<u64, Errno> {
+    copy_between(from, 0, to, offset, len)
+}
+
+/// As [`copy_range`], from `source` on.
+pub(super) fn copy_between(from: impl AsFd, source: u64, to: impl AsFd, target: u64, len: u64) -> Result<u64, Errno> {
     const STEP: u64 = 1 << 30;
-    let (mut source, mut target) = (0, offset);
-    while source < len {
-        let step = usize::try_from((len - source).min(STEP)).unwrap_or(1 << 20);
+    let (begin, end) = (source, source.saturating_add(len));
+    let (mut source, mut target) = (source, target);
+    while source < end {
+        let step = usize::try_from((end - source).min(STEP)).unwrap_or(1 << 20);
         match fs::copy_file_range(&from, Some(&mut source), &to, Some(&mut target), step) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF | Errno::PERM) => {
-                return copy_by_hand(from, to, source, target, len);
+                source = copy_by_hand(from, to, source, target, end)?;
+                break;
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(source)
+    Ok(source - begin)
 }
 
-fn copy_by_hand(from: impl AsFd, to: impl AsFd, mut source: u64, mut target: u64, len: u64) -> Result<u64, Errno> {
+/// Up to `end`; where it came to.
+fn copy_by_hand(from: impl AsFd, to: impl AsFd, mut source: u64, mut target: u64, end: u64) -> Result<u64, Errno> {
     const STEP: u64 = 256 * 1024;
-    while source < len {
-        let step = usize::try_from((len - source).min(STEP)).unwrap_or(1 << 12);
+    while source < end {
+        let step = usize::try_from((end - source).min(STEP)).unwrap_or(1 << 12);
         let buffer = read_at(&from, source, step)?;
         if buffer.is_empty() {
             break;

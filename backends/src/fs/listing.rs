@@ -11,8 +11,7 @@ use rustix::fd::{AsFd, OwnedFd};
 pub(super) use self::cache::ListingCache;
 use self::snapshot::{Entry, Position, Snapshot};
 use super::{
-    Store,
-    attributes,
+    Store, attributes,
     bucket::Bucket,
     dir::{self, Meta},
     error::Error,

@@ -1,15 +1,15 @@
 //! Locks inside this process. None is held across a sync, except an upload's, which is nobody else's.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::{BTreeSet, HashMap, hash_map::RandomState},
     hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::{BucketName, UploadId};
+use crate::{BackendError, BucketName, PartNumber, UploadId};
 
 const SHARDS: usize = 256;
 
@@ -37,13 +37,38 @@ impl KeyLocks {
     }
 }
 
-/// A lock for each upload in use: shared by the writers of parts for their last step, exclusive for Complete and
-/// Abort. Taken before the bucket's.
+/// What the calls under way for one upload have in common.
 #[derive(Debug, Default)]
-pub(super) struct UploadLocks(Mutex<HashMap<UploadId, Arc<RwLock<()>>>>);
+pub(super) struct UploadLock {
+    /// Whether the upload is over. Shared by the writers of parts for each step that changes anything, exclusive for
+    /// Complete and Abort.
+    pub(super) ended: RwLock<bool>,
+    /// The places that parts are being written to: of parts of a size, a number.
+    claims: Mutex<BTreeSet<(u64, PartNumber)>>,
+}
+
+impl UploadLock {
+    /// As long as this is held the upload does not end.
+    pub(super) fn under_way(&self) -> Result<RwLockReadGuard<'_, bool>, BackendError> {
+        let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner);
+        if *ended {
+            return Err(BackendError::NoSuchUpload);
+        }
+        Ok(ended)
+    }
+
+    /// Taken after `ended`.
+    pub(super) fn claims(&self) -> MutexGuard<'_, BTreeSet<(u64, PartNumber)>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock for each upload in use. Taken before the bucket's.
+#[derive(Debug, Default)]
+pub(super) struct UploadLocks(Mutex<HashMap<UploadId, Arc<UploadLock>>>);
 
 impl UploadLocks {
-    pub(super) fn of(&self, upload: &UploadId) -> Arc<RwLock<()>> {
+    pub(super) fn of(&self, upload: &UploadId) -> Arc<UploadLock> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody holds are dropped once in a while, at a cost that the insertions in between have paid for.
         if locks.len() >= 64 && locks.len().is_power_of_two() {

@@ -1,7 +1,7 @@
 //! Where writes are prepared, on the same file system as what they become: nothing here is visible, and what a crash
 //! leaves is removed at the next start.
 
-use std::{io::IoSlice, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rustix::{
@@ -15,14 +15,12 @@ use super::{Store, blocking, dir, error::Error};
 use crate::{BackendError, BodyEvent, BodySummary, ObjectBody};
 
 /// Data is written in pieces of at least so many bytes. Two pieces of an upload are in memory at a time.
-const PIECE: usize = 128 * 1024;
+pub(super) const PIECE: usize = 128 * 1024;
 /// What arrives in smaller pieces is copied together, so that it costs no more memory than it has bytes.
 const SMALL: usize = 4 * 1024;
 /// How much of an upload is in memory alone, at most, before it is written to the disk: whoever syncs meanwhile may have
 /// to wait for that.
 const DIRTY: u64 = 32 * 1024 * 1024;
-/// The most slices that one system call takes.
-const MAX_SLICES: usize = 1024;
 
 /// A name that nobody guesses and nothing else has.
 pub(super) fn random_name() -> Result<String, Error> {
@@ -191,28 +189,15 @@ impl Sink {
     }
 
     fn write(&mut self, slices: &[Bytes]) -> Result<(), Error> {
-        for some in slices.chunks(MAX_SLICES) {
-            let mut io: Vec<IoSlice<'_>> = some.iter().map(|bytes| IoSlice::new(bytes)).collect();
-            let mut left = io.as_mut_slice();
-            while !left.is_empty() {
-                match rustix::io::pwritev(self.staged.file(), left, self.written) {
-                    Ok(0) => return Err(Error::io("could not write data")(Errno::IO)),
-                    Ok(count) => {
-                        self.written += count as u64;
-                        IoSlice::advance_slices(&mut left, count);
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(error) => return Err(Error::io("could not write data")(error)),
-                }
-            }
-        }
+        dir::write_slices_at(self.staged.file(), slices, self.written).map_err(Error::io("could not write data"))?;
+        self.written += slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
         Ok(())
     }
 }
 
 /// Data on its way to one write.
 #[derive(Debug, Default)]
-struct Piece {
+pub(super) struct Piece {
     slices: Vec<Bytes>,
     /// Small ones, together.
     tail: BytesMut,
@@ -220,7 +205,7 @@ struct Piece {
 }
 
 impl Piece {
-    fn push(&mut self, bytes: Bytes) {
+    pub(super) fn push(&mut self, bytes: Bytes) {
         self.len += bytes.len();
         if bytes.len() < SMALL {
             self.tail.extend_from_slice(&bytes);
@@ -230,13 +215,18 @@ impl Piece {
         }
     }
 
+    /// In bytes.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     fn flush(&mut self) {
         if !self.tail.is_empty() {
             self.slices.push(self.tail.split().freeze());
         }
     }
 
-    fn into_slices(mut self) -> Vec<Bytes> {
+    pub(super) fn into_slices(mut self) -> Vec<Bytes> {
         self.flush();
         self.slices
     }

@@ -5,6 +5,7 @@ mod commit;
 mod kept_order;
 mod opening;
 mod pages;
+mod parts;
 mod tree;
 
 use std::{
