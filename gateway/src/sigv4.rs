@@ -38,7 +38,7 @@ pub use self::{
     error::{AuthError, Fault, Place},
     mismatch::{Mismatch, explain},
     payload::{MAX_TRAILERS, PayloadMode, names_aws_chunked},
-    presigned::{MAX_EXPIRES, hoisted_headers},
+    presigned::MAX_EXPIRES,
     scope::{CredentialScope, SignedHeaders},
     signing_key::{Signature, SigningKey},
     time::AmzDate,
@@ -48,8 +48,6 @@ pub use self::{
 pub const MAX_AUTHORIZATION_LENGTH: usize = 16 * 1024;
 /// At most so many headers may be signed: more than a server takes at all.
 pub const MAX_SIGNED_HEADERS: usize = 256;
-/// At most so many parameters may stand in a query. S3's own operations have fewer than 30.
-pub const MAX_QUERY_PARAMETERS: usize = 512;
 /// The longest access key id and the longest region, in bytes (IAM API reference, AccessKey: 128).
 pub const MAX_ACCESS_KEY_ID_LENGTH: usize = 128;
 /// How far a client's clock may be off (S3 API reference, RequestTimeTooSkewed).

@@ -181,9 +181,7 @@ impl From<AuthError> for Refusal {
             | AuthError::MissingDate
             | AuthError::MissingContentSha256
             | AuthError::InvalidContentSha256
-            | AuthError::SignedChunksNeedHeader
-            | AuthError::InvalidHoistedHeader { .. }
-            | AuthError::HoistedHeaderDisagrees { .. } => "malformed",
+            | AuthError::SignedChunksNeedHeader => "malformed",
             AuthError::UnsupportedMechanism
             | AuthError::UnsupportedAuthorizationType
             | AuthError::SessionToken

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName};
 use t2gate_backends::ObjectRef;
 
-use super::{S3Error, conditional, headers, operation::CopySource, parse, target::percent_decode};
+use super::{S3Error, conditional, headers, operation::CopySource, parse, target::percent_decode_text};
 use crate::dialect::Dialect;
 
 const NAME: HeaderName = HeaderName::from_static("x-amz-copy-source");
@@ -27,7 +27,7 @@ fn parse_copy_source(text: &str, dialect: Dialect) -> Result<ObjectRef, S3Error>
         Some((path, query)) => (path, Some(query)),
         None => (text, None),
     };
-    let path = percent_decode(&path.replace('+', " ")).ok_or_else(|| invalid("Invalid copy source encoding."))?;
+    let path = percent_decode_text(path, true).ok_or_else(|| invalid("Invalid copy source encoding."))?;
     if path.starts_with("arn:") || path.starts_with("/arn:") {
         return Err(S3Error::not_implemented(
             "Copying from an access point or by ARN is not implemented; name the source as bucket/key.",
@@ -46,7 +46,8 @@ fn parse_copy_source(text: &str, dialect: Dialect) -> Result<ObjectRef, S3Error>
                 .strip_prefix("versionId=")
                 .filter(|version_id| !version_id.contains('&'))
                 .ok_or_else(|| invalid("The copy source has an unknown parameter; only versionId is known."))?;
-            let version_id = percent_decode(version_id).ok_or_else(|| invalid("Invalid copy source encoding."))?;
+            let version_id =
+                percent_decode_text(version_id, false).ok_or_else(|| invalid("Invalid copy source encoding."))?;
             Some(parse::version_id(&version_id)?)
         }
     };

@@ -142,11 +142,16 @@ fn is_hoisted(name: &str) -> bool {
 /// `x-amz-copy-source`, checksums and metadata there; ignored, a presigned copy would be an empty overwrite.
 ///
 /// To be called once, before the body and the operation are looked at; [`parse`](super::parse()) refuses what was not.
-/// Errors: `InvalidArgument` where header and parameter disagree, or the value can be no header.
+/// Errors: `InvalidArgument` where header and parameter disagree, a parameter comes twice, or the value can be no header.
 pub fn effective_headers<'a>(query: &Query, headers: &'a HeaderMap) -> Result<Cow<'a, HeaderMap>, S3Error> {
     let mut effective = Cow::Borrowed(headers);
+    let mut seen = Vec::new();
     for (name, value) in query.iter().filter(|(name, _)| is_hoisted(name)) {
         let refuse = |why| Err(S3Error::invalid_argument(why, name, value));
+        if seen.contains(&name.to_ascii_lowercase()) {
+            return refuse("The query parameter must not be given more than once.");
+        }
+        seen.push(name.to_ascii_lowercase());
         let (Ok(header), Ok(content)) = (
             HeaderName::from_bytes(name.as_bytes()),
             HeaderValue::from_bytes(value.as_bytes()),
@@ -318,6 +323,16 @@ mod tests {
         assert_eq!(effective["x-amz-meta-a"], "x y");
         assert!(check(&query, &effective).is_ok());
         assert_eq!(check(&query, &sent).unwrap_err().code(), S3ErrorCode::NotImplemented);
+    }
+
+    #[test]
+    fn a_parameter_that_can_be_no_header_is_refused() {
+        for raw in ["x-amz-acl=a%0D%0Ab", "x-amz-a%20b=c", "x-amz-%C3%A4=c"] {
+            let query = Query::parse(raw).unwrap();
+            let error = effective_headers(&query, &HeaderMap::new()).unwrap_err();
+            assert_eq!(error.code(), S3ErrorCode::InvalidArgument, "{raw}");
+        }
+        assert_eq!(Query::parse("x-amz-%FF=c").unwrap_err().code(), S3ErrorCode::InvalidURI);
     }
 
     #[test]

@@ -1,30 +1,61 @@
-//! The query string: decoded parameters, each asked for by name.
+//! The query string: decoded parameters, each asked for by name. Signatures are computed over the same reading of it.
+
+use std::borrow::Cow;
 
 use super::{S3Error, S3ErrorCode, target::percent_decode};
 use crate::limits::MAX_QUERY_PARAMETERS;
+
+/// A decoded name and value.
+pub(crate) type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
+/// Why a query string cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokenQuery {
+    /// A `%` without two hexadecimal digits.
+    Encoding,
+    /// More than [`MAX_QUERY_PARAMETERS`].
+    TooMany,
+}
+
+/// The parameters in what follows the `?`, in the order of the wire. One without `=` has an empty value; empty pieces
+/// between `&` are none.
+///
+/// `+` is a space here, unlike in a path: that is how S3 reads a query, and the clients whose libraries write `+` (form
+/// encoders) sign `%20` for it. A plus sign travels as `%2B` from all of them.
+pub(crate) fn pairs(raw: &str) -> Result<Vec<Pair<'_>>, BrokenQuery> {
+    let decode = |text| percent_decode(text, true).ok_or(BrokenQuery::Encoding);
+    let mut pairs = Vec::new();
+    for piece in raw.split('&').filter(|piece| !piece.is_empty()) {
+        if pairs.len() == MAX_QUERY_PARAMETERS {
+            return Err(BrokenQuery::TooMany);
+        }
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        pairs.push((decode(name)?, decode(value)?));
+    }
+    Ok(pairs)
+}
 
 /// A query string, decoded. Names are as sent, in their case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads what follows the `?`. `+` stands for a space here, as in S3; a parameter without `=` has an empty value.
+    /// Reads what follows the `?`.
     ///
     /// Errors: `InvalidURI` for broken percent-encoding or what is not UTF-8, `InvalidArgument` for more than
     /// [`MAX_QUERY_PARAMETERS`].
     pub fn parse(raw: &str) -> Result<Self, S3Error> {
-        let mut pairs = Vec::new();
-        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
-            if pairs.len() == MAX_QUERY_PARAMETERS {
-                return Err(S3Error::new(
-                    S3ErrorCode::InvalidArgument,
-                    "The request has too many query parameters.",
-                ));
-            }
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            pairs.push((decode(name)?, decode(value)?));
-        }
-        Ok(Self(pairs))
+        let invalid_uri = || S3Error::new(S3ErrorCode::InvalidURI, "Couldn't parse the specified URI.");
+        let text = |bytes: Cow<'_, [u8]>| String::from_utf8(bytes.into_owned()).map_err(|_| invalid_uri());
+        let pairs = pairs(raw).map_err(|broken| match broken {
+            BrokenQuery::Encoding => invalid_uri(),
+            BrokenQuery::TooMany => S3Error::new(
+                S3ErrorCode::InvalidArgument,
+                "The request has too many query parameters.",
+            ),
+        })?;
+        let pairs = pairs.into_iter().map(|(name, value)| Ok((text(name)?, text(value)?)));
+        pairs.collect::<Result<_, S3Error>>().map(Self)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -48,15 +79,6 @@ impl Query {
         }
         Ok(value)
     }
-}
-
-fn decode(text: &str) -> Result<String, S3Error> {
-    let decoded = if text.contains('+') {
-        percent_decode(&text.replace('+', " "))
-    } else {
-        percent_decode(text)
-    };
-    decoded.ok_or_else(|| S3Error::new(S3ErrorCode::InvalidURI, "Couldn't parse the specified URI."))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a request's path names.
 
-use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 
 use super::{S3Error, S3ErrorCode};
 
@@ -46,18 +46,38 @@ impl Target {
     }
 }
 
-/// Undoes percent-encoding; `None` where it is broken or hides what is not UTF-8.
-pub(super) fn percent_decode(text: &str) -> Option<String> {
+/// Undoes percent-encoding once; in a query `+` is a space besides. `None` where a `%` is without its two hexadecimal
+/// digits: that is an error, not a literal.
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, [u8]>> {
     let bytes = text.as_bytes();
-    let broken = |at: usize| !matches!(bytes.get(at + 1..at + 3), Some(hex) if hex.iter().all(u8::is_ascii_hexdigit));
-    if (0..bytes.len()).any(|at| bytes[at] == b'%' && broken(at)) {
-        return None;
+    if !bytes.iter().any(|&b| b == b'%' || (plus_is_space && b == b'+')) {
+        return Some(Cow::Borrowed(bytes));
     }
-    Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
+    let digit = |at: usize| u8::try_from(char::from(*bytes.get(at)?).to_digit(16)?).ok();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'%' => {
+                out.push(digit(at + 1)? << 4 | digit(at + 2)?);
+                at += 3;
+                continue;
+            }
+            b'+' if plus_is_space => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    Some(Cow::Owned(out))
+}
+
+/// The same as text; `None` also for what is not UTF-8.
+pub(super) fn percent_decode_text(text: &str, plus_is_space: bool) -> Option<String> {
+    String::from_utf8(percent_decode(text, plus_is_space)?.into_owned()).ok()
 }
 
 fn decode(text: &str) -> Result<String, S3Error> {
-    percent_decode(text).ok_or_else(invalid_uri)
+    percent_decode_text(text, false).ok_or_else(invalid_uri)
 }
 
 fn invalid_uri() -> S3Error {

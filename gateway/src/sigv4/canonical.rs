@@ -8,7 +8,11 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 
-use super::{AuthError, CredentialScope, MAX_QUERY_PARAMETERS, SignedHeaders, SignedRequest, signing_key::sha256_hex};
+use super::{AuthError, CredentialScope, SignedHeaders, SignedRequest, signing_key::sha256_hex};
+use crate::s3::{
+    query::{BrokenQuery, Pair, pairs},
+    target::percent_decode,
+};
 
 /// The algorithm's name in headers, parameters and strings to sign.
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -32,38 +36,6 @@ pub fn uri_encode(bytes: &[u8], encode_slash: bool) -> String {
     out
 }
 
-/// Decodes `%XX` once. A `%` without two hexadecimal digits is an error, not a literal.
-fn uri_decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, [u8]>, AuthError> {
-    let bytes = text.as_bytes();
-    if !bytes.iter().any(|&b| b == b'%' || (plus_is_space && b == b'+')) {
-        return Ok(Cow::Borrowed(bytes));
-    }
-    let digit = |at: usize| {
-        let byte = bytes.get(at).copied().ok_or(AuthError::InvalidUri)?;
-        let value = char::from(byte).to_digit(16).ok_or(AuthError::InvalidUri)?;
-        u8::try_from(value).map_err(|_| AuthError::InvalidUri)
-    };
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'%' => {
-                out.push(digit(at + 1)? << 4 | digit(at + 2)?);
-                at += 3;
-            }
-            b'+' if plus_is_space => {
-                out.push(b' ');
-                at += 1;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    Ok(Cow::Owned(out))
-}
-
 /// The canonical path of a raw path: `/` stays, `+` is a plus sign, an empty path is `/`.
 ///
 /// # Errors
@@ -72,19 +44,13 @@ pub fn canonical_path(raw_path: &str) -> Result<String, AuthError> {
     if raw_path.is_empty() {
         return Ok("/".to_owned());
     }
-    Ok(uri_encode(&uri_decode(raw_path, false)?, false))
+    let decoded = percent_decode(raw_path, false).ok_or(AuthError::InvalidUri)?;
+    Ok(uri_encode(&decoded, false))
 }
 
-/// A query, decoded, in the order of the wire. A parameter without `=` has an empty value; empty pieces between `&` are
-/// no parameters.
-///
-/// `+` is a space here, unlike in a path: that is how S3 reads a query, and the clients whose libraries write `+`
-/// (form encoders) sign `%20` for it. A plus sign travels as `%2B` from all of them.
+/// A query as [`pairs`] reads it, in bytes and in the order of the wire: what is signed need not be text.
 #[derive(Debug)]
-pub struct Query<'a>(Vec<(Piece<'a>, Piece<'a>)>);
-
-/// A decoded name or value.
-type Piece<'a> = Cow<'a, [u8]>;
+pub struct Query<'a>(Vec<Pair<'a>>);
 
 impl<'a> Query<'a> {
     /// Parses a raw query without its `?`.
@@ -92,15 +58,10 @@ impl<'a> Query<'a> {
     /// # Errors
     /// [`AuthError::InvalidUri`] when percent-encoding is broken, [`AuthError::TooManyParameters`].
     pub fn parse(raw_query: &'a str) -> Result<Self, AuthError> {
-        let mut parameters = Vec::new();
-        for piece in raw_query.split('&').filter(|piece| !piece.is_empty()) {
-            if parameters.len() == MAX_QUERY_PARAMETERS {
-                return Err(AuthError::TooManyParameters);
-            }
-            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-            parameters.push((uri_decode(name, true)?, uri_decode(value, true)?));
-        }
-        Ok(Self(parameters))
+        pairs(raw_query).map(Self).map_err(|broken| match broken {
+            BrokenQuery::Encoding => AuthError::InvalidUri,
+            BrokenQuery::TooMany => AuthError::TooManyParameters,
+        })
     }
 
     /// Decoded names and values.
@@ -268,7 +229,7 @@ mod tests {
 
     #[test]
     fn too_many_parameters_are_refused() {
-        let most = vec!["a"; MAX_QUERY_PARAMETERS].join("&");
+        let most = vec!["a"; crate::limits::MAX_QUERY_PARAMETERS].join("&");
         assert!(Query::parse(&most).is_ok());
         assert_eq!(
             Query::parse(&format!("{most}&a")).unwrap_err(),
@@ -294,8 +255,8 @@ mod tests {
         #[test]
         fn encoding_reads_back(bytes in any::<Vec<u8>>(), slash in any::<bool>()) {
             let encoded = uri_encode(&bytes, slash);
-            prop_assert_eq!(uri_decode(&encoded, true).unwrap(), Cow::Borrowed(&bytes[..]));
-            prop_assert_eq!(uri_decode(&encoded, false).unwrap(), Cow::Borrowed(&bytes[..]));
+            prop_assert_eq!(percent_decode(&encoded, true).unwrap(), Cow::Borrowed(&bytes[..]));
+            prop_assert_eq!(percent_decode(&encoded, false).unwrap(), Cow::Borrowed(&bytes[..]));
         }
 
         #[test]

@@ -130,12 +130,6 @@ pub enum AuthError {
     /// Signed chunks start from the signature of an `Authorization` header.
     #[error("A payload in signed chunks requires an Authorization header.")]
     SignedChunksNeedHeader,
-    /// A parameter of a presigned URL stands for a header, and is none: a bad value, or given twice.
-    #[error("A query parameter that stands for a header is not valid.")]
-    InvalidHoistedHeader { name: Box<str> },
-    /// A parameter of a presigned URL and the header that it stands for disagree.
-    #[error("A query parameter and the header of the same name have different values.")]
-    HoistedHeaderDisagrees { name: Box<str> },
     #[error("The difference between the request time and the server's time is too large.")]
     RequestTimeTooSkewed {
         request_time: i64,
@@ -170,9 +164,7 @@ impl AuthError {
             | Self::SeveralAuthorizationHeaders
             | Self::SeveralMechanisms
             | Self::UnsupportedAuthorizationType
-            | Self::InvalidContentSha256
-            | Self::InvalidHoistedHeader { .. }
-            | Self::HoistedHeaderDisagrees { .. } => S3ErrorCode::InvalidArgument,
+            | Self::InvalidContentSha256 => S3ErrorCode::InvalidArgument,
             Self::UnsupportedMechanism
             | Self::MissingContentSha256
             | Self::UnsupportedPayloadSignature
@@ -216,8 +208,6 @@ impl AuthError {
             | Self::InvalidContentSha256
             | Self::UnsupportedPayloadSignature
             | Self::SignedChunksNeedHeader
-            | Self::InvalidHoistedHeader { .. }
-            | Self::HoistedHeaderDisagrees { .. }
             | Self::RequestTimeTooSkewed { .. } => false,
         }
     }
@@ -229,9 +219,6 @@ impl AuthError {
             Self::HeadersNotSigned { names } => vec![("HeadersNotSigned", names.join(", "))],
             Self::MissingContentSha256 | Self::InvalidContentSha256 => {
                 vec![("ArgumentName", "x-amz-content-sha256".to_owned())]
-            }
-            Self::InvalidHoistedHeader { name } | Self::HoistedHeaderDisagrees { name } => {
-                vec![("ArgumentName", name.to_string())]
             }
             Self::RequestTimeTooSkewed {
                 request_time,

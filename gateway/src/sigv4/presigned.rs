@@ -1,8 +1,8 @@
-//! Presigned URLs: the signature in the query, with headers that may have moved there too.
+//! Presigned URLs: the signature in the query.
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
 use super::{
     AmzDate, AuthError, Fault, PayloadMode, SignatureKind, SignedCredentials, SignedHeaders,
@@ -113,65 +113,24 @@ pub(super) fn parse(query: &Query<'_>, headers: &HeaderMap) -> Result<SignedCred
     })
 }
 
-/// The headers that moved into the query of a presigned request: every `x-amz-*` parameter that is not part of the
-/// signature, whatever its case, is the header of that name. Nothing when the request is not presigned.
-///
-/// What is given back is to be merged into the request's headers; those that were sent as headers too, with the same
-/// value, are left out.
-///
-/// # Errors
-/// [`AuthError::HoistedHeaderDisagrees`] when a header of the name says something else,
-/// [`AuthError::InvalidHoistedHeader`] when a parameter comes twice or cannot be a header, and whatever is wrong with the
-/// query as such.
-pub fn hoisted_headers(raw_query: &str, headers: &HeaderMap) -> Result<Vec<(HeaderName, HeaderValue)>, AuthError> {
-    let query = Query::parse(raw_query)?;
-    match find(&query) {
-        Found::Version4 => hoisted(&query, headers),
-        Found::Both => Err(AuthError::SeveralMechanisms),
-        Found::None | Found::Version2 => Ok(Vec::new()),
-    }
-}
-
-fn hoisted(query: &Query<'_>, headers: &HeaderMap) -> Result<Vec<(HeaderName, HeaderValue)>, AuthError> {
-    let mut hoisted: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (name, value) in query.iter() {
-        let is_amz = name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"));
-        if !is_amz || is_parameter(name) {
-            continue;
-        }
-        let invalid = || AuthError::InvalidHoistedHeader {
-            name: String::from_utf8_lossy(name).to_ascii_lowercase().into(),
-        };
-        let header = HeaderName::from_bytes(name).map_err(|_| invalid())?;
-        let value = HeaderValue::from_bytes(value.trim_ascii()).map_err(|_| invalid())?;
-        if hoisted.iter().any(|(other, _)| *other == header) {
-            return Err(invalid());
-        }
-        hoisted.push((header, value));
-    }
-    for (name, value) in &hoisted {
-        if headers.get_all(name).iter().any(|sent| sent != value) {
-            return Err(AuthError::HoistedHeaderDisagrees {
-                name: name.as_str().into(),
-            });
-        }
-    }
-    hoisted.retain(|(name, _)| !headers.contains_key(name));
-    Ok(hoisted)
-}
-
 fn is_parameter(name: &[u8]) -> bool {
     PARAMETERS.iter().any(|p| name.eq_ignore_ascii_case(p.as_bytes()))
 }
 
-/// `UNSIGNED-PAYLOAD`, unless the signer put something else into a header or the query.
+/// `UNSIGNED-PAYLOAD`, unless the signer put something else into a header or the query. Of all the headers that a
+/// presigner moves into the query, the one that the signature itself is about.
 fn content_sha256(query: &Query<'_>, headers: &HeaderMap) -> Result<Box<str>, AuthError> {
-    let hoisted = hoisted(query, headers)?;
-    let from_query = hoisted.iter().find(|(name, _)| name == "x-amz-content-sha256");
-    let value = match from_query {
-        Some((_, value)) => Some(value.to_str().map_err(|_| AuthError::InvalidContentSha256)?),
-        None => payload::content_sha256(headers)?,
-    };
+    let mut value = payload::content_sha256(headers)?;
+    for (_, hoisted) in query
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"x-amz-content-sha256"))
+    {
+        let hoisted = str::from_utf8(hoisted).map_err(|_| AuthError::InvalidContentSha256)?;
+        if value.is_some_and(|sent| sent != hoisted) {
+            return Err(AuthError::InvalidContentSha256);
+        }
+        value = Some(hoisted);
+    }
     Ok(value.unwrap_or("UNSIGNED-PAYLOAD").into())
 }
 
