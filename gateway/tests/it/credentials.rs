@@ -377,7 +377,7 @@ async fn a_presigned_url_holds_for_its_time() {
         Request::delete(&url),
         Request::head(&url),
         Request::get(&url.replace("/bkt/known", "/bkt/none")),
-        Request::get(&url).to_host("localhost"),
+        Request::get(&url).at_host("localhost"),
         Request::get(&format!("{url}&response-content-type=text%2Fhtml")),
         Request::get(&format!("{url}&x-id=GetObject")),
     ] {

@@ -463,7 +463,7 @@ async fn forwarded_hosts_count_from_nobody_unless_trusted() {
     let trusting = TestGateway::configured_with_bucket("[s3]\ntrusted_proxies = [\"127.0.0.0/8\"]\n").await;
     trusting.refuses(request, 401, "SignatureDoesNotMatch").await;
     // The proxy says what the client was told: that was signed, and that names the bucket.
-    let outside = Request::get("/known").to_host("bkt.s3.localhost");
+    let outside = Request::get("/known").at_host("bkt.s3.localhost");
     let head = head_of(&outside, "").replace("Host: bkt.s3.localhost", &format!("Host: {}", trusting.host()));
     let head = format!(
         "{}X-Forwarded-Host: bkt.s3.localhost\r\n\r\n",
@@ -486,10 +486,10 @@ async fn hosts_are_signed_as_they_are_sent() {
         "any.name.at.all",
         "[::1]:8443",
     ] {
-        gateway.does(Request::get("/bkt/known").to_host(host)).await;
+        gateway.does(Request::get("/bkt/known").at_host(host)).await;
     }
     for host in ["bkt.s3.localhost", "bkt.s3.localhost:443", "BKT.S3.localhost"] {
-        let answer = gateway.answer(Request::get("/known").to_host(host)).await;
+        let answer = gateway.answer(Request::get("/known").at_host(host)).await;
         if host.starts_with("bkt") {
             assert_eq!((answer.status, &*answer.body), (200, KNOWN), "{host}");
         } else {
@@ -498,9 +498,9 @@ async fn hosts_are_signed_as_they_are_sent() {
     }
     // `a` is an account's bucket named in two places: the host's counts, and the path is the key.
     gateway
-        .refuses(Request::get("/bkt/known").to_host("bkt.s3.localhost"), 404, "NoSuchKey")
+        .refuses(Request::get("/bkt/known").at_host("bkt.s3.localhost"), 404, "NoSuchKey")
         .await;
-    let signed = head_of(&Request::get("/bkt/known").to_host("s3.localhost:443"), "");
+    let signed = head_of(&Request::get("/bkt/known").at_host("s3.localhost:443"), "");
     let without = signed.replace("s3.localhost:443", "s3.localhost");
     gateway
         .refuses_bytes("GET", without.into_bytes(), 401, "SignatureDoesNotMatch")

@@ -362,7 +362,11 @@ async fn lists_of_headers_parameters_and_metadata_have_bounds() {
     gateway.refuses(many, 400, "MetadataTooLarge").await;
     let query = vec!["a=1"; 300].join("&");
     gateway
-        .refuses(Request::get(&format!("/bkt?{query}")), 400, "InvalidArgument")
+        .refuses(
+            Request::get(&format!("/bkt?{query}")).anonymous(),
+            400,
+            "InvalidArgument",
+        )
         .await;
     // hyper refuses these by itself, without a body, and the connection ends.
     let long_line = Request::get(&format!("/bkt?prefix={}", "a".repeat(20_000)));

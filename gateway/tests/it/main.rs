@@ -9,6 +9,8 @@ mod answers;
 mod bodies;
 mod credentials;
 mod http;
+mod http2;
 mod input;
 mod slow;
 mod traps;
+mod tree;

@@ -128,10 +128,6 @@ pub(crate) struct TestGateway {
 }
 
 impl TestGateway {
-    pub(crate) async fn start() -> Self {
-        Self::configured("").await
-    }
-
     /// With these lines of TOML, which are sections of their own but for `[listen]`, `[backend]` and `[[account]]`.
     pub(crate) async fn configured(toml: &str) -> Self {
         Self::with_keys(toml, "").await
@@ -342,12 +338,12 @@ fn walk(root: &Path, below: &Path, tree: &mut BTreeMap<PathBuf, Option<Vec<u8>>>
                 tree.insert(path.clone(), None);
                 walk(root, &path, tree);
             }
-            Ok(_) => {
+            Ok(kind) if kind.is_file() => {
                 if let Ok(bytes) = fs::read(root.join(&path)) {
                     tree.insert(path, Some(bytes));
                 }
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
 }

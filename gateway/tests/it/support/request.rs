@@ -201,7 +201,7 @@ impl Request {
         self
     }
 
-    pub(crate) fn to_host(mut self, host: &str) -> Self {
+    pub(crate) fn at_host(mut self, host: &str) -> Self {
         self.host = Some(host.to_owned());
         self
     }
