@@ -83,11 +83,8 @@ capabilities:
 [listen]
 address = "0.0.0.0:8443"
 admin_address = "0.0.0.0:8444"
-
-[backend]
-kind = {{ toJson .Values.backend.kind }}
-root = "/data"
-{{- $own := dict "limits" (dict "drain_deadline" (printf "%ds" (int64 .Values.drainSeconds))) "log" (dict "format" "json") }}
+{{- $own := dict "backend" (dict "kind" .Values.backend.kind "root" "/data") }}
+{{- $own = merge $own (dict "limits" (dict "drain_deadline" (printf "%ds" (int64 .Values.drainSeconds))) "log" (dict "format" "json")) }}
 {{- $own = merge $own (dict "s3" (dict "base_domains" (include "t2gate.domains" . | fromJsonArray))) }}
 {{- if include "t2gate.tlsSecretName" . }}
 {{- $own = merge $own (dict "tls" (dict "certificate" "/run/t2gate/tls/tls.crt" "key" "/run/t2gate/tls/tls.key")) }}
