@@ -75,8 +75,15 @@ impl Service<Permitted> for Dispatch {
         if !operation.is_write() {
             return Box::pin(async move { carrier.carry_out(operation, &grant, body).await });
         }
-        // A task of its own: a client that goes away must not cut a write in the middle of its commit.
-        let task = async move { carrier.carry_out(operation, &grant, body).await }.in_current_span();
+        // A task of its own: a client that goes away must not cut a write in the middle of its commit. What the request
+        // reserved hangs on the handle, so that it counts until the write is done, and not just until it was read.
+        let reserved = body.body.clone();
+        let task = async move {
+            let reply = carrier.carry_out(operation, &grant, body).await;
+            drop(reserved);
+            reply
+        };
+        let task = task.in_current_span();
         let task = tokio::spawn(task);
         Box::pin(async move { task.await.unwrap_or_else(|panic| Err(S3Error::internal(panic))) })
     }

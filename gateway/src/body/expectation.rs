@@ -42,18 +42,19 @@ impl ExpectedChecksum {
 
 impl Expectation {
     /// Reads the headers of a request whose body matters (S3 API reference, "Authenticating requests" and "Checking
-    /// object integrity"). Whatever is malformed, doubled or contradictory is refused.
-    pub fn from_headers(headers: &HeaderMap, payload: PayloadMode) -> Result<Self, S3Error> {
+    /// object integrity"). Whatever is malformed, doubled or contradictory is refused. `has_body` says whether there is
+    /// one that is not known to be empty.
+    pub fn from_headers(headers: &HeaderMap, payload: PayloadMode, has_body: bool) -> Result<Self, S3Error> {
         Ok(Self {
-            length: length(headers, payload)?,
+            length: length(headers, payload, has_body)?,
             md5: content_md5(headers)?,
             checksum: checksum(headers, payload)?,
         })
     }
 
     /// The length alone.
-    pub(super) fn announced_length(headers: &HeaderMap, payload: PayloadMode) -> Result<u64, S3Error> {
-        length(headers, payload)
+    pub(super) fn announced_length(headers: &HeaderMap, payload: PayloadMode, has_body: bool) -> Result<u64, S3Error> {
+        length(headers, payload, has_body)
     }
 }
 
@@ -79,7 +80,7 @@ fn decimal(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-fn length(headers: &HeaderMap, payload: PayloadMode) -> Result<u64, S3Error> {
+fn length(headers: &HeaderMap, payload: PayloadMode, has_body: bool) -> Result<u64, S3Error> {
     if names_aws_chunked(headers) && !payload.is_streaming() {
         let message = "aws-chunked encoding needs x-amz-content-sha256 to name a streaming payload.";
         return Err(S3Error::new(S3ErrorCode::InvalidArgument, message));
@@ -91,11 +92,14 @@ fn length(headers: &HeaderMap, payload: PayloadMode) -> Result<u64, S3Error> {
         )
     };
     let decoded = single(headers, "x-amz-decoded-content-length")?;
-    // A body of HTTP chunks has no Content-Length; some clients then say its length in the other header.
-    let text = if payload.is_streaming() || headers.contains_key(TRANSFER_ENCODING) {
+    let announced = single(headers, CONTENT_LENGTH.as_str())?;
+    // A body of HTTP chunks has no Content-Length, and one of HTTP/2 need not have one; some clients then say its length
+    // in the other header.
+    let unannounced = headers.contains_key(TRANSFER_ENCODING) || (announced.is_none() && has_body);
+    let text = if payload.is_streaming() || unannounced {
         decoded.ok_or_else(missing)?
     } else {
-        single(headers, CONTENT_LENGTH.as_str())?.unwrap_or("0")
+        announced.unwrap_or("0")
     };
     decimal(text).ok_or_else(|| {
         S3Error::new(
@@ -200,7 +204,7 @@ mod tests {
     }
 
     fn read(payload: PayloadMode, pairs: &[(&'static str, &'static str)]) -> Result<Expectation, S3ErrorCode> {
-        Expectation::from_headers(&headers(pairs), payload).map_err(|error| error.code())
+        Expectation::from_headers(&headers(pairs), payload, false).map_err(|error| error.code())
     }
 
     const TRAILER: PayloadMode = PayloadMode::StreamingUnsignedTrailer;
@@ -260,6 +264,14 @@ mod tests {
             let bad = [("x-amz-decoded-content-length", bad)];
             assert_eq!(length(TRAILER, &bad), Err(S3ErrorCode::InvalidArgument), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_body_without_any_length_is_refused() {
+        let read = |pairs| Expectation::from_headers(&headers(pairs), PLAIN, true).map(|e| e.length);
+        assert_eq!(read(&[]).unwrap_err().code(), S3ErrorCode::MissingContentLength);
+        assert_eq!(read(&[("content-length", "7")]).unwrap(), 7);
+        assert_eq!(read(&[("x-amz-decoded-content-length", "9")]).unwrap(), 9);
     }
 
     #[test]

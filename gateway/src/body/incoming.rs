@@ -42,15 +42,15 @@ pub struct RequestBody {
 
 struct Slot {
     body: Option<BoxBody>,
-    /// Dropped when nobody can read the body any more.
-    kept_alive: Option<Box<dyn Any + Send>>,
+    /// Dropped when nobody has a handle on the body any more.
+    kept_alive: Vec<Box<dyn Any + Send>>,
 }
 
 impl RequestBody {
     pub fn new(body: BoxBody, pace: BodyPace) -> Self {
         let slot = Slot {
             body: Some(body),
-            kept_alive: None,
+            kept_alive: Vec::new(),
         };
         Self {
             slot: Arc::new(Mutex::new(slot)),
@@ -69,7 +69,7 @@ impl RequestBody {
 
     /// Keeps `what` until the last handle on the body and its reader are gone.
     pub fn keep_alive(&self, what: impl Any + Send) {
-        self.slot().kept_alive = Some(Box::new(what));
+        self.slot().kept_alive.push(Box::new(what));
     }
 
     /// Whether the request came with a body that is not known to be empty.

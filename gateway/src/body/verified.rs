@@ -45,7 +45,7 @@ impl fmt::Debug for UnverifiedBody {
 impl UnverifiedBody {
     /// Judges the headers alone. Nothing is read, so that the client is not asked to send what would be refused.
     pub fn expectation(&self, max_length: u64) -> Result<Expectation, S3Error> {
-        let expectation = Expectation::from_headers(&self.headers, self.payload)?;
+        let expectation = Expectation::from_headers(&self.headers, self.payload, self.body.is_announced())?;
         if expectation.length > max_length {
             let error = S3Error::new(
                 S3ErrorCode::EntityTooLarge,
@@ -61,7 +61,7 @@ impl UnverifiedBody {
     /// What [`collect`](Self::collect) with that bound takes at most: the announced length, or the bound where none is
     /// understood.
     pub fn document_length(&self, max_length: u64) -> u64 {
-        let length = Expectation::announced_length(&self.headers, self.payload);
+        let length = Expectation::announced_length(&self.headers, self.payload, self.body.is_announced());
         length.map_or(max_length, |length| length.min(max_length))
     }
 
