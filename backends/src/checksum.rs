@@ -253,6 +253,7 @@ pub fn combine_full_object<'a>(
     let crc = algorithm.crc()?;
     let width = algorithm.digest_len();
     let mut whole: Option<u64> = None;
+    let mut append = Append::new(crc, width * 8);
     for (value, len) in pieces {
         if value.len() != width {
             return None;
@@ -260,16 +261,74 @@ pub fn combine_full_object<'a>(
         let value = value.iter().fold(0_u64, |acc, b| acc << 8 | u64::from(*b));
         whole = Some(match whole {
             None => value,
-            Some(so_far) => crc_fast::checksum_combine(crc, so_far, value, len),
+            Some(so_far) => append.shift(so_far, len) ^ value,
         });
     }
     let wide = whole?.to_be_bytes();
     Some(Checksum::full_object(algorithm, &wide[wide.len() - width..]))
 }
 
+/// What appending so many bytes does to a CRC before the CRC of these bytes is added: a linear map. To find its value is
+/// slow, so for a length that comes often it is written down, by what it makes of each bit.
+struct Append {
+    crc: crc_fast::CrcAlgorithm,
+    bits: usize,
+    len: u64,
+    uses: usize,
+    columns: Vec<u64>,
+}
+
+impl Append {
+    fn new(crc: crc_fast::CrcAlgorithm, bits: usize) -> Self {
+        Self {
+            crc,
+            bits,
+            len: 0,
+            uses: 0,
+            columns: Vec::new(),
+        }
+    }
+
+    fn shift(&mut self, value: u64, len: u64) -> u64 {
+        if len != self.len {
+            *self = Self {
+                len,
+                ..Self::new(self.crc, self.bits)
+            };
+        }
+        self.uses += 1;
+        let slowly = |value| crc_fast::checksum_combine(self.crc, value, 0, len);
+        // As dear as this has been up to here.
+        if self.uses == self.bits {
+            self.columns = (0..self.bits).map(|bit| slowly(1 << bit)).collect();
+        }
+        if self.columns.is_empty() {
+            return slowly(value);
+        }
+        let set = self.columns.iter().enumerate().filter(|(bit, _)| value >> bit & 1 == 1);
+        set.fold(0, |sum, (_, column)| sum ^ column)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_pieces_of_one_length_and_some_of_others_make_the_whole() {
+        let bytes: Vec<u8> = (0..5000_u32).map(|n| (n * 31 / 7) as u8).collect();
+        for algorithm in [
+            ChecksumAlgorithm::Crc32,
+            ChecksumAlgorithm::Crc32c,
+            ChecksumAlgorithm::Crc64Nvme,
+        ] {
+            let pieces: Vec<&[u8]> = bytes[..4000].chunks(20).chain(bytes[4000..].chunks(333)).collect();
+            let sums: Vec<_> = pieces.iter().map(|piece| of(algorithm, piece).value).collect();
+            let lens = pieces.iter().map(|piece| piece.len() as u64);
+            let whole = combine_full_object(algorithm, sums.iter().map(|sum| &**sum).zip(lens));
+            assert_eq!(whole, Some(of(algorithm, &bytes)), "{algorithm:?}");
+        }
+    }
 
     fn of(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Checksum {
         let mut hasher = ChecksumHasher::new(algorithm);

@@ -86,6 +86,7 @@ macro_rules! conformance_cases {
                 uploads_under_way_do_not_hold_a_bucket
                 buckets_do_not_see_each_others_objects
                 a_write_under_way_does_not_outlive_its_bucket
+                a_write_under_way_does_not_land_in_another_bucket_of_the_name
             }
             objects {
                 get_gives_what_was_put

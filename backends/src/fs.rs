@@ -14,18 +14,26 @@
 //!   both goes unseen. `Last-Modified` is the file's modification time.
 //! - **Directories** that the gateway made go when they become empty; others stay. A bucket's directory is no symbolic
 //!   link, and what is mounted inside a bucket can be read, not written: a commit is a rename.
-//! - **Crashes** leave nothing that is seen. The next start empties staging; a crash between a side file in
-//!   `.t2/attributes` and its object leaves that file behind.
+//! - **Listings** go by the names of directories in order, which are kept in memory, in so much and no more, as long as
+//!   nothing says that a directory has changed (`listing/cache.rs` has what counts as that).
+//! - **Parts** of one size are written in place into one file, which becomes the object by a rename
+//!   (`multipart/slots.rs`). Uploads that nobody goes on with are ended after a time.
+//! - **Crashes** leave nothing that is seen. The next start empties staging, and tidies up where a note there tells of
+//!   side files, directories and second names that a write was about to make or to remove (`intent`).
 //!
-//! One process serves a root: it holds a lock. All waiting for the disk is on threads for blocking work.
+//! One process serves a root: it holds a lock. All waiting for the disk is on threads for blocking work; what needs no
+//! waiting, because the system says that it has it in memory, may be read where it is asked for.
 
 mod adopt;
 mod attributes;
 mod bucket;
 mod content_type;
+mod crash;
 mod dir;
+mod doctor;
 mod durable;
 mod error;
+mod intent;
 mod layout;
 mod listing;
 mod locks;
@@ -34,18 +42,22 @@ mod object;
 mod read;
 mod side;
 mod staging;
+mod upkeep;
 mod uploads;
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use rustix::{fd::OwnedFd, fs::AtFlags};
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "crash-points")]
+pub use self::crash::armed as crash_points;
 use self::{
     attributes::NewObject,
     bucket::Bucket,
@@ -53,8 +65,13 @@ use self::{
     error::Error,
     listing::ListingCache,
     locks::{KeyLocks, Moves, UploadLocks},
+    upkeep::Upkeep,
 };
-pub use self::{durable::Durability, layout::FsOpenError};
+pub use self::{
+    doctor::{FsFinding, FsFindingKind, FsReport, examine_fs},
+    durable::Durability,
+    layout::FsOpenError,
+};
 use crate::{
     AccountId, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
     CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ETag,
@@ -75,10 +92,14 @@ pub struct FsOptions {
     pub adopt: Option<AccountId>,
     /// How many bytes of names of directories, in order, are kept in memory from one listing to the next.
     pub listing_cache_bytes: usize,
+    /// A multipart upload that no part has come to for so long, nor was begun since, is ended. `None`: never.
+    pub abandoned_upload_age: Option<Duration>,
 }
 
 /// [`FsOptions::listing_cache_bytes`] unless it is set.
 pub const DEFAULT_LISTING_CACHE_BYTES: usize = 64 << 20;
+/// [`FsOptions::abandoned_upload_age`] unless it is set: a week.
+pub const DEFAULT_ABANDONED_UPLOAD_AGE: Duration = Duration::from_hours(7 * 24);
 
 impl FsOptions {
     pub fn new(root: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
@@ -88,6 +109,7 @@ impl FsOptions {
             durability: Durability::default(),
             adopt: None,
             listing_cache_bytes: DEFAULT_LISTING_CACHE_BYTES,
+            abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
         }
     }
 }
@@ -97,6 +119,8 @@ impl FsOptions {
 pub struct FsBackend {
     store: Arc<Store>,
     unclaimed: Vec<BucketName>,
+    #[expect(dead_code, reason = "held, never looked at: it ends when this is dropped")]
+    upkeep: Upkeep,
 }
 
 /// All there is below the root. Its methods block.
@@ -116,6 +140,7 @@ struct Store {
     moves: Moves,
     upload_locks: UploadLocks,
     listing_cache: ListingCache,
+    abandoned_upload_age: Option<Duration>,
     /// All buckets: nobody else changes their records while we hold the lock.
     buckets: RwLock<BTreeMap<BucketName, Arc<Bucket>>>,
     /// Held while buckets are created, changed, deleted.
@@ -123,19 +148,31 @@ struct Store {
 }
 
 impl FsBackend {
-    /// Opens a root: takes its lock, removes what a crash has left in staging. Blocks.
+    /// Opens a root: takes its lock, removes what a crash has left in staging. Blocks. From then on a thread of its own
+    /// [ends abandoned uploads](Self::sweep_uploads), once an hour.
     pub fn open(options: FsOptions) -> Result<Self, FsOpenError> {
         let (root, owner) = (options.root.clone(), options.adopt.clone());
-        let store = Store::open(options)?;
-        let unclaimed = store.adopt(owner.as_ref()).map_err(|source| FsOpenError::Io {
-            root,
-            action: "could not look for buckets that were there before",
-            source: std::io::Error::other(source),
-        })?;
+        let failed = |action| {
+            let root = root.clone();
+            move |source| FsOpenError::Io { root, action, source }
+        };
+        let store = Arc::new(Store::open(options)?);
+        let unclaimed = store
+            .adopt(owner.as_ref())
+            .map_err(std::io::Error::other)
+            .map_err(failed("could not look for buckets that were there before"))?;
+        let upkeep = Upkeep::start(&store).map_err(failed("could not start a thread"))?;
         Ok(Self {
-            store: Arc::new(store),
+            store,
             unclaimed,
+            upkeep,
         })
+    }
+
+    /// Ends the multipart uploads that have been abandoned for [`FsOptions::abandoned_upload_age`], and how many those
+    /// were; with them, uncounted, what an interrupted completion has left of an upload whose object is there.
+    pub async fn sweep_uploads(&self) -> Result<usize, BackendError> {
+        self.run(Store::sweep_uploads).await
     }
 
     /// Directories under the root, as they were at the start, that could be buckets and are nobody's: they are not

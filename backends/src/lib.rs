@@ -27,7 +27,12 @@ pub use clock::{Clock, SystemClock, TestClock};
 pub use condition::{IfMatch, ReadCondition, ReadRefusal, WriteCondition};
 pub use decorate::{CallOutcome, Metered, Observer};
 pub use error::{BackendError, BoxError};
-pub use fs::{DEFAULT_LISTING_CACHE_BYTES, Durability, FsBackend, FsOpenError, FsOptions};
+#[cfg(feature = "crash-points")]
+pub use fs::crash_points;
+pub use fs::{
+    DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, Durability, FsBackend, FsFinding, FsFindingKind,
+    FsOpenError, FsOptions, FsReport, examine_fs,
+};
 pub use memory::MemoryBackend;
 pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
 pub use request::*;

@@ -31,6 +31,8 @@ type Buckets = BTreeMap<BucketName, Bucket>;
 
 struct Bucket {
     info: BucketInfo,
+    /// Which bucket of its name it is.
+    identity: Arc<()>,
     objects: BTreeMap<Key, Object>,
     uploads: BTreeMap<UploadId, Upload>,
 }
@@ -117,6 +119,7 @@ impl Backend for MemoryBackend {
         };
         let bucket = Bucket {
             info: info.clone(),
+            identity: Arc::default(),
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
         };
@@ -163,9 +166,13 @@ impl Backend for MemoryBackend {
     }
 
     async fn put_object(&self, request: PutObject, body: ObjectBody) -> Result<ObjectInfo, BackendError> {
+        let identity = find(&self.lock(), &request.bucket)?.identity.clone();
         let (bytes, summary) = collect(body).await?;
         let mut buckets = self.lock();
         let bucket = find_mut(&mut buckets, &request.bucket)?;
+        if !Arc::ptr_eq(&bucket.identity, &identity) {
+            return Err(BackendError::NoSuchBucket);
+        }
         request.condition.judge(bucket.current_etag(&request.key))?;
         let info = ObjectInfo {
             key: request.key,

@@ -342,3 +342,19 @@ pub async fn a_write_under_way_does_not_outlive_its_bucket(s: Subject) {
         BackendError::NoSuchBucket
     );
 }
+
+pub async fn a_write_under_way_does_not_land_in_another_bucket_of_the_name(s: Subject) {
+    let (pause, gate) = super::gate();
+    let body = super::ScriptedBody::new(4)
+        .data("late", 2)
+        .pause(pause)
+        .end(crate::BodySummary::of(b"late", crate::ChecksumAlgorithm::Sha1));
+    let (writer, request) = (s.clone(), s.put_request("key"));
+    let put = tokio::spawn(async move { writer.put_object(request, body).await });
+    super::subject::soon(gate.reached).await.unwrap();
+    s.delete_bucket(&s.bucket).await.unwrap();
+    s.create_bucket(create(s.bucket.as_str(), "bob")).await.unwrap();
+    gate.open.send(()).unwrap();
+    assert_refused!(put.await.unwrap(), BackendError::NoSuchBucket);
+    assert!(s.all_keys().await.is_empty());
+}

@@ -36,6 +36,21 @@ impl Subject {
         Self { backend, bucket, owner }
     }
 
+    /// With a bucket of this name, which is made if it is not there.
+    pub async fn of(backend: Arc<dyn Backend>, bucket: BucketName) -> Self {
+        let owner = AccountId::parse("owner").unwrap();
+        if let Err(BackendError::NoSuchBucket) = backend.head_bucket(&bucket).await {
+            let request = CreateBucket {
+                bucket: bucket.clone(),
+                owner: owner.clone(),
+                acl: CannedAcl::Private,
+                max_buckets: u32::MAX,
+            };
+            backend.create_bucket(request).await.unwrap();
+        }
+        Self { backend, bucket, owner }
+    }
+
     /// The same backend with another bucket of the same owner.
     pub async fn with_another_bucket(&self) -> Self {
         Self::new(Arc::clone(&self.backend)).await

@@ -14,7 +14,14 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{content_type, dir::Meta, error::Error, side::SideFile};
+use super::{
+    content_type,
+    crash::{self, Call},
+    dir::Meta,
+    error::Error,
+    intent::Intent,
+    side::SideFile,
+};
 use crate::{
     Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, ObjectAttributes, ObjectInfo, ObjectPart,
     UploadId,
@@ -104,6 +111,7 @@ impl Record {
         key: &Key,
         new: &NewObject,
         sides: &Arc<OwnedFd>,
+        intent: impl Fn(&str) -> Option<Intent>,
     ) -> Result<Option<SideFile>, Error> {
         let mut record = Self {
             size: meta.size,
@@ -118,7 +126,7 @@ impl Record {
         };
         let mut side = None;
         if !new.parts.is_empty() {
-            let written = SideFile::write(sides, None, &new.parts)?;
+            let written = SideFile::write(sides, &intent, None, &new.parts)?;
             record.side = Some(written.name().into());
             side = Some(written);
         }
@@ -130,7 +138,7 @@ impl Record {
                 Err(error) => return Err(Error::io("could not set attributes")(error)),
             }
         }
-        let written = SideFile::write(sides, record.rest.take().as_ref(), &new.parts)?;
+        let written = SideFile::write(sides, &intent, record.rest.take().as_ref(), &new.parts)?;
         record.side = Some(written.name().into());
         set(file, &record.encode()).map_err(Error::io("could not set attributes"))?;
         Ok(Some(written))
@@ -297,7 +305,10 @@ pub(super) fn minicbor_bytes<T: Encode<()>>(record: &T) -> Vec<u8> {
 }
 
 fn set(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
-    fs::fsetxattr(file, ATTRIBUTE, bytes, fs::XattrFlags::empty())
+    crash::fault(Call::Add)?;
+    fs::fsetxattr(file, ATTRIBUTE, bytes, fs::XattrFlags::empty())?;
+    crash::point();
+    Ok(())
 }
 
 /// On the disk; 0 is none.

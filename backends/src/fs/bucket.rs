@@ -13,6 +13,7 @@ use super::{
     Store, attributes,
     dir::{self, Meta},
     error::Error,
+    intent::Intent,
     staging::Staged,
 };
 use crate::{AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CreateBucket, Timestamp};
@@ -130,15 +131,22 @@ impl Store {
                 return Err(BackendError::TooManyBuckets { limit }.into());
             }
         }
+        let intent = Intent::tidy(&self.staging, &request.bucket, "");
         self.claim_directory(&request.bucket)?;
-        self.durable.after(&self.root)?;
         let info = BucketInfo {
             bucket: request.bucket,
             owner: request.owner,
             created: self.clock.now(),
             acl: request.acl,
         };
-        self.write_record(&info)?;
+        if let Err(error) = self.durable.after(&self.root).and_then(|()| self.write_record(&info)) {
+            if matches!(error, Error::NotDurable { .. }) {
+                intent.into_iter().for_each(Intent::leave);
+            } else {
+                dir::remove_if_ours(self.root.as_fd(), info.bucket.as_str());
+            }
+            return Err(error);
+        }
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
         buckets.insert(info.bucket.clone(), Arc::new(Bucket::new(info.clone())));
         Ok(info)
@@ -195,9 +203,11 @@ impl Store {
         };
         // Most refusals come without stopping the writers.
         is_empty()?;
+        let intent;
         {
             let mut alive = bucket.alive.write().unwrap_or_else(PoisonError::into_inner);
             is_empty()?;
+            intent = Intent::tidy(&self.staging, &bucket.name, "");
             dir::unlink(&self.records, bucket.name.as_str())
                 .map_err(Error::io("could not remove the bucket's record"))?;
             *alive = false;
@@ -205,22 +215,33 @@ impl Store {
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
         buckets.remove(&bucket.name);
         drop(buckets);
-        self.durable.after(&self.records)?;
+        if let Err(error) = self.durable.after(&self.records) {
+            intent.into_iter().for_each(Intent::leave);
+            return Err(error);
+        }
         // From here on it is tidying: the bucket is gone.
         if let Some(dir) = bucket_dir {
-            self.remove_empty_directories(&dir);
-            drop(dir);
-            dir::remove_if_ours(self.root.as_fd(), bucket.name.as_str());
+            self.remove_bucket_directory(&bucket.name, dir);
         }
         self.drop_uploads(&bucket.name);
+        drop(intent);
         Ok(())
+    }
+
+    /// Removes the directory of what is no bucket, as far as it is ours and empty.
+    pub(super) fn remove_bucket_directory(&self, name: &BucketName, dir: OwnedFd) {
+        self.remove_empty_directories(&dir);
+        drop(dir);
+        dir::remove_if_ours(self.root.as_fd(), name.as_str());
     }
 
     pub(super) fn write_record(&self, info: &BucketInfo) -> Result<(), Error> {
         let staged = Staged::create(self)?;
         dir::write_at(staged.file(), &attributes::encode(&Record::of(info)), 0)
             .map_err(Error::io("could not write a bucket's record"))?;
-        self.durable.before(staged.file())?;
+        self.durable
+            .always(staged.file())
+            .map_err(Error::io("could not sync a bucket's record"))?;
         staged
             .rename(&self.records, info.bucket.as_str())
             .map_err(Error::io("could not write a bucket's record"))?;
@@ -233,7 +254,7 @@ impl Store {
     }
 
     /// Uploads of a bucket that is gone.
-    fn drop_uploads(&self, bucket: &BucketName) {
+    pub(super) fn drop_uploads(&self, bucket: &BucketName) {
         let removed = super::staging::random_name().and_then(|name| {
             match fs::renameat(&self.uploads, bucket.as_str(), &self.staging, &name) {
                 Ok(()) => dir::remove_tree(self.staging.as_fd(), &name, 3),

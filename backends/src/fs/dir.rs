@@ -1,7 +1,7 @@
 //! Directories and the files in them, by descriptor. No path that a client had a part in is resolved in any other way
 //! than [`resolve`]: beneath a directory at hand, through no symbolic link.
 
-use std::{io::IoSlice, mem::MaybeUninit, ops::ControlFlow};
+use std::{ffi::CStr, io::IoSlice, mem::MaybeUninit, ops::ControlFlow};
 
 use bytes::Bytes;
 use rustix::{
@@ -10,6 +10,7 @@ use rustix::{
     io::Errno,
 };
 
+use super::crash::{self, Call};
 use crate::Timestamp;
 
 /// Paths go to the kernel in pieces of at most so many bytes: it takes 4095.
@@ -197,6 +198,7 @@ pub(super) fn is_no_object(error: Errno) -> bool {
 
 fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    crash::fault(Call::Open)?;
     let mut attempt = 1;
     loop {
         match fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -209,13 +211,18 @@ fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedF
 /// Creates a file that was not there, open for reading and writing. Who may read it is for the umask to say.
 pub(super) fn create_file(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fs::openat(dir, name, flags, Mode::from_raw_mode(0o666))
+    crash::fault(Call::Open)?;
+    crash::fault(Call::Add)?;
+    let file = fs::openat(dir, name, flags, Mode::from_raw_mode(0o666))?;
+    crash::point();
+    Ok(file)
 }
 
 /// Creates a directory that is marked as ours, or opens the one that is there.
 pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
-    match fs::mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
+    match crash::fault(Call::Add).and_then(|()| fs::mkdirat(dir, name, Mode::from_raw_mode(0o777))) {
         Ok(()) => {
+            crash::point();
             let marked = resolve_dir(dir, [name]).and_then(|made| mark(&made).map(|()| made));
             if marked.is_err()
                 && let Err(error) = fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
@@ -232,7 +239,10 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno
 
 /// Marks a directory as made by the gateway.
 pub(super) fn mark(dir: impl AsFd) -> Result<(), Errno> {
-    fs::fsetxattr(dir, MADE_BY_GATEWAY, b"1", fs::XattrFlags::empty())
+    crash::fault(Call::Add)?;
+    fs::fsetxattr(dir, MADE_BY_GATEWAY, b"1", fs::XattrFlags::empty())?;
+    crash::point();
+    Ok(())
 }
 
 /// Whether the gateway made this directory.
@@ -242,22 +252,33 @@ pub(super) fn is_marked(dir: impl AsFd) -> bool {
 
 /// Removes a name; that it is not there is no error.
 pub(super) fn unlink(dir: impl AsFd, name: &str) -> Result<(), Errno> {
-    match fs::unlinkat(dir, name, AtFlags::empty()) {
+    match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(dir, name, AtFlags::empty())) {
         Err(Errno::NOENT) => Ok(()),
-        outcome => outcome,
+        outcome => {
+            crash::point();
+            outcome
+        }
     }
 }
 
 /// Removes the directory `name` in `dir` if it is empty and the gateway made it. Whether it did. A mount point stays:
 /// the kernel refuses.
 pub(super) fn remove_if_ours(dir: BorrowedFd<'_>, name: &str) -> bool {
-    resolve_dir(dir, [name]).is_ok_and(|child| is_marked(&child)) && fs::unlinkat(dir, name, AtFlags::REMOVEDIR).is_ok()
+    let removed = resolve_dir(dir, [name]).is_ok_and(|child| is_marked(&child))
+        && crash::fault(Call::Remove)
+            .and_then(|()| fs::unlinkat(dir, name, AtFlags::REMOVEDIR))
+            .is_ok();
+    crash::point();
+    removed
 }
 
 /// Removes `name` with all in it, at most `depth` directories deep. Only for what lies in the gateway's own space.
 pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Result<(), Errno> {
-    match fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+    match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(dir, name, AtFlags::empty())) {
+        Ok(()) | Err(Errno::NOENT) => {
+            crash::point();
+            return Ok(());
+        }
         Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {}
         Err(error) => return Err(error),
     }
@@ -287,6 +308,17 @@ pub(super) fn names(dir: impl AsFd) -> Result<Vec<Box<str>>, Errno> {
 /// Reads a directory from its start, in no order, until `visit` breaks. Names that are not UTF-8 are left out, as are
 /// `.` and `..`; the type may be unknown. Whether `visit` broke.
 pub(super) fn scan(dir: impl AsFd, mut visit: impl FnMut(&str, FileType) -> ControlFlow<()>) -> Result<bool, Errno> {
+    scan_raw(dir, |name, kind| match name.to_str() {
+        Ok(name) => visit(name, kind),
+        Err(_) => ControlFlow::Continue(()),
+    })
+}
+
+/// As [`scan`], with all names.
+pub(super) fn scan_raw(
+    dir: impl AsFd,
+    mut visit: impl FnMut(&CStr, FileType) -> ControlFlow<()>,
+) -> Result<bool, Errno> {
     let mut buffer: Vec<MaybeUninit<u8>> = vec![MaybeUninit::uninit(); ENTRIES_BUFFER];
     fs::seek(&dir, fs::SeekFrom::Start(0))?;
     let mut entries = RawDir::new(&dir, &mut buffer);
@@ -296,10 +328,8 @@ pub(super) fn scan(dir: impl AsFd, mut visit: impl FnMut(&str, FileType) -> Cont
             Err(Errno::NOENT) => break,
             entry => entry?,
         };
-        let Ok(name) = entry.file_name().to_str() else {
-            continue;
-        };
-        if !matches!(name, "." | "..") && visit(name, entry.file_type()).is_break() {
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") && visit(name, entry.file_type()).is_break() {
             return Ok(true);
         }
     }
@@ -339,9 +369,10 @@ pub(super) fn read_at(file: impl AsFd, offset: u64, len: usize) -> Result<Vec<u8
 /// Writes all of `bytes` at `offset`.
 pub(super) fn write_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
     while !bytes.is_empty() {
-        match rustix::io::pwrite(&file, bytes, offset) {
+        match crash::fault(Call::Add).and_then(|()| rustix::io::pwrite(&file, bytes, offset)) {
             Ok(0) => return Err(Errno::IO),
             Ok(written) => {
+                crash::point();
                 bytes = &bytes[written..];
                 offset += written as u64;
             }
@@ -359,9 +390,10 @@ pub(super) fn write_slices_at(file: impl AsFd, slices: &[Bytes], mut offset: u64
         let mut left = io.as_mut_slice();
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            match rustix::io::pwritev(&file, left, offset) {
+            match crash::fault(Call::Add).and_then(|()| rustix::io::pwritev(&file, left, offset)) {
                 Ok(0) => return Err(Errno::IO),
                 Ok(count) => {
+                    crash::point();
                     offset += count as u64;
                     IoSlice::advance_slices(&mut left, count);
                 }
@@ -386,9 +418,10 @@ pub(super) fn copy_between(from: impl AsFd, source: u64, to: impl AsFd, target: 
     let (mut source, mut target) = (source, target);
     while source < end {
         let step = usize::try_from((end - source).min(STEP)).unwrap_or(1 << 20);
+        crash::fault(Call::Add)?;
         match fs::copy_file_range(&from, Some(&mut source), &to, Some(&mut target), step) {
             Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => crash::point(),
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF | Errno::PERM) => {
                 source = copy_by_hand(from, to, source, target, end)?;
                 break;

@@ -18,6 +18,7 @@ use rustix::{
 
 use self::group::SyncGroup;
 use super::{
+    crash::{self, Call},
     dir::{self, Meta},
     error::Error,
 };
@@ -62,6 +63,8 @@ pub(super) struct Durable {
 struct Shared {
     /// Open for as long as the backend is: the kernel tells an open file of each failure once, and of none from before.
     root: OwnedFd,
+    /// A file to change; one that a file system that has stopped refuses to change.
+    lock: OwnedFd,
     dev: (u32, u32),
     group: SyncGroup,
 }
@@ -78,12 +81,21 @@ impl Shared {
             return None;
         }
         let root = dir::resolve_dir(root.as_fd(), []).ok()?;
+        let lock = dir::resolve(root.as_fd(), [".t2", "lock"], fs::OFlags::RDWR).ok()?;
         let dev = Meta::of(&root).ok()?.dev;
         Some(Self {
             root,
+            lock,
             dev,
             group: SyncGroup::default(),
         })
+    }
+
+    /// To be asked after a sync that succeeded. On a file system that was shut down, or whose journal has failed meanwhile,
+    /// `syncfs`, and on XFS the `fsync` of a directory, may find nothing left to do and be content. Such a state is for
+    /// good, and then no file can be changed: so a change is tried.
+    fn confirm(&self) -> Result<(), Errno> {
+        fs::fsetxattr(&self.lock, "user.t2gate.synced", b"1", fs::XattrFlags::empty())
     }
 }
 
@@ -129,10 +141,19 @@ impl Durable {
         match self.durability {
             Durability::PowerSafe => {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
-                fs::fdatasync(file).map_err(Error::io("could not sync a new file"))
+                let outcome = crash::fault(Call::Sync).and_then(|()| fs::fdatasync(file));
+                outcome.map_err(Error::io("could not sync a new file"))
             }
             Durability::ProcessSafe => Ok(()),
         }
+    }
+
+    /// Syncs now, whatever the level: for the few records without which nothing can be served.
+    pub(super) fn always(&self, fd: impl AsFd) -> Result<(), Errno> {
+        crash::point();
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        crash::fault(Call::Sync)?;
+        fs::fsync(fd)
     }
 
     /// Syncs a directory in which a change has become visible.
@@ -203,22 +224,26 @@ impl Durable {
 
     /// Makes all of `fds` durable, with data, attributes and entries.
     fn sync(&self, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        crash::point();
         if self.durability == Durability::ProcessSafe {
             return Ok(());
         }
         let own = || {
             fds.iter().try_for_each(|fd| {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
+                crash::fault(Call::Sync)?;
                 fs::fsync(fd)
             })
         };
-        match &self.shared {
-            Some(shared) if lie_on(fds, shared.dev) => shared.group.sync(own, || {
-                self.syncs.fetch_add(1, Ordering::Relaxed);
-                fs::syncfs(&shared.root)
-            }),
-            _ => own(),
-        }
+        let Some(shared) = self.shared.as_ref().filter(|shared| lie_on(fds, shared.dev)) else {
+            return own();
+        };
+        let all = || {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            fs::syncfs(&shared.root)
+        };
+        let confirmed = |outcome: Result<(), Errno>| outcome.and_then(|()| shared.confirm());
+        shared.group.sync(|| confirmed(own()), || confirmed(all()))
     }
 
     fn failed(&self, source: Errno) -> Error {

@@ -7,7 +7,11 @@
 //! .t2/staging/                writes not yet done; emptied at every start
 //! .t2/attributes/ID           what is too large for an extended attribute
 //! .t2/buckets/BUCKET          a bucket's record; a directory without one is no bucket
-//! .t2/uploads/BUCKET/ID/      multipart uploads under way
+//! .t2/uploads/BUCKET/ID/      multipart uploads under way:
+//!     upload                  what it was begun with
+//!     data.SIZE, slots.SIZE   parts in place, and which of them are there
+//!     part.N                  a part in a file of its own
+//! .t2/lost/                   files that `doctor` took out of the tree
 //! ```
 
 use std::{
@@ -36,7 +40,7 @@ use crate::BucketName;
 
 /// The format that this code reads and writes.
 const FORMAT: &str = "1";
-const SPACE: &str = ".t2";
+pub(super) const SPACE: &str = ".t2";
 
 /// Why a root cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,8 @@ pub enum FsOpenError {
     UnknownFormat { root: PathBuf, found: String },
     #[error("{}: the file system keeps no user extended attributes", .0.display())]
     NoExtendedAttributes(PathBuf),
+    #[error("{}: no data directory: there is no .t2/format", .0.display())]
+    NoRoot(PathBuf),
     #[error("{}: {what} is damaged", root.display())]
     Damaged { root: PathBuf, what: String },
 }
@@ -83,12 +89,11 @@ impl Store {
         let attributes = part("attributes")?;
         let records = part("buckets")?;
         let uploads = part("uploads")?;
-        sweep(&staging).map_err(failed("could not clear .t2/staging"))?;
         probe_attributes(&staging, root)?;
         for dir in [&space, &root_dir] {
             fs::fsync(dir).map_err(failed("could not sync the directory"))?;
         }
-        Ok(Self {
+        let store = Self {
             buckets: RwLock::new(load_buckets(&records, root)?),
             durable: Durable::new(options.durability, &root_dir),
             root: root_dir,
@@ -102,20 +107,23 @@ impl Store {
             moves: Moves::default(),
             upload_locks: UploadLocks::default(),
             listing_cache: ListingCache::new(options.listing_cache_bytes),
+            abandoned_upload_age: options.abandoned_upload_age,
             administration: Mutex::new(()),
-        })
+        };
+        store.sweep().map_err(failed("could not clear .t2/staging"))?;
+        Ok(store)
     }
 }
 
 /// A directory of the gateway's own, for nobody else to look into.
-fn own_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn own_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     match fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => dir::resolve_dir(parent.as_fd(), [name]),
         Err(error) => Err(error),
     }
 }
 
-fn take_lock(space: &OwnedFd, root: &Path) -> Result<OwnedFd, FsOpenError> {
+pub(super) fn take_lock(space: &OwnedFd, root: &Path) -> Result<OwnedFd, FsOpenError> {
     let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
         action: "could not lock .t2/lock",
@@ -130,7 +138,7 @@ fn take_lock(space: &OwnedFd, root: &Path) -> Result<OwnedFd, FsOpenError> {
     }
 }
 
-fn check_format(space: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {
+pub(super) fn check_format(space: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {
     let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
         action: "could not read or write .t2/format",
@@ -159,14 +167,6 @@ fn check_format(space: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {
         }
         Err(error) => Err(failed(error)),
     }
-}
-
-/// Removes what writes that a crash cut off have left. Only this process can have anything here: it holds the lock.
-fn sweep(staging: &OwnedFd) -> Result<(), Errno> {
-    for name in dir::names(staging)? {
-        dir::remove_tree(staging.as_fd(), &name, 3)?;
-    }
-    Ok(())
 }
 
 fn probe_attributes(staging: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {

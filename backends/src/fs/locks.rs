@@ -84,16 +84,22 @@ impl UploadLocks {
 pub(super) struct Moves {
     begun: AtomicU64,
     ended: AtomicU64,
+    /// Shared by what moves.
+    pause: RwLock<()>,
 }
 
 impl Moves {
     /// To be held while the names change.
     pub(super) fn begin(&self) -> Moving<'_> {
+        let running = self.pause.read().unwrap_or_else(PoisonError::into_inner);
         self.begun.fetch_add(1, Ordering::SeqCst);
-        Moving(self)
+        Moving {
+            moves: self,
+            _running: running,
+        }
     }
 
-    /// `read`, repeated until nothing moved while it ran. The last of a few attempts counts in any case.
+    /// `read`, repeated until nothing moved while it ran. For the last of a few attempts what moves has to wait.
     pub(super) fn undisturbed<T, E>(&self, mut read: impl FnMut() -> Result<T, E>) -> Result<T, E> {
         const ATTEMPTS: usize = 8;
         for _ in 1..ATTEMPTS {
@@ -104,17 +110,21 @@ impl Moves {
                 return Ok(outcome);
             }
         }
+        let _paused = self.pause.write().unwrap_or_else(PoisonError::into_inner);
         read()
     }
 }
 
 /// A move under way.
 #[derive(Debug)]
-pub(super) struct Moving<'a>(&'a Moves);
+pub(super) struct Moving<'a> {
+    moves: &'a Moves,
+    _running: RwLockReadGuard<'a, ()>,
+}
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::SeqCst);
+        self.moves.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -134,16 +144,19 @@ mod tests {
             Ok::<_, ()>(reads)
         });
         assert_eq!(read, Ok(3));
-        let _moving = moves.begin();
-        let mut reads = 0;
-        assert_eq!(
-            moves.undisturbed(|| {
-                reads += 1;
-                Ok::<_, ()>(())
-            }),
-            Ok(())
-        );
-        assert_eq!(reads, 8);
+        // One that goes on and on is waited for.
+        let (began, has_begun) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let moving = moves.begin();
+                began.send(()).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                drop(moving);
+            });
+            has_begun.recv().unwrap();
+            let still = moves.undisturbed(|| Ok::<_, ()>(moves.pause.try_read().is_err()));
+            assert_eq!(still, Ok(true));
+        });
     }
 
     #[test]

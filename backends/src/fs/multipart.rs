@@ -5,41 +5,36 @@
 //! is completed or aborted. Writers of parts hold its lock shared for their steps, Complete and Abort hold it
 //! exclusively, so that no part arrives where nobody looks for it any more.
 
+mod complete;
 mod slots;
+mod stored;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::PoisonError,
-};
+use std::sync::PoisonError;
 
 use minicbor::{Decode, Encode};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, Mode, OFlags, XattrFlags},
+    fs::{self, Mode, OFlags},
     io::Errno,
 };
 
 pub(super) use self::slots::{Placed, Slot, receive};
+use self::stored::{PartRecord, Stored, part_name, places};
 use super::{
     Store,
-    attributes::{self, NewObject, Record, Rest, StoredChecksum},
+    attributes::{self, Rest},
     bucket::Bucket,
     dir::{self, Meta},
     error::Error,
-    locks::UploadLock,
     staging::{self, Staged},
 };
 use crate::{
-    AccountId, BackendError, BodySummary, BucketName, CompleteMultipartUpload, CreateMultipartUpload, ETag, Key,
-    ListParts, MultipartUpload, ObjectAttributes, ObjectInfo, ObjectPart, Part, PartNumber, PartPage, StoredPart,
-    Timestamp, UploadId, UploadRef, assemble,
+    AccountId, BackendError, BodySummary, BucketName, CreateMultipartUpload, ETag, Key, ListParts, MultipartUpload,
+    Part, PartNumber, PartPage, Timestamp, UploadId, UploadRef,
 };
 
 /// The record of an upload in its directory.
 const UPLOAD: &str = "upload";
-const PART_PREFIX: &str = "part.";
-/// On the file of a part. Apart from the attributes of objects, so that a part can become one without losing it.
-const PART_ATTRIBUTE: &str = "user.t2gate.part";
 /// The most bytes that a record has.
 const MAX_RECORD: usize = 1024 * 1024;
 
@@ -74,30 +69,9 @@ impl UploadRecord {
     }
 }
 
-#[derive(Debug, Encode, Decode)]
-struct PartRecord {
-    #[n(0)]
-    size: u64,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    md5: [u8; 16],
-    #[n(2)]
-    checksum: Option<StoredChecksum>,
-}
-
-impl PartRecord {
-    fn load(file: &OwnedFd) -> Result<Self, Error> {
-        let mut bytes = Vec::with_capacity(1024);
-        fs::fgetxattr(file, PART_ATTRIBUTE, rustix::buffer::spare_capacity(&mut bytes))
-            .map_err(Error::io("could not read a part's record"))?;
-        attributes::decode(&bytes).ok_or(Error::Damaged {
-            what: "a part's record",
-        })
-    }
-}
-
 /// An upload that is there.
 pub(super) struct Upload {
-    dir: OwnedFd,
+    pub(super) dir: OwnedFd,
     record: UploadRecord,
     pub(super) info: MultipartUpload,
 }
@@ -156,18 +130,7 @@ impl Store {
         summary: BodySummary,
     ) -> Result<Part, Error> {
         let meta = Meta::of(staged.file()).map_err(Error::io("could not look at a new part"))?;
-        let record = PartRecord {
-            size: summary.size,
-            md5: summary.md5,
-            checksum: Some(StoredChecksum::from(&summary.checksum)),
-        };
-        fs::fsetxattr(
-            staged.file(),
-            PART_ATTRIBUTE,
-            &attributes::encode(&record),
-            XattrFlags::empty(),
-        )
-        .map_err(Error::io("could not write a part's record"))?;
+        PartRecord::store(staged.file(), &summary)?;
         self.durable.before(staged.file())?;
         let lock = self.upload_locks.of(&upload.upload_id);
         let dir = {
@@ -226,56 +189,6 @@ impl Store {
         })
     }
 
-    pub(super) fn complete_multipart_upload(
-        &self,
-        bucket: &Bucket,
-        request: &CompleteMultipartUpload,
-    ) -> Result<ObjectInfo, Error> {
-        self.durable.check_writable()?;
-        let lock = self.upload_locks.of(&request.upload.upload_id);
-        let mut ended = lock.ended.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(done) = self.completed(bucket, &request.upload)? {
-            // Where a crash came between the object and the end of its upload.
-            *ended = true;
-            self.drop_upload(&request.upload)?;
-            return Ok(done);
-        }
-        let upload = self.open_upload(&request.upload)?;
-        let stored = stored_parts(&upload.dir, request)?;
-        let assembled = assemble(request, upload.info.checksum, |number| {
-            stored.get(&number).map(|stored| stored.part.clone())
-        })
-        .map_err(BackendError::from)?;
-        let staged = match self.take_in_place(&upload.dir, &lock, &assembled.parts, &stored)? {
-            Some(staged) => staged,
-            None => {
-                let staged = Staged::create(self)?;
-                let mut offset = 0;
-                for part in &assembled.parts {
-                    copy_part(&upload.dir, part, &stored, &staged, offset)?;
-                    offset += part.size;
-                }
-                staged
-            }
-        };
-        let new = NewObject {
-            etag: assembled.etag,
-            attributes: ObjectAttributes {
-                checksum: assembled.checksum,
-                ..upload.record.rest.into()
-            },
-            parts: assembled.parts,
-            upload_id: Some(request.upload.upload_id.clone()),
-        };
-        let key = request.upload.key.clone();
-        let published = self.publish(bucket, key, &request.condition, staged, new);
-        // Once the object may be there, no writer of a part comes near it any more.
-        *ended = matches!(published, Ok(_) | Err(Error::NotDurable { .. }));
-        let info = published?;
-        self.drop_upload(&request.upload)?;
-        Ok(info)
-    }
-
     pub(super) fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), Error> {
         self.durable.check_writable()?;
         let lock = self.upload_locks.of(&upload.upload_id);
@@ -315,106 +228,7 @@ impl Store {
         })
     }
 
-    /// The object, if it is the one that this upload made.
-    fn completed(&self, bucket: &Bucket, upload: &UploadRef) -> Result<Option<ObjectInfo>, Error> {
-        let bucket_dir = self.bucket_dir(bucket)?;
-        let Some((file, meta)) = self.find(bucket, bucket_dir.as_fd(), &upload.key)? else {
-            return Ok(None);
-        };
-        let made_so = Record::load(&file, &meta)?
-            .is_some_and(|record| record.upload_id.as_deref() == Some(upload.upload_id.as_str()));
-        drop(file);
-        if !made_so {
-            return Ok(None);
-        }
-        match self.open_object(bucket, upload.key.clone()) {
-            Ok(object) => Ok(Some(object.info)),
-            Err(Error::Answer(BackendError::NoSuchKey)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The parts as they lie in one file, which becomes a staging file too, without copying more than what came again.
-    /// `None` where they do not lie so, or where the file system has no second names.
-    fn take_in_place(
-        &self,
-        dir: &OwnedFd,
-        lock: &UploadLock,
-        parts: &[ObjectPart],
-        stored: &HashMap<PartNumber, Stored>,
-    ) -> Result<Option<Staged>, Error> {
-        const FAILED: &str = "could not take the parts together";
-        let place = |part: &ObjectPart| stored.get(&part.part_number).map(|stored| stored.place);
-        let Some((last, full)) = parts.split_last() else {
-            return Ok(None);
-        };
-        if full.is_empty() && place(last) == Some(Place::Own) {
-            let name = part_name(last.part_number);
-            let file = dir::resolve(dir.as_fd(), [name.as_str()], OFlags::RDWR).map_err(Error::io(FAILED))?;
-            return self.take(dir, &name, file);
-        }
-        // Of the files for parts of a size the one that has most of them.
-        let mut held: BTreeMap<u64, u64> = BTreeMap::new();
-        for part in parts {
-            if let Some(Place::Slot(size)) = place(part) {
-                *held.entry(size).or_default() += part.size;
-            }
-        }
-        let Some((&size, _)) = held.iter().max_by_key(|(_, held)| **held) else {
-            return Ok(None);
-        };
-        let number = last.part_number;
-        let one_behind_the_other = parts.iter().zip(1..).all(|(part, n)| part.part_number.get() == n);
-        let in_steps = full.iter().all(|part| part.size == size);
-        // What comes after the last is cut off, and must not be anybody's: the object may yet be refused.
-        let nothing_behind = !lock.claims().iter().any(|claim| claim.0 == size && claim.1 > number)
-            && slots::records(dir, size, number.get())
-                .map_err(Error::io(FAILED))?
-                .is_empty();
-        if !(one_behind_the_other && in_steps && nothing_behind) {
-            return Ok(None);
-        }
-        let Some(file) = slots::open_data(dir, size).map_err(Error::io(FAILED))? else {
-            return Ok(None);
-        };
-        let Some(staged) = self.take(dir, &slots::data_name(size), file)? else {
-            return Ok(None);
-        };
-        for part in parts {
-            if place(part) != Some(Place::Slot(size)) {
-                // What was in this place does not count since the part came again.
-                copy_part(dir, part, stored, &staged, slots::offset(size, part.part_number))?;
-            }
-        }
-        let len = slots::offset(size, number).saturating_add(last.size);
-        fs::ftruncate(staged.file(), len).map_err(Error::io(FAILED))?;
-        // The object is new, however old its parts are.
-        let now = fs::Timespec {
-            tv_sec: 0,
-            tv_nsec: fs::UTIME_NOW,
-        };
-        let times = fs::Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
-        fs::futimens(staged.file(), &times).map_err(Error::io(FAILED))?;
-        Ok(Some(staged))
-    }
-
-    /// A file of an upload's as a staging file. Not one that has another name still: what has that must not change.
-    fn take(&self, dir: &OwnedFd, name: &str, file: OwnedFd) -> Result<Option<Staged>, Error> {
-        let stat = fs::fstat(&file).map_err(Error::io("could not look at parts"))?;
-        if stat.st_nlink != 1 {
-            return Ok(None);
-        }
-        match Staged::link(self, dir, name, file) {
-            Ok(staged) => Ok(Some(staged)),
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => Ok(None),
-            Err(error) => Err(Error::io("could not take parts")(error)),
-        }
-    }
-
-    fn open_upload(&self, upload: &UploadRef) -> Result<Upload, Error> {
+    pub(super) fn open_upload(&self, upload: &UploadRef) -> Result<Upload, Error> {
         let uploads = match self.uploads_of(&upload.bucket) {
             Err(Errno::NOENT) => return Err(BackendError::NoSuchUpload.into()),
             outcome => outcome.map_err(Error::io("could not open the uploads"))?,
@@ -427,7 +241,7 @@ impl Store {
     }
 
     /// Ends an upload: it is gone at once, durably, then its parts are. That it is not there is no error.
-    fn drop_upload(&self, upload: &UploadRef) -> Result<(), Error> {
+    pub(super) fn drop_upload(&self, upload: &UploadRef) -> Result<(), Error> {
         let failed = || Error::io("could not remove an upload");
         let uploads = match self.uploads_of(&upload.bucket) {
             Err(Errno::NOENT) => return Ok(()),
@@ -463,7 +277,13 @@ impl<'a> Prepared<'a> {
     fn create(store: &'a Store) -> Result<Self, Errno> {
         let name = staging::random_name().map_err(|_| Errno::IO)?;
         fs::mkdirat(&store.staging, &name, Mode::from_raw_mode(0o700))?;
-        let dir = dir::resolve_dir(store.staging.as_fd(), [name.as_str()])?;
+        let dir = match dir::resolve_dir(store.staging.as_fd(), [name.as_str()]) {
+            Ok(dir) => dir,
+            Err(error) => {
+                dir::remove_tree(store.staging.as_fd(), &name, 1)?;
+                return Err(error);
+            }
+        };
         Ok(Self {
             store,
             name,
@@ -490,14 +310,6 @@ impl Drop for Prepared<'_> {
     }
 }
 
-fn part_name(number: PartNumber) -> String {
-    format!("{PART_PREFIX}{number}")
-}
-
-fn open_part(dir: &OwnedFd, number: PartNumber) -> Result<OwnedFd, Error> {
-    dir::resolve(dir.as_fd(), [part_name(number).as_str()], OFlags::RDONLY).map_err(Error::io("could not open a part"))
-}
-
 /// Reads the record of an upload in the directory of its bucket's.
 pub(super) fn load_upload(uploads: &OwnedFd, id: &UploadId) -> Result<Upload, Error> {
     let open = || -> Result<_, Errno> {
@@ -515,109 +327,4 @@ pub(super) fn load_upload(uploads: &OwnedFd, id: &UploadId) -> Result<Upload, Er
     let record: UploadRecord = attributes::decode(&bytes).ok_or(DAMAGED)?;
     let info = record.to_upload(id.clone()).ok_or(DAMAGED)?;
     Ok(Upload { dir, record, info })
-}
-
-/// Where a part lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// In a file of its own.
-    Own,
-    /// In the file for parts of this size.
-    Slot(u64),
-}
-
-/// A part that is there.
-#[derive(Debug)]
-struct Stored {
-    part: StoredPart,
-    modified: Timestamp,
-    place: Place,
-}
-
-impl Stored {
-    fn load(dir: &OwnedFd, number: PartNumber, found: Option<(u64, slots::Record)>) -> Result<Self, Error> {
-        if let Some((size, record)) = found {
-            return Ok(Self {
-                part: record.part,
-                modified: record.modified,
-                place: Place::Slot(size),
-            });
-        }
-        let file = open_part(dir, number)?;
-        let record = PartRecord::load(&file)?;
-        let meta = Meta::of(&file).map_err(Error::io("could not look at a part"))?;
-        Ok(Self {
-            part: StoredPart {
-                part_number: number,
-                size: record.size,
-                md5: record.md5,
-                checksum: record.checksum.as_ref().and_then(StoredChecksum::to_checksum),
-            },
-            modified: meta.last_modified(),
-            place: Place::Own,
-        })
-    }
-}
-
-/// The parts that there are after `marker`, those in place with what is known of them, and those (`None`) that have a
-/// file of their own: these go before.
-fn places(dir: &OwnedFd, marker: u16) -> Result<BTreeMap<PartNumber, Option<(u64, slots::Record)>>, Error> {
-    let failed = || Error::io("could not list parts");
-    // Tables first: a part that comes again meanwhile is in one or the other.
-    let mut places = BTreeMap::new();
-    for size in slots::sizes(&dir::names(dir).map_err(failed())?) {
-        let there = slots::records(dir, size, marker).map_err(failed())?;
-        places.extend(
-            there
-                .into_iter()
-                .map(|record| (record.part.part_number, Some((size, record)))),
-        );
-    }
-    for name in dir::names(dir).map_err(failed())? {
-        let number = name
-            .strip_prefix(PART_PREFIX)
-            .and_then(|number| PartNumber::parse(number).ok());
-        if let Some(number) = number.filter(|number| number.get() > marker) {
-            places.insert(number, None);
-        }
-    }
-    Ok(places)
-}
-
-/// Those of the named parts that are there.
-fn stored_parts(dir: &OwnedFd, request: &CompleteMultipartUpload) -> Result<HashMap<PartNumber, Stored>, Error> {
-    let mut places = places(dir, 0)?;
-    let mut parts = HashMap::with_capacity(request.parts.len());
-    for named in &request.parts {
-        if let Some(place) = places.remove(&named.part_number) {
-            parts.insert(named.part_number, Stored::load(dir, named.part_number, place)?);
-        }
-    }
-    Ok(parts)
-}
-
-/// Copies a part to where it belongs.
-fn copy_part(
-    dir: &OwnedFd,
-    part: &ObjectPart,
-    stored: &HashMap<PartNumber, Stored>,
-    to: &Staged,
-    offset: u64,
-) -> Result<(), Error> {
-    let number = part.part_number;
-    let (file, source) = match stored.get(&number).map(|stored| stored.place) {
-        Some(Place::Slot(size)) => {
-            let name = slots::data_name(size);
-            let file = dir::resolve(dir.as_fd(), [name.as_str()], OFlags::RDONLY)
-                .map_err(Error::io("could not open parts"))?;
-            (file, slots::offset(size, number))
-        }
-        _ => (open_part(dir, number)?, 0),
-    };
-    let copied =
-        dir::copy_between(&file, source, to.file(), offset, part.size).map_err(Error::io("could not join parts"))?;
-    if copied != part.size {
-        return Err(Error::Damaged { what: "a part" });
-    }
-    Ok(())
 }

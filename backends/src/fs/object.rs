@@ -10,8 +10,10 @@ use super::{
     Store,
     attributes::{self, NewObject, Record},
     bucket::Bucket,
+    crash::{self, Call},
     dir::{self, Entry, Meta},
     error::Error,
+    intent::Intent,
     read::{FsReader, Opened},
     side::{Side, SideFile, remove_side_file},
     staging::Staged,
@@ -27,13 +29,38 @@ const MAX_ATTEMPTS: usize = 64;
 /// A file of more bytes than this is written to the disk before its writer joins others who sync.
 const LARGE: u64 = 4 * 1024 * 1024;
 
+/// What a commit is to do.
+struct Write<'a> {
+    key: &'a Key,
+    name: StorageName,
+    condition: &'a WriteCondition,
+    staged: Staged,
+}
+
 /// What a commit did.
 struct Committed {
     /// The directories on the way to the one that holds the object now.
     dirs: Vec<Box<str>>,
     dir: OwnedFd,
     /// The side file of what was there before.
-    displaced_side: Option<Box<str>>,
+    displaced_side: Option<DisplacedSide>,
+}
+
+/// A side file that has to go, and the note of that.
+struct DisplacedSide {
+    name: Box<str>,
+    intent: Option<Intent>,
+}
+
+impl DisplacedSide {
+    /// Removes it if the displacement is durable. If that is not known, the next start judges.
+    fn settle(self, sides: &OwnedFd, durable: Result<(), Error>) -> Result<(), Error> {
+        match durable {
+            Ok(()) => remove_side_file(sides, &self.name),
+            Err(_) => self.intent.into_iter().for_each(Intent::leave),
+        }
+        durable
+    }
 }
 
 impl Store {
@@ -100,7 +127,9 @@ impl Store {
         new: NewObject,
     ) -> Result<ObjectInfo, Error> {
         let meta = Meta::of(staged.file()).map_err(Error::io("could not look at a new file"))?;
-        let side = Record::store(staged.file(), &meta, &key, &new, &self.attributes)?;
+        let side = Record::store(staged.file(), &meta, &key, &new, &self.attributes, |id| {
+            Intent::side(&self.staging, id, &bucket.name, key.as_str())
+        })?;
         if meta.size > LARGE {
             self.durable.flush_data(staged.file())?;
         }
@@ -128,13 +157,19 @@ impl Store {
         side: Option<SideFile>,
     ) -> Result<(), Error> {
         self.durable.check_writable()?;
-        let name = StorageName::of(key.as_str());
+        let write = Write {
+            key,
+            name: StorageName::of(key.as_str()),
+            condition,
+            staged,
+        };
         let (bucket_dir, committed) = {
             let _alive = bucket.enter()?;
             let bucket_dir = self.bucket_dir(bucket)?;
             let mut attempt = 1;
+            let mut intent = None;
             loop {
-                let error = match self.try_commit(bucket, &bucket_dir, key, &name, condition, &staged) {
+                let error = match self.try_commit(bucket, &bucket_dir, &write, &mut intent) {
                     Ok(Some(committed)) => break (bucket_dir, committed),
                     Ok(None) if attempt < MAX_ATTEMPTS => {
                         attempt += 1;
@@ -144,22 +179,23 @@ impl Store {
                     Err(error) => error,
                 };
                 // Directories that were made for it are not left behind.
+                let name = &write.name;
                 for last in [&name.forced, &name.plain] {
                     prune(&bucket_dir, &split(&name.parents, last).1);
                 }
                 return Err(error);
             }
         };
-        staged.moved();
+        write.staged.moved();
         if let Some(side) = side {
             side.keep();
         }
         let dirs = committed.dirs.iter().map(|name| &**name);
-        self.durable.after_in(bucket_dir.as_fd(), dirs, &committed.dir)?;
-        if let Some(side) = committed.displaced_side {
-            remove_side_file(&self.attributes, &side);
+        let durable = self.durable.after_in(bucket_dir.as_fd(), dirs, &committed.dir);
+        match committed.displaced_side {
+            Some(side) => side.settle(&self.attributes, durable),
+            None => durable,
         }
-        Ok(())
     }
 
     /// `None` where a directory went away or came meanwhile.
@@ -167,18 +203,24 @@ impl Store {
         &self,
         bucket: &Bucket,
         bucket_dir: &OwnedFd,
-        key: &Key,
-        name: &StorageName,
-        condition: &WriteCondition,
-        staged: &Staged,
+        write: &Write<'_>,
+        intent: &mut Option<Intent>,
     ) -> Result<Option<Committed>, Error> {
         const FAILED: &str = "could not put the object in its place";
+        let Write {
+            key,
+            name,
+            condition,
+            staged,
+        } = write;
+        let note = || Intent::tidy(&self.staging, &bucket.name, key.as_str());
         let (leaf, plain_dirs) = split(&name.parents, &name.plain);
         let parent = match dir::resolve_dir(bucket_dir.as_fd(), strs(&plain_dirs)) {
             Ok(parent) => parent,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 // Without its directory there is no object. What would be refused need not move anything.
                 condition.judge(None)?;
+                *intent = intent.take().or_else(note);
                 match self.make_directories(bucket, bucket_dir, key, &name.plain)? {
                     Some(parent) => parent,
                     None => return Ok(None),
@@ -197,7 +239,10 @@ impl Store {
         let has_forced = matches!(forced, Entry::File(..));
         let current = plain.into_file().or(forced.into_file());
         let displaced = judge(condition, current.as_ref())?;
-        let displaced_side = displaced.and_then(|record| record.own_side(key).map(Into::into));
+        let displaced_side = displaced.and_then(|record| self.displaced_side(bucket, key, &record));
+        if taken || has_forced {
+            *intent = intent.take().or_else(note);
+        }
 
         if !taken {
             let _moving = has_forced.then(|| self.moves.begin());
@@ -316,8 +361,8 @@ impl Store {
                 outcome => outcome.map_err(Error::io("could not create a directory"))?,
             };
             let _moving = self.moves.begin();
-            match fs::renameat(dir, name, &target, leaf) {
-                Ok(()) => {}
+            match crash::fault(Call::Add).and_then(|()| fs::renameat(dir, name, &target, leaf)) {
+                Ok(()) => crash::point(),
                 Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => return Err(unsupported()),
                 Err(error) => return Err(Error::io("could not move an object aside")(error)),
@@ -364,6 +409,14 @@ impl Store {
         self.publish(target, request.key, &request.condition, staged, new)
     }
 
+    fn displaced_side(&self, bucket: &Bucket, key: &Key, record: &Record) -> Option<DisplacedSide> {
+        let name: Box<str> = record.own_side(key)?.into();
+        Some(DisplacedSide {
+            intent: Intent::side(&self.staging, &name, &bucket.name, key.as_str()),
+            name,
+        })
+    }
+
     /// Whether there was an object.
     pub(super) fn delete_object(&self, bucket: &Bucket, key: &Key, condition: &WriteCondition) -> Result<bool, Error> {
         const FAILED: &str = "could not delete the object";
@@ -371,7 +424,7 @@ impl Store {
         let bucket_dir = self.bucket_dir(bucket)?;
         let name = StorageName::of(key.as_str());
         let mut changed = Vec::new();
-        let displaced = {
+        let (displaced, intent) = {
             let _alive = bucket.enter()?;
             let _guard = self.keys.lock(&bucket.name, key.as_str());
             let look = |last: &Names| {
@@ -382,6 +435,12 @@ impl Store {
             let forced = look(&name.forced)?.into_file();
             let there = [(&name.forced, forced.is_some()), (&name.plain, plain.is_some())];
             let displaced = judge(condition, plain.or(forced).as_ref())?;
+            let displaced = displaced.and_then(|record| self.displaced_side(bucket, key, &record));
+            // A directory may become empty, and of two names one be left.
+            let nested = !name.parents.is_empty() || name.plain.len() > 1 || there[0].1;
+            let intent = (nested && there.iter().any(|(_, there)| *there))
+                .then(|| Intent::tidy(&self.staging, &bucket.name, key.as_str()))
+                .flatten();
             // The escape first: as long as the plain name is there it is not seen.
             for (last, _) in there.into_iter().filter(|(_, there)| *there) {
                 let (leaf, dirs) = split(&name.parents, last);
@@ -389,12 +448,17 @@ impl Store {
                 dir::unlink(&dir, leaf).map_err(Error::io(FAILED))?;
                 changed.push((dirs, dir));
             }
-            displaced
+            (displaced, intent)
         };
         let dirs: Vec<_> = changed.iter().map(|(_, dir)| dir.as_fd()).collect();
-        self.durable.after_all(&dirs)?;
-        if let Some(side) = displaced.as_ref().and_then(|record| record.own_side(key)) {
-            remove_side_file(&self.attributes, side);
+        let durable = self.durable.after_all(&dirs);
+        let outcome = match displaced {
+            Some(side) => side.settle(&self.attributes, durable),
+            None => durable,
+        };
+        if let Err(error) = outcome {
+            intent.into_iter().for_each(Intent::leave);
+            return Err(error);
         }
         for (dirs, _) in &changed {
             prune(&bucket_dir, dirs);
@@ -429,13 +493,17 @@ fn judge(condition: &WriteCondition, current: Option<&(OwnedFd, Meta)>) -> Resul
     Ok(record)
 }
 
-/// Removes directories of ours that have become empty, the innermost first. A writer who has one of them open finds it
-/// gone and makes it anew.
-fn prune(bucket_dir: &OwnedFd, dirs: &[Box<str>]) {
+/// Removes directories of ours that have become empty, the innermost of those that are there first. A writer who has one
+/// of them open finds it gone and makes it anew.
+pub(super) fn prune(bucket_dir: &OwnedFd, dirs: &[Box<str>]) {
     for depth in (0..dirs.len()).rev() {
-        let removed = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs[..depth]))
-            .is_ok_and(|parent| dir::remove_if_ours(parent.as_fd(), &dirs[depth]));
-        if !removed {
+        let parent = match dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs[..depth])) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => continue,
+            Err(_) => break,
+        };
+        let removed = dir::remove_if_ours(parent.as_fd(), &dirs[depth]);
+        if !removed && !matches!(Meta::in_dir(&parent, &dirs[depth]), Err(Errno::NOENT)) {
             break;
         }
     }
@@ -451,12 +519,12 @@ fn make_path(base: &OwnedFd, parents: &[Box<str>], last: &Names) -> Result<Owned
 }
 
 /// The last name of a path, and the directories before it.
-fn split<'a>(parents: &[Box<str>], last: &'a Names) -> (&'a str, Vec<Box<str>>) {
+pub(super) fn split<'a>(parents: &[Box<str>], last: &'a Names) -> (&'a str, Vec<Box<str>>) {
     let (leaf, chunks) = last.split_last().expect("a segment has at least one name");
     (leaf, parents.iter().chain(chunks).cloned().collect())
 }
 
-fn strs(names: &[Box<str>]) -> impl Iterator<Item = &str> {
+pub(super) fn strs(names: &[Box<str>]) -> impl Iterator<Item = &str> {
     names.iter().map(|name| &**name)
 }
 

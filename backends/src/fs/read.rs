@@ -1,11 +1,14 @@
 //! Reading an opened object.
 
-use std::{ops::Range, sync::Arc};
+use std::{io::IoSliceMut, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream;
-use rustix::fd::OwnedFd;
+use rustix::{
+    fd::OwnedFd,
+    io::{ReadWriteFlags, preadv2},
+};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -19,6 +22,8 @@ use crate::{BackendError, ByteStream, Key, ObjectInfo, ObjectPart, ObjectReader}
 
 /// Data is read in blocks of so many bytes. Two of them are in memory: one at the client, one on its way.
 const BLOCK: u64 = 256 * 1024;
+/// What is no longer than this is copied on the thread that asks for it, if the system has it in memory.
+const AT_ONCE: u64 = 64 * 1024;
 
 /// A file with what is known of it, all of one version.
 #[derive(Debug)]
@@ -62,6 +67,9 @@ impl ObjectReader for FsReader {
             next: None,
         };
         Box::pin(stream::unfold(reading, async |mut reading| {
+            if let Some(all) = reading.at_once() {
+                return Some((Ok(all), reading));
+            }
             let block = reading.next.take().or_else(|| reading.begin())?;
             let outcome = blocking(block).await;
             match outcome {
@@ -91,6 +99,23 @@ struct Reading {
 }
 
 impl Reading {
+    /// All that is left, if it is little and can be had without waiting.
+    fn at_once(&mut self) -> Option<Bytes> {
+        let len = self.left.end.saturating_sub(self.left.start);
+        if len == 0 || len > AT_ONCE || self.next.is_some() {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(len).ok()?];
+        let slices = &mut [IoSliceMut::new(&mut bytes)];
+        // Where it does not get all of it, not from memory, or not by this call, it is the other way's to say why.
+        let count = preadv2(&*self.file, slices, self.left.start, ReadWriteFlags::NOWAIT).ok()?;
+        if count < bytes.len() {
+            return None;
+        }
+        self.left.start = self.left.end;
+        Some(bytes.into())
+    }
+
     /// Sets out to read the next block.
     fn begin(&mut self) -> Option<JoinHandle<Result<Bytes, Error>>> {
         let offset = self.left.start;
@@ -108,5 +133,59 @@ impl Reading {
             }
             Ok(bytes.into())
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    fn read(runtime: &tokio::runtime::Runtime, file: &std::fs::File, range: Range<u64>) -> Vec<Bytes> {
+        let reader = FsReader::new(file.try_clone().unwrap().into(), None);
+        let stream = Box::new(reader).read(range);
+        runtime.block_on(stream.map(Result::unwrap).collect())
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_while_no_thread_is_free() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("file");
+        std::fs::write(&path, b"in memory").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let probe = preadv2(&file, &mut [IoSliceMut::new(&mut [0; 1])], 0, ReadWriteFlags::NOWAIT);
+        if probe != Ok(1) {
+            // This file system cannot say.
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let busy = runtime.spawn_blocking(move || held.recv());
+        assert_eq!(read(&runtime, &file, 3..9), ["memory"]);
+        release.send(()).unwrap();
+        runtime.block_on(busy).unwrap().unwrap();
+    }
+
+    #[test]
+    fn large_bodies_come_in_large_blocks() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("file");
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 7) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let blocks = read(&runtime, &file, 10..999_990);
+        assert_eq!(blocks.concat(), bytes[10..999_990]);
+        assert!(
+            blocks[..blocks.len() - 1]
+                .iter()
+                .all(|block| block.len() as u64 == BLOCK)
+        );
     }
 }

@@ -11,6 +11,7 @@ use super::{
     attributes::{self, Rest, StoredChecksum, VERSION},
     dir::{self, Meta},
     error::Error,
+    intent::Intent,
     staging,
 };
 use crate::{ObjectPart, PartNumber};
@@ -29,11 +30,18 @@ pub(super) struct SideFile {
     name: Box<str>,
     file: OwnedFd,
     kept: bool,
+    /// Dropped last: tells of this file as long as it may have to go.
+    _intent: Option<Intent>,
 }
 
 impl SideFile {
     /// `rest` where the attribute does not hold it.
-    pub(super) fn write(sides: &Arc<OwnedFd>, rest: Option<&Rest>, parts: &[ObjectPart]) -> Result<Self, Error> {
+    pub(super) fn write(
+        sides: &Arc<OwnedFd>,
+        intent: impl FnOnce(&str) -> Option<Intent>,
+        rest: Option<&Rest>,
+        parts: &[ObjectPart],
+    ) -> Result<Self, Error> {
         let rest = rest.map(attributes::minicbor_bytes).unwrap_or_default();
         let mut bytes = Vec::with_capacity(SIDE_HEADER + rest.len() + parts.len() * PART_LEN);
         bytes.push(VERSION);
@@ -43,12 +51,14 @@ impl SideFile {
             encode_part(part, &mut bytes);
         }
         let name: Box<str> = staging::random_name()?.into();
+        let intent = intent(&name);
         let file = dir::create_file(sides, &name).map_err(Error::io("could not create a file of attributes"))?;
         let side = Self {
             dir: Arc::clone(sides),
             name,
             file,
             kept: false,
+            _intent: intent,
         };
         dir::write_at(&side.file, &bytes, 0).map_err(Error::io("could not write a file of attributes"))?;
         Ok(side)

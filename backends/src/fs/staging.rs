@@ -11,7 +11,12 @@ use rustix::{
 };
 use tokio::task::JoinHandle;
 
-use super::{Store, blocking, dir, error::Error};
+use super::{
+    Store, blocking,
+    crash::{self, Call},
+    dir,
+    error::Error,
+};
 use crate::{BackendError, BodyEvent, BodySummary, ObjectBody};
 
 /// Data is written in pieces of at least so many bytes. Two pieces of an upload are in memory at a time.
@@ -56,7 +61,9 @@ impl Staged {
     /// A second name for `name` in `from`, which is open as `file`.
     pub(super) fn link(store: &Store, from: impl AsFd, name: &str, file: OwnedFd) -> Result<Self, Errno> {
         let link = random_name().map_err(|_| Errno::IO)?;
+        crash::fault(Call::Add)?;
         fs::linkat(from, name, &store.staging, &link, fs::AtFlags::empty())?;
+        crash::point();
         Ok(Self {
             dir: Arc::clone(&store.staging),
             name: link,
@@ -72,7 +79,9 @@ impl Staged {
 
     /// Gives it a name in `dir`, replacing what has it.
     pub(super) fn rename(&self, dir: impl AsFd, name: &str) -> Result<(), Errno> {
+        crash::fault(Call::Add)?;
         fs::renameat(&self.dir, &self.name, dir, name)?;
+        crash::point();
         // Between two names of one file a rename does nothing, and ours is still there.
         if self.linked
             && let Err(error) = dir::unlink(&self.dir, &self.name)

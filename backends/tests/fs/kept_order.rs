@@ -200,3 +200,113 @@ proptest! {
         runtime.block_on(run(many, cache, steps));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stays_is_on_every_listing_while_all_else_changes() {
+    let tree = std::sync::Arc::new(Tree::new().await);
+    let stays: BTreeSet<String> = (0..900).map(|n| format!("{:03}-stays", n * 7 % 1000)).collect();
+    for key in &stays {
+        fs::write(tree.path(key), "x").unwrap();
+    }
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_done = |done: &std::sync::atomic::AtomicBool| done.load(std::sync::atomic::Ordering::SeqCst);
+    let others = std::thread::spawn({
+        let (top, done) = (tree.path(""), done.clone());
+        move || {
+            for n in 0.. {
+                let name = top.join(format!("{:03}-others", n % 1000));
+                if fs::write(&name, "x").is_err() || is_done(&done) {
+                    break;
+                }
+                fs::rename(&name, top.join(format!("{:03}-renamed", n * 31 % 1000))).unwrap();
+            }
+        }
+    });
+    let ours = tokio::spawn({
+        let (tree, done) = (tree.clone(), done.clone());
+        async move {
+            for n in 0.. {
+                let key = format!("{:03}-ours", n % 1000);
+                tree.put(&key, "x").await;
+                if n % 3 == 0 {
+                    tree.delete(&key).await;
+                }
+                // Between the two names of an object.
+                tree.put("500-both", "x").await;
+                tree.put("500-both/inside", "x").await;
+                tree.delete("500-both/inside").await;
+                if is_done(&done) {
+                    break;
+                }
+            }
+        }
+    });
+    tree.put("500-both", "x").await;
+    for _ in 0..15 {
+        let (mut seen, mut start_after) = (Vec::new(), None);
+        loop {
+            let request = ListObjects {
+                start_after,
+                max_keys: 100,
+                ..tree.everything()
+            };
+            let page = tree.list_objects(request).await.unwrap();
+            seen.extend(page.entries.iter().map(|entry| entry.name().to_owned()));
+            start_after = seen.last().map(|key| key.as_str().into());
+            if !page.is_truncated {
+                break;
+            }
+        }
+        assert!(seen.is_sorted_by(|a, b| a < b));
+        let seen: BTreeSet<String> = seen.into_iter().collect();
+        let missing: Vec<_> = stays.difference(&seen).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(seen.contains("500-both"));
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    ours.await.unwrap();
+    others.join().unwrap();
+}
+
+/// With `T2GATE_LONG_TESTS` set, of 100,000 directories.
+#[tokio::test]
+async fn a_tree_of_many_directories_is_listed_whole_in_little_memory() {
+    let directories = if std::env::var_os("T2GATE_LONG_TESTS").is_some() {
+        100_000
+    } else {
+        3000
+    };
+    let root = tempfile::tempdir().unwrap();
+    let tree = Tree::with(root, |options| options.listing_cache_bytes = 256 * 1024).await;
+    let mut keys = BTreeSet::new();
+    for n in 0..directories {
+        // Ten levels, with names that sort differently as directories and as files.
+        let mut path = String::new();
+        let mut rest = n;
+        while rest > 0 {
+            path.push_str(["a", "a-", "a0", "b.c", "ä"][rest % 5]);
+            path.push('/');
+            rest /= 5;
+        }
+        fs::create_dir_all(tree.path(&path)).unwrap();
+        // Some are empty.
+        if n % 7 != 0 {
+            fs::write(tree.path(&path).join("a+"), "").unwrap();
+            keys.insert(format!("{path}a+"));
+        }
+    }
+    let mut seen: Vec<String> = Vec::new();
+    loop {
+        let request = ListObjects {
+            start_after: seen.last().map(|key| key.as_str().into()),
+            max_keys: 1000,
+            ..tree.everything()
+        };
+        let page = tree.list_objects(request).await.unwrap();
+        seen.extend(page.entries.iter().map(|entry| entry.name().to_owned()));
+        if !page.is_truncated {
+            break;
+        }
+    }
+    assert_eq!(seen, keys.into_iter().collect::<Vec<_>>());
+}

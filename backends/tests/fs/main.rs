@@ -2,10 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 mod commit;
+mod crash;
+mod doctor;
+mod faults;
 mod kept_order;
 mod opening;
+mod ops;
 mod pages;
 mod parts;
+mod power_cut;
+mod register;
 mod tree;
 
 use std::{
@@ -65,6 +71,18 @@ impl std::ops::Deref for Tree {
     fn deref(&self) -> &Subject {
         &self.subject
     }
+}
+
+/// Opens a root that was closed. A process that another test is just starting may hold the lock for a moment: it has all
+/// descriptors until it is another program.
+fn again<T>(mut open: impl FnMut() -> Result<T, FsOpenError>) -> T {
+    for _ in 0..500 {
+        match open() {
+            Err(FsOpenError::Locked(_)) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            outcome => return outcome.unwrap(),
+        }
+    }
+    open().unwrap()
 }
 
 fn open_at(root: &Path) -> Result<FsBackend, FsOpenError> {

@@ -7,7 +7,7 @@ use t2gate_backends::{
     ObjectRef, SystemClock, conformance::Subject,
 };
 
-use crate::{Tree, open_at};
+use crate::{Tree, again, open_at};
 
 #[tokio::test]
 async fn a_second_process_is_refused() {
@@ -49,7 +49,7 @@ async fn a_restart_finds_everything_and_clears_what_a_crash_left() {
     fs::create_dir(root.path().join(".t2/staging/upload")).unwrap();
     fs::write(root.path().join(".t2/staging/upload/part.1"), "x").unwrap();
 
-    let backend: Arc<dyn Backend> = Arc::new(open_at(root.path()).unwrap());
+    let backend: Arc<dyn Backend> = Arc::new(again(|| open_at(root.path())));
     assert_eq!(fs::read_dir(root.path().join(".t2/staging")).unwrap().count(), 0);
     assert_eq!(backend.head_bucket(&bucket).await.unwrap().owner, owner);
     let mut subject = Subject::new(backend).await;

@@ -1,16 +1,18 @@
 //! Parts that are written in place become the object without being copied, and nothing that comes late changes it.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc};
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
 use t2gate_backends::{
-    BackendError, BodySummary, ChecksumAlgorithm, CompletedPart, ETag, ListParts, MemoryBackend, ObjectBody,
-    PartNumber, SystemClock, UploadRef, WriteCondition,
+    Backend as _, BackendError, BodySummary, ChecksumAlgorithm, CompletedPart, ETag, FsBackend, FsOptions, ListParts,
+    MemoryBackend, ObjectBody, PartNumber, SystemClock, UploadRef, WriteCondition,
     conformance::{FailingBody, Gate, ScriptedBody, Subject, completed, gate},
 };
 
-use crate::{Tree, open_at};
+use tempfile::TempDir;
+
+use crate::{Tree, open_at, options};
 
 fn number(number: u16) -> PartNumber {
     PartNumber::new(number).unwrap()
@@ -267,10 +269,7 @@ async fn parts_survive_a_restart_and_a_part_that_did_not_end_is_none() {
         max_parts: 10,
     };
     let listed = subject.list_parts(request).await.unwrap().parts;
-    assert_eq!(
-        listed.iter().map(completed).collect::<Vec<_>>(),
-        std::slice::from_ref(&first)
-    );
+    assert!(listed.iter().map(completed).eq([first.clone()]));
     let second = subject.part(&upload, 2, noise(3, 200_000)).await;
     subject.complete(&upload, vec![first, second]).await.unwrap();
     assert_eq!(
@@ -295,6 +294,79 @@ async fn what_an_object_shares_with_an_upload_that_is_left_is_never_written_to()
         tree.get("key").await.unwrap(),
         [noise(1, 200_000), noise(2, 200_000)].concat()
     );
+}
+
+/// A backend of its own on the tree's root, which calls uploads abandoned after `age`.
+async fn reopened(tree: Tree, age: Option<Duration>) -> (Arc<FsBackend>, Subject, TempDir) {
+    let Tree { subject, root } = tree;
+    let bucket = subject.bucket.clone();
+    drop(subject);
+    let options = FsOptions {
+        abandoned_upload_age: age,
+        ..options(root.path())
+    };
+    let backend = Arc::new(FsBackend::open(options).unwrap());
+    let mut subject = Subject::new(backend.clone()).await;
+    subject.bucket = bucket;
+    (backend, subject, root)
+}
+
+#[tokio::test]
+async fn abandoned_uploads_are_listed_until_they_are_swept() {
+    for (age, swept) in [(None, 0), (Some(Duration::from_hours(1)), 0), (Some(Duration::ZERO), 2)] {
+        let tree = Tree::new().await;
+        let upload = tree.upload("key").await;
+        tree.part(&upload, 1, noise(1, 200_000)).await;
+        tree.upload("empty").await;
+        let (backend, subject, root) = reopened(tree, age).await;
+        let listed = subject.list_multipart_uploads(subject.all_uploads()).await.unwrap();
+        assert_eq!(listed.entries.len(), 2);
+        assert_eq!(backend.sweep_uploads().await.unwrap(), swept);
+        let listed = subject.list_multipart_uploads(subject.all_uploads()).await.unwrap();
+        assert_eq!(listed.entries.len(), 2 - swept);
+        let left = fs::read_dir(root.path().join(".t2/uploads").join(upload.bucket.as_str())).unwrap();
+        assert_eq!(left.count(), 2 - swept);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_a_part_is_coming_to_is_not_abandoned() {
+    let (backend, subject, _root) = reopened(Tree::new().await, Some(Duration::ZERO)).await;
+    let upload = subject.upload("key").await;
+    let bytes = noise(1, 400_000);
+    let (body, gate) = stalling(&bytes, 300_000);
+    let writer = tokio::spawn({
+        let (backend, upload) = (backend.clone(), upload.clone());
+        async move { backend.upload_part(&upload, number(1), body).await }
+    });
+    gate.reached.await.unwrap();
+    assert_eq!(backend.sweep_uploads().await.unwrap(), 0);
+    gate.open.send(()).unwrap();
+    let part = completed(&writer.await.unwrap().unwrap());
+    subject.complete(&upload, vec![part]).await.unwrap();
+    assert_eq!(subject.get("key").await.unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn what_an_interrupted_complete_left_of_an_upload_is_swept_and_the_object_stays() {
+    let tree = Tree::new().await;
+    let upload = tree.upload("key").await;
+    let part = tree.part(&upload, 1, noise(1, 200_000)).await;
+    // Kept as a crash would, and put back.
+    let aside = tree.root.path().join("aside");
+    fs::create_dir(&aside).unwrap();
+    for file in ["upload", "data.200000", "slots.200000"] {
+        fs::hard_link(tree.of_upload(&upload, file), aside.join(file)).unwrap();
+    }
+    fs::remove_file(aside.join("data.200000")).unwrap();
+    tree.complete(&upload, vec![part]).await.unwrap();
+    fs::hard_link(tree.path("key"), aside.join("data.200000")).unwrap();
+    fs::rename(&aside, tree.of_upload(&upload, "")).unwrap();
+    let (backend, subject, _root) = reopened(tree, None).await;
+    assert_eq!(backend.sweep_uploads().await.unwrap(), 0);
+    let listed = subject.list_multipart_uploads(subject.all_uploads()).await.unwrap();
+    assert!(listed.entries.is_empty());
+    assert_eq!(subject.get("key").await.unwrap(), noise(1, 200_000));
 }
 
 #[derive(Debug, Clone)]

@@ -225,34 +225,40 @@ impl ListingCache {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let is_local = self.is_local(dir, id);
         let is_busy = changed_before.is_some_and(|len| len >= WATCHED_FROM);
-        let watch = if is_busy && is_local { self.watch(dir, id) } else { None };
-        let meta = Meta::of(dir)?;
-        let mut settled = is_settled(meta.ctime, is_local, seen);
-        let (mut snapshot, pieces) = moves.undisturbed(|| snapshot::read(dir, from, self.window()))?;
+        let read = || snapshot::read(dir, from, self.window());
+        if is_busy
+            && is_local
+            && let Some(watch) = self.watch(dir, id)
+        {
+            // What changes or moves meanwhile is told of, and looked at again.
+            let (snapshot, pieces) = read()?;
+            let mut snapshot = Arc::new(snapshot);
+            if pieces.is_empty()
+                && let Some(changes) = self.changes(id, watch)
+                && apply(&changes, &mut snapshot, dir, moves)?
+            {
+                return Ok(Held {
+                    snapshot,
+                    pieces,
+                    ctime: Meta::of(dir)?.ctime,
+                    settled: false,
+                    watch: Some(watch),
+                });
+            }
+        }
+        let before = Meta::of(dir)?.ctime;
+        let mut settled = is_settled(before, is_local, seen);
+        let (snapshot, pieces) = moves.undisturbed(read)?;
         for piece in &pieces {
             settled &= is_local && piece.meta.is_some_and(|piece| is_settled(piece.ctime, true, &mut None));
         }
-        let mut ctime = Meta::of(dir)?.ctime;
-        settled &= ctime == meta.ctime;
-        let mut watch = watch.filter(|_| pieces.is_empty());
-        if let Some(told) = watch {
-            let changes = self.changes(id, told);
-            let mut kept = Arc::new(snapshot);
-            let complete = match changes {
-                Some(changes) => apply(&changes, &mut kept, dir, moves)?,
-                None => false,
-            };
-            snapshot = Arc::unwrap_or_clone(kept);
-            watch = watch.filter(|_| complete);
-            settled = false;
-            ctime = Meta::of(dir)?.ctime;
-        }
+        let ctime = Meta::of(dir)?.ctime;
         Ok(Held {
             snapshot: Arc::new(snapshot),
             pieces,
             ctime,
-            settled,
-            watch,
+            settled: settled && ctime == before,
+            watch: None,
         })
     }
 
@@ -428,14 +434,12 @@ fn apply(changes: &Changes, snapshot: &mut Arc<Snapshot>, dir: &OwnedFd, moves: 
         return Ok(true);
     }
     let snapshot = Arc::make_mut(snapshot);
-    moves.undisturbed(|| {
-        for name in &changes.names {
-            if !snapshot.refresh(dir, name)? {
-                return Ok(false);
-            }
+    for name in &changes.names {
+        if !moves.undisturbed(|| snapshot.refresh(dir, name))? {
+            return Ok(false);
         }
-        Ok(true)
-    })
+    }
+    Ok(true)
 }
 
 /// Whether a change that happens from now on gives another change time than this. `seen` is for where the clock that it
@@ -566,6 +570,22 @@ mod tests {
         }
         // The first, the one from which on it is watched, and what the machine's scheduling adds.
         assert!(fixture.reads() <= 4, "{}", fixture.reads());
+    }
+
+    #[test]
+    fn a_change_that_nothing_told_of_is_one_all_the_same() {
+        let fixture = Fixture::new(WATCHED_FROM, 1 << 20);
+        for n in 0..2 {
+            std::fs::write(fixture.temp.path().join(n.to_string()), "").unwrap();
+            fixture.names();
+        }
+        let reads = fixture.reads();
+        fixture.names();
+        assert_eq!(fixture.reads(), reads);
+        // Changes the change time, and no name.
+        rustix::fs::fchmod(&fixture.dir, rustix::fs::Mode::from_raw_mode(0o750)).unwrap();
+        fixture.names();
+        assert_eq!(fixture.reads(), reads + 1);
     }
 
     #[test]

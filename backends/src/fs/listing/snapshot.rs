@@ -137,28 +137,34 @@ impl Snapshot {
             .flat_map(|chunk| (0..chunk.len()).filter_map(|index| chunk.get(index)))
     }
 
-    /// Looks again at one name in its directory. `false` where that is not enough: long segments lie in directories of
-    /// their own.
+    /// Looks again at the key that one name in its directory belongs to, under both of its names: what has gone from
+    /// one may have come to the other. `false` where that is not enough: long segments lie in directories of their own.
     pub(in crate::fs) fn refresh(&mut self, dir: &OwnedFd, name: &str) -> Result<bool, Errno> {
-        let (text, forced) = match Name::parse(name) {
+        let text = match Name::parse(name) {
             Name::Foreign => return Ok(true),
             Name::Continued(_) => return Ok(false),
-            Name::Plain => (name.to_owned(), false),
-            Name::Escaped(text) if is_spelt(&key_codec::segment(&text), name) => (text, false),
-            Name::Forced(text) if is_spelt(&key_codec::forced(&text), name) => (text, true),
+            Name::Plain => name.to_owned(),
+            Name::Escaped(text) if is_spelt(&key_codec::segment(&text), name) => text,
+            Name::Forced(text) if is_spelt(&key_codec::forced(&text), name) => text,
             Name::Escaped(_) | Name::Forced(_) => return Ok(true),
         };
-        let file_type = match Meta::in_dir(dir, name) {
-            Ok(meta) => Some(meta.file_type),
-            Err(Errno::NOENT) => None,
-            Err(error) => return Err(error),
-        };
         let as_dir = format!("{text}/");
-        for (name, wanted) in [
-            (text.as_str(), file_type == Some(FileType::RegularFile)),
-            (&as_dir, file_type == Some(FileType::Directory) && !forced),
-        ] {
-            self.set(Entry { name, forced }, wanted);
+        for (names, forced) in [(key_codec::segment(&text), false), (key_codec::forced(&text), true)] {
+            let [name] = names.as_slice() else {
+                // Nothing was told of this one, so it is where it was, or will be told of.
+                continue;
+            };
+            let file_type = match Meta::in_dir(dir, name) {
+                Ok(meta) => Some(meta.file_type),
+                Err(Errno::NOENT) => None,
+                Err(error) => return Err(error),
+            };
+            for (name, wanted) in [
+                (text.as_str(), file_type == Some(FileType::RegularFile)),
+                (&as_dir, file_type == Some(FileType::Directory) && !forced),
+            ] {
+                self.set(Entry { name, forced }, wanted);
+            }
         }
         Ok(true)
     }

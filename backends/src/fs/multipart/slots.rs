@@ -102,7 +102,7 @@ impl Slot {
         // One at a time: a file is made once.
         let mut claims = lock.claims();
         let names = dir::names(dir).map_err(Error::io(FAILED))?;
-        if length == 0 || names.iter().any(|name| **name == *super::part_name(number)) {
+        if length == 0 || names.iter().any(|name| **name == *super::stored::part_name(number)) {
             return Ok(None);
         }
         let sizes = sizes(&names);

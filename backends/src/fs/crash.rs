@@ -1,0 +1,134 @@
+//! Where tests may kill the process or make a system call fail.
+//!
+//! A [`fault`] stands before each system call of a write, a [`point`] behind each that has changed the disk. Without the
+//! feature `crash-points` they are nothing.
+
+#[cfg(not(feature = "crash-points"))]
+/// What a system call does, as far as it decides how it can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Takes a descriptor.
+    Open,
+    /// Needs room.
+    Add,
+    Remove,
+    Sync,
+}
+
+/// The process ends here if a test has asked for that.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(super) fn point() {}
+
+/// Fails if a test has asked for that.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(super) fn fault(_: Call) -> Result<(), rustix::io::Errno> {
+    Ok(())
+}
+
+#[cfg(feature = "crash-points")]
+pub(super) use armed::{Call, fault, point};
+
+/// For tests that kill their own process or make its system calls fail, feature `crash-points`. For all roots and threads
+/// of the process.
+#[cfg(feature = "crash-points")]
+pub mod armed {
+    use std::{
+        sync::{
+            Mutex, PoisonError,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
+
+    use rustix::io::Errno;
+
+    /// What a system call does, as far as it decides how it can fail.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Call {
+        /// Takes a descriptor.
+        Open,
+        /// Needs room.
+        Add,
+        Remove,
+        Sync,
+    }
+
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+    /// 0: never.
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    static FAULT: Mutex<Option<Fault>> = Mutex::new(None);
+    static DELAY_NANOS: AtomicU64 = AtomicU64::new(0);
+
+    #[derive(Debug)]
+    struct Fault {
+        calls: &'static [Call],
+        errno: i32,
+        /// How many such calls succeed before it.
+        after: u64,
+        happened: bool,
+    }
+
+    /// From now on the `nth` point that any thread passes kills the process, as SIGKILL does. 0 kills nothing.
+    pub fn arm(nth: u64) {
+        PASSED.store(0, Ordering::SeqCst);
+        LAST.store(nth, Ordering::SeqCst);
+    }
+
+    /// The first of these `calls` after so many fails with this error number. Once.
+    pub fn fail(calls: &'static [Call], errno: i32, after: u64) {
+        *FAULT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Fault {
+            calls,
+            errno,
+            after,
+            happened: false,
+        });
+    }
+
+    /// From now on every sync takes so much longer: disks differ, and on a fast one nobody waits for anybody.
+    pub fn delay_syncs(by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        DELAY_NANOS.store(nanos, Ordering::SeqCst);
+    }
+
+    /// Nothing fails any more. Whether something did.
+    pub fn disarm() -> bool {
+        let fault = FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
+        fault.is_some_and(|fault| fault.happened)
+    }
+
+    pub(in crate::fs) fn point() {
+        let last = LAST.load(Ordering::SeqCst);
+        if last != 0 && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == last {
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::KILL).expect("a process may kill itself");
+            // It takes a moment, in which nothing more may happen.
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    pub(in crate::fs) fn fault(call: Call) -> Result<(), Errno> {
+        let delay = DELAY_NANOS.load(Ordering::SeqCst);
+        if call == Call::Sync && delay > 0 {
+            std::thread::sleep(Duration::from_nanos(delay));
+        }
+        let mut fault = FAULT.lock().unwrap_or_else(PoisonError::into_inner);
+        match fault
+            .as_mut()
+            .filter(|fault| !fault.happened && fault.calls.contains(&call))
+        {
+            None => Ok(()),
+            Some(fault) if fault.after > 0 => {
+                fault.after -= 1;
+                Ok(())
+            }
+            Some(fault) => {
+                fault.happened = true;
+                Err(Errno::from_raw_os_error(fault.errno))
+            }
+        }
+    }
+}

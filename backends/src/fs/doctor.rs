@@ -1,0 +1,489 @@
+//! Examines a root that no gateway serves, and repairs what can be repaired without losing bytes.
+
+use std::{
+    collections::HashSet,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{self, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    Durability, FsOpenError, FsOptions, Store,
+    attributes::{ATTRIBUTE, Record},
+    bucket, dir,
+    dir::{Entry, Meta},
+    layout,
+    multipart::load_upload,
+    object::{prune, split},
+    staging,
+};
+use crate::{
+    BucketName, SystemClock, UploadId,
+    key_codec::{self, Name, Names, StorageName},
+};
+
+/// Where repairs put files that are not to be served and may still be somebody's.
+const LOST: &str = "lost";
+
+/// What is wrong, or left over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FsFindingKind {
+    /// Something in staging: left by a crash. Repair finishes or undoes it, as the next start does.
+    Staging,
+    /// A file of attributes that no object names. Repair removes it.
+    OrphanedSideFile,
+    /// An object names a file of attributes that is not there: its metadata or parts are lost. Its bytes are not.
+    MissingSideFile,
+    /// The attributes are damaged or of another version: the file is served without them.
+    DamagedAttributes,
+    /// The file has changed since its attributes were written, and is served without them. Repair removes them.
+    StaleAttributes,
+    /// A key has two files, and the one under the `.t2!` name is not served. Repair moves that to `.t2/lost`.
+    TwoFiles,
+    /// The name begins like an escape and is not the spelling of a key, or is not UTF-8: it is not served.
+    UnusableName,
+    /// An empty directory of the gateway's. Repair removes it.
+    EmptyDirectory,
+    /// A directory that the gateway made for a bucket, and no bucket. Repair removes it if it is empty.
+    AbandonedBucket,
+    /// A bucket without a directory: its objects are gone, or elsewhere.
+    MissingBucket,
+    /// The record of a bucket cannot be read: the gateway does not start.
+    DamagedBucket,
+    /// An upload of no bucket, or without a readable record. Repair removes it.
+    AbandonedUpload,
+    /// It could not be examined.
+    Unreadable,
+}
+
+impl FsFindingKind {
+    /// Its name in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staging => "staging",
+            Self::OrphanedSideFile => "orphaned-side-file",
+            Self::MissingSideFile => "missing-side-file",
+            Self::DamagedAttributes => "damaged-attributes",
+            Self::StaleAttributes => "stale-attributes",
+            Self::TwoFiles => "two-files",
+            Self::UnusableName => "unusable-name",
+            Self::EmptyDirectory => "empty-directory",
+            Self::AbandonedBucket => "abandoned-bucket",
+            Self::MissingBucket => "missing-bucket",
+            Self::DamagedBucket => "damaged-bucket",
+            Self::AbandonedUpload => "abandoned-upload",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsFinding {
+    pub kind: FsFindingKind,
+    /// Below the root; what is not UTF-8 is replaced.
+    pub path: String,
+    pub repaired: bool,
+}
+
+/// What an examination has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FsReport {
+    pub buckets: u64,
+    /// Files that are served.
+    pub objects: u64,
+    pub findings: Vec<FsFinding>,
+}
+
+/// Examines a root, and repairs it if told so. Blocks; reads the attributes of every file, and holds the names of all
+/// side files in memory. Fails where another process serves the root, where `.t2/format` is missing or of another
+/// version, and where the gateway's own directories cannot be read.
+pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
+    let mut report = FsReport::default();
+    let doctor = Doctor::open(root, repair)?;
+    let left = doctor.names(&doctor.staging)?;
+    if repair && !left.is_empty() {
+        drop(doctor);
+        let options = FsOptions {
+            durability: Durability::PowerSafe,
+            ..FsOptions::new(root, std::sync::Arc::new(SystemClock))
+        };
+        match Store::open(options) {
+            // A damaged record is found again below.
+            Ok(_) | Err(FsOpenError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let doctor = Doctor::open(root, repair)?;
+        let still: HashSet<Box<str>> = doctor.names(&doctor.staging)?.into_iter().collect();
+        for name in left {
+            let repaired = !still.contains(&name);
+            report.add(FsFindingKind::Staging, format!(".t2/staging/{name}"), repaired);
+        }
+        doctor.examine(&mut report)?;
+    } else {
+        for name in left {
+            report.add(FsFindingKind::Staging, format!(".t2/staging/{name}"), false);
+        }
+        doctor.examine(&mut report)?;
+    }
+    Ok(report)
+}
+
+impl FsReport {
+    fn add(&mut self, kind: FsFindingKind, path: String, repaired: bool) {
+        self.findings.push(FsFinding { kind, path, repaired });
+    }
+}
+
+struct Doctor {
+    path: PathBuf,
+    repair: bool,
+    root: OwnedFd,
+    space: OwnedFd,
+    staging: OwnedFd,
+    attributes: OwnedFd,
+    records: OwnedFd,
+    uploads: OwnedFd,
+    _lock: OwnedFd,
+}
+
+/// A directory still to be examined.
+struct Level {
+    /// On the way from the bucket.
+    names: Vec<Box<str>>,
+    /// What keys in it begin with.
+    prefix: String,
+    /// The pieces of a long segment so far, as spelled and as text.
+    pieces: (Names, String),
+}
+
+impl Doctor {
+    fn open(path: &Path, repair: bool) -> Result<Self, FsOpenError> {
+        let failed = |source: Errno| FsOpenError::Io {
+            root: path.into(),
+            action: "could not open the directory",
+            source: source.into(),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = fs::open(path, flags, Mode::empty()).map_err(failed)?;
+        match Meta::in_dir(&root, ".t2/format") {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Err(FsOpenError::NoRoot(path.into())),
+            outcome => outcome.map_err(failed)?,
+        };
+        let space = dir::resolve_dir(root.as_fd(), [layout::SPACE]).map_err(failed)?;
+        let lock = layout::take_lock(&space, path)?;
+        layout::check_format(&space, path)?;
+        let part = |name| layout::own_dir(&space, name).map_err(failed);
+        Ok(Self {
+            path: path.into(),
+            repair,
+            staging: part("staging")?,
+            attributes: part("attributes")?,
+            records: part("buckets")?,
+            uploads: part("uploads")?,
+            root,
+            space,
+            _lock: lock,
+        })
+    }
+
+    fn failed(&self, source: Errno) -> FsOpenError {
+        FsOpenError::Io {
+            root: self.path.clone(),
+            action: "could not examine the gateway's own files",
+            source: source.into(),
+        }
+    }
+
+    fn names(&self, dir: &OwnedFd) -> Result<Vec<Box<str>>, FsOpenError> {
+        let mut names = dir::names(dir).map_err(|error| self.failed(error))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn examine(&self, report: &mut FsReport) -> Result<(), FsOpenError> {
+        let mut buckets = HashSet::new();
+        let mut sides = HashSet::new();
+        // An object that was not seen may have any of the side files.
+        let mut complete = true;
+        for name in self.names(&self.records)? {
+            let Ok(bucket) = BucketName::parse(name) else {
+                continue;
+            };
+            report.buckets += 1;
+            if bucket::load(&self.records, &bucket).is_err() {
+                report.add(FsFindingKind::DamagedBucket, format!(".t2/buckets/{bucket}"), false);
+            }
+            match dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]) {
+                Ok(dir) => complete &= self.examine_bucket(&bucket, &dir, report, &mut sides),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                    report.add(FsFindingKind::MissingBucket, bucket.to_string(), false);
+                }
+                Err(_) => {
+                    complete = false;
+                    report.add(FsFindingKind::Unreadable, bucket.to_string(), false);
+                }
+            }
+            buckets.insert(bucket.to_string());
+        }
+        for name in self.names(&self.root)? {
+            let ours = !buckets.contains(&*name)
+                && &*name != layout::SPACE
+                && dir::resolve_dir(self.root.as_fd(), [&*name]).is_ok_and(dir::is_marked);
+            if ours {
+                let repaired = self.repair && dir::remove_if_ours(self.root.as_fd(), &name);
+                report.add(FsFindingKind::AbandonedBucket, name.into(), repaired);
+            }
+        }
+        for name in self.names(&self.attributes)? {
+            if complete && !sides.contains(&name) {
+                let repaired = self.repair && dir::unlink(&self.attributes, &name).is_ok();
+                report.add(
+                    FsFindingKind::OrphanedSideFile,
+                    format!(".t2/attributes/{name}"),
+                    repaired,
+                );
+            }
+        }
+        self.examine_uploads(&buckets, report)?;
+        if self.repair {
+            fs::syncfs(&self.root).map_err(|error| self.failed(error))?;
+        }
+        report.findings.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(())
+    }
+
+    fn examine_uploads(&self, buckets: &HashSet<String>, report: &mut FsReport) -> Result<(), FsOpenError> {
+        for bucket in self.names(&self.uploads)? {
+            let Ok(dir) = dir::resolve_dir(self.uploads.as_fd(), [&*bucket]) else {
+                continue;
+            };
+            for id in self.names(&dir)? {
+                let known = UploadId::parse(id.clone()).is_ok_and(|id| load_upload(&dir, &id).is_ok());
+                if !known || !buckets.contains(&*bucket) {
+                    let repaired = self.repair && dir::remove_tree(dir.as_fd(), &id, 2).is_ok();
+                    report.add(
+                        FsFindingKind::AbandonedUpload,
+                        format!(".t2/uploads/{bucket}/{id}"),
+                        repaired,
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything could be read.
+    fn examine_bucket(
+        &self,
+        bucket: &BucketName,
+        bucket_dir: &OwnedFd,
+        report: &mut FsReport,
+        sides: &mut HashSet<Box<str>>,
+    ) -> bool {
+        let mut complete = true;
+        let mut left = vec![Level {
+            names: Vec::new(),
+            prefix: String::new(),
+            pieces: Default::default(),
+        }];
+        while let Some(level) = left.pop() {
+            let at = |name: &str| {
+                let names = level.names.iter().map(|n| &**n).filter(|n| !n.is_empty());
+                let parts: Vec<&str> = [bucket.as_str()].into_iter().chain(names).chain([name]).collect();
+                parts.join("/").trim_end_matches('/').to_owned()
+            };
+            let listed = dir::resolve_dir(bucket_dir.as_fd(), level.names.iter().map(|n| &**n))
+                .and_then(|dir| Ok((entries(&dir)?, dir)));
+            let (entries, dir) = match listed {
+                Ok(listed) => listed,
+                Err(Errno::NOENT) => continue,
+                Err(_) => {
+                    complete = false;
+                    report.add(FsFindingKind::Unreadable, at(""), false);
+                    continue;
+                }
+            };
+            if entries.is_empty() && !level.names.is_empty() && dir::is_marked(&dir) {
+                if self.repair {
+                    prune(bucket_dir, &level.names);
+                }
+                let gone = dir::resolve_dir(bucket_dir.as_fd(), level.names.iter().map(|n| &**n)).is_err();
+                report.add(FsFindingKind::EmptyDirectory, at(""), self.repair && gone);
+            }
+            for (name, kind) in entries {
+                let Some(name) = name else {
+                    report.add(FsFindingKind::UnusableName, at("(not UTF-8)"), false);
+                    continue;
+                };
+                let is_dir = match kind {
+                    FileType::Directory => true,
+                    FileType::RegularFile => false,
+                    FileType::Unknown => match Meta::in_dir(&dir, &name) {
+                        Ok(meta) if meta.is_dir() => true,
+                        Ok(meta) if meta.is_file() => false,
+                        _ => continue,
+                    },
+                    _ => continue,
+                };
+                let Some(meaning) = Meaning::of(&level, &name, is_dir) else {
+                    report.add(FsFindingKind::UnusableName, at(&name), false);
+                    continue;
+                };
+                let names = || level.names.iter().cloned().chain([name.clone()]).collect();
+                match meaning {
+                    Meaning::Piece(text) => {
+                        let mut pieces = level.pieces.clone();
+                        pieces.0.push(name.clone());
+                        pieces.1.push_str(&text);
+                        left.push(Level {
+                            names: names(),
+                            prefix: level.prefix.clone(),
+                            pieces,
+                        });
+                    }
+                    Meaning::Directory(segment) => left.push(Level {
+                        names: names(),
+                        prefix: format!("{}{segment}/", level.prefix),
+                        pieces: Default::default(),
+                    }),
+                    Meaning::Object { segment, forced } => {
+                        let key = format!("{}{segment}", level.prefix);
+                        if forced && self.is_shadowed(bucket_dir, &key) {
+                            let repaired = self.repair && self.put_away(&dir, &name).is_ok();
+                            report.add(FsFindingKind::TwoFiles, at(&name), repaired);
+                            if repaired {
+                                continue;
+                            }
+                        }
+                        complete &= self.examine_file(&dir, &name, &key, &at(&name), report, sides);
+                    }
+                }
+            }
+        }
+        complete
+    }
+
+    /// Whether its attributes could be read.
+    fn examine_file(
+        &self,
+        dir: &OwnedFd,
+        name: &str,
+        key: &str,
+        path: &str,
+        report: &mut FsReport,
+        sides: &mut HashSet<Box<str>>,
+    ) -> bool {
+        let (file, meta) = match dir::look_up(dir.as_fd(), [name]) {
+            Ok(Entry::File(file, meta)) => (file, meta),
+            Ok(_) => {
+                report.add(FsFindingKind::Unreadable, path.into(), false);
+                return false;
+            }
+            Err(_) => return false,
+        };
+        report.objects += 1;
+        let record = match Record::load_any(&file) {
+            Ok(Some(record)) => record,
+            Ok(None) => {
+                if fs::fgetxattr_query(&file, ATTRIBUTE).is_ok() {
+                    report.add(FsFindingKind::DamagedAttributes, path.into(), false);
+                    // Which side file it named cannot be told.
+                    return false;
+                }
+                return true;
+            }
+            Err(_) => {
+                report.add(FsFindingKind::Unreadable, path.into(), false);
+                return false;
+            }
+        };
+        if record.size != meta.size || record.mtime != meta.mtime {
+            let repaired = self.repair && fs::fremovexattr(&file, ATTRIBUTE).is_ok();
+            report.add(FsFindingKind::StaleAttributes, path.into(), repaired);
+            if repaired {
+                return true;
+            }
+        }
+        if let Some(side) = record.side {
+            let missing = matches!(Meta::in_dir(&self.attributes, &side), Err(Errno::NOENT));
+            if missing && *record.key == *key {
+                report.add(FsFindingKind::MissingSideFile, path.into(), false);
+            }
+            sides.insert(side);
+        }
+        true
+    }
+
+    /// Whether the key has a file under its plain name too.
+    fn is_shadowed(&self, bucket_dir: &OwnedFd, key: &str) -> bool {
+        let name = StorageName::of(key);
+        let (leaf, dirs) = split(&name.parents, &name.plain);
+        let path = dirs.iter().map(|n| &**n).chain([leaf]);
+        dir::look_up(bucket_dir.as_fd(), path).is_ok_and(|entry| matches!(entry, Entry::File(..)))
+    }
+
+    /// Moves a file out of the tree.
+    fn put_away(&self, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
+        let lost = layout::own_dir(&self.space, LOST)?;
+        let random = staging::random_name().map_err(|_| Errno::IO)?;
+        fs::renameat(dir, name, &lost, &random)?;
+        tracing::info!(from = name, to = format!(".t2/{LOST}/{random}"), "moved away");
+        Ok(())
+    }
+}
+
+/// What a name in a bucket stands for.
+enum Meaning {
+    /// The next piece of a long segment.
+    Piece(String),
+    Directory(String),
+    Object {
+        segment: String,
+        forced: bool,
+    },
+}
+
+impl Meaning {
+    /// `None` for what is the spelling of nothing.
+    fn of(level: &Level, name: &str, is_dir: bool) -> Option<Self> {
+        let (pieces, text) = &level.pieces;
+        let (rest, forced) = match Name::parse(name) {
+            Name::Plain if pieces.is_empty() => (name.to_owned(), false),
+            Name::Escaped(rest) => (rest, false),
+            Name::Forced(rest) if !is_dir => (rest, true),
+            Name::Continued(text) if is_dir => return Some(Self::Piece(text)),
+            _ => return None,
+        };
+        let segment = format!("{text}{rest}");
+        let canonical = if forced {
+            key_codec::forced(&segment)
+        } else {
+            key_codec::segment(&segment)
+        };
+        let spelled = pieces.iter().map(|n| &**n).chain([name]);
+        canonical.iter().map(|n| &**n).eq(spelled).then_some(if is_dir {
+            Self::Directory(segment)
+        } else {
+            Self::Object { segment, forced }
+        })
+    }
+}
+
+type RawEntry = (Option<Box<str>>, FileType);
+
+/// All entries of a directory; without a name where that is not UTF-8.
+fn entries(dir: &OwnedFd) -> Result<Vec<RawEntry>, Errno> {
+    let mut entries = Vec::new();
+    dir::scan_raw(dir, |name, kind| {
+        entries.push((name.to_str().ok().map(Into::into), kind));
+        ControlFlow::Continue(())
+    })?;
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
+}

@@ -1,0 +1,208 @@
+//! Notes in staging of what a write is about to do, so that the start after a crash knows where to tidy up without
+//! looking at the whole tree.
+//!
+//! A note is a symbolic link that nobody follows: made and removed in one step each. It is not synced: after a loss of
+//! power it may be missing, and what it would have told of is then for `doctor` to find.
+//!
+//! | name | target | means |
+//! |---|---|---|
+//! | `tidy.RANDOM` | `BUCKET/KEY` | directories on the way to the key may be empty, or the key have two files |
+//! | `tidy.RANDOM` | `BUCKET/` | the bucket is being made or removed |
+//! | `side.ID` | `BUCKET/KEY` | the side file ID is the object's, or nobody's |
+
+use std::sync::Arc;
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs,
+    io::Errno,
+};
+
+use super::{
+    Store,
+    attributes::Record,
+    crash::{self, Call},
+    dir::{self, Entry, Meta},
+    error::Error,
+    object::{prune, split, strs},
+    side::remove_side_file,
+    staging,
+};
+use crate::{BucketName, Key, key_codec::StorageName};
+
+const TIDY: &str = "tidy.";
+const SIDE: &str = "side.";
+/// A directory that was made within so many nanoseconds after a note about it is ours, also if the process ended before it
+/// could be marked.
+const JUST_AFTER: i128 = 2_000_000_000;
+
+/// A note, removed when this is dropped, unless it is [left](Self::leave).
+#[derive(Debug)]
+pub(super) struct Intent {
+    staging: Arc<OwnedFd>,
+    name: String,
+    left: bool,
+}
+
+impl Intent {
+    /// Names of `key` may come or go. `None` where no note could be made, which is no reason not to go on.
+    pub(super) fn tidy(staging: &Arc<OwnedFd>, bucket: &BucketName, key: &str) -> Option<Self> {
+        let random = staging::random_name().ok()?;
+        Self::note(staging, format!("{TIDY}{random}"), bucket, key)
+    }
+
+    /// The side file `id` comes or goes with the object `key`.
+    pub(super) fn side(staging: &Arc<OwnedFd>, id: &str, bucket: &BucketName, key: &str) -> Option<Self> {
+        Self::note(staging, format!("{SIDE}{id}"), bucket, key)
+    }
+
+    /// Leaves it for the next start.
+    pub(super) fn leave(mut self) {
+        self.left = true;
+    }
+
+    fn note(staging: &Arc<OwnedFd>, name: String, bucket: &BucketName, key: &str) -> Option<Self> {
+        match crash::fault(Call::Add).and_then(|()| fs::symlinkat(format!("{bucket}/{key}"), staging, &name)) {
+            Ok(()) => {
+                crash::point();
+                Some(Self {
+                    staging: Arc::clone(staging),
+                    name,
+                    left: false,
+                })
+            }
+            Err(error) => {
+                tracing::debug!(%error, "could not note what a write is about to do");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        if self.left {
+            return;
+        }
+        if let Err(error) = dir::unlink(&self.staging, &self.name) {
+            tracing::warn!(%error, name = self.name, "could not remove a note");
+        }
+    }
+}
+
+impl Store {
+    /// Finishes or undoes what notes tell of, then empties staging. Only this process can have anything there.
+    pub(super) fn sweep(&self) -> Result<(), Errno> {
+        for name in dir::names(&self.staging)? {
+            if (name.starts_with(TIDY) || name.starts_with(SIDE))
+                && let Err(error) = self.follow(&name)
+            {
+                tracing::warn!(%error, "something that a crash left may stay; `t2gate doctor` finds it");
+            }
+            dir::remove_tree(self.staging.as_fd(), &name, 3)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&self, name: &str) -> Result<(), Error> {
+        let target = fs::readlinkat(&self.staging, name, Vec::new()).map_err(Error::io("could not read a note"))?;
+        let Some((bucket, key)) = target.to_str().ok().and_then(|target| target.split_once('/')) else {
+            return Ok(());
+        };
+        let Ok(bucket) = BucketName::parse(bucket) else {
+            return Ok(());
+        };
+        match (name.strip_prefix(SIDE), key) {
+            (Some(id), key) => self.follow_side(id, &bucket, key),
+            (None, key) => {
+                let noted = Meta::in_dir(&self.staging, name)
+                    .map_err(Error::io("could not look at a note"))?
+                    .mtime;
+                if key.is_empty() {
+                    self.tidy_bucket(&bucket, noted)
+                } else {
+                    self.tidy_key(&bucket, key, noted)
+                }
+            }
+        }
+    }
+
+    fn follow_side(&self, id: &str, bucket: &BucketName, key: &str) -> Result<(), Error> {
+        if !self.is_side_of(id, bucket, key)? {
+            remove_side_file(&self.attributes, id);
+        }
+        Ok(())
+    }
+
+    /// Whether the object `key` names this side file.
+    fn is_side_of(&self, id: &str, bucket: &BucketName, key: &str) -> Result<bool, Error> {
+        let (Ok(bucket), Ok(key)) = (self.bucket(bucket), Key::parse(key)) else {
+            return Ok(false);
+        };
+        let bucket_dir = self.bucket_dir(&bucket)?;
+        let Some((file, _)) = self.find(&bucket, bucket_dir.as_fd(), &key)? else {
+            return Ok(false);
+        };
+        let record = Record::load_any(&file)?;
+        Ok(record.is_some_and(|record| record.side.as_deref() == Some(id)))
+    }
+
+    /// One file for the key, and no empty directories of ours on the way there.
+    fn tidy_key(&self, bucket: &BucketName, key: &str, noted: (i64, u32)) -> Result<(), Error> {
+        let Ok(bucket) = self.bucket(bucket) else {
+            return Ok(());
+        };
+        let bucket_dir = self.bucket_dir(&bucket)?;
+        let name = StorageName::of(key);
+        let is_file = |last: &[Box<str>]| {
+            let path = name.parents.iter().chain(last).map(|n| &**n);
+            dir::look_up(bucket_dir.as_fd(), path)
+                .map(|entry| matches!(entry, Entry::File(..)))
+                .map_err(Error::io("could not look for an object"))
+        };
+        if is_file(&name.plain)? && is_file(&name.forced)? {
+            let (leaf, dirs) = split(&name.parents, &name.forced);
+            dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs))
+                .and_then(|dir| dir::unlink(dir, leaf))
+                .map_err(Error::io("could not remove an object's other name"))?;
+        }
+        for last in [&name.forced, &name.plain] {
+            let dirs = split(&name.parents, last).1;
+            for depth in 1..=dirs.len() {
+                match dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs[..depth])) {
+                    Ok(made) => mark_if_made_after(&made, noted),
+                    Err(_) => break,
+                }
+            }
+            prune(&bucket_dir, &dirs);
+        }
+        Ok(())
+    }
+
+    /// What is no bucket, though the gateway made it, goes if it is empty.
+    fn tidy_bucket(&self, bucket: &BucketName, noted: (i64, u32)) -> Result<(), Error> {
+        if self.bucket(bucket).is_ok() {
+            return Ok(());
+        }
+        match dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]) {
+            Ok(directory) => {
+                mark_if_made_after(&directory, noted);
+                self.remove_bucket_directory(bucket, directory);
+            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(error) => return Err(Error::io("could not open a bucket's directory")(error)),
+        }
+        self.drop_uploads(bucket);
+        Ok(())
+    }
+}
+
+fn mark_if_made_after(directory: &OwnedFd, noted: (i64, u32)) {
+    let nanos = |time: (i64, u32)| i128::from(time.0) * 1_000_000_000 + i128::from(time.1);
+    let made_after = |meta: Meta| meta.btime.0 != 0 && (0..JUST_AFTER).contains(&(nanos(meta.btime) - nanos(noted)));
+    if Meta::of(directory).is_ok_and(made_after)
+        && let Err(error) = dir::mark(directory)
+    {
+        tracing::warn!(%error, "a directory stays that could not be marked");
+    }
+}

@@ -1,0 +1,195 @@
+//! What `doctor` finds in a root, and what is left after it has repaired that.
+
+use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
+
+use t2gate_backends::{
+    FsFindingKind::{self, *},
+    FsOpenError, FsReport, ObjectAttributes, ObjectBody, PutObject, examine_fs,
+};
+
+use crate::{Tree, again, open_at};
+
+fn examine(root: &Path, repair: bool) -> FsReport {
+    again(|| examine_fs(root, repair))
+}
+
+/// Kind, path and whether it was repaired, without the bucket's name.
+fn findings(report: &FsReport) -> Vec<(FsFindingKind, String, bool)> {
+    let found = report.findings.iter().map(|finding| {
+        let path = match finding.path.split_once('/') {
+            Some((bucket, path)) if bucket.starts_with("subject-") => path,
+            _ => &finding.path,
+        };
+        (finding.kind, path.to_owned(), finding.repaired)
+    });
+    let mut found: Vec<_> = found.collect();
+    found.sort_by(|a, b| a.1.cmp(&b.1));
+    found
+}
+
+async fn put_large(tree: &Tree, key: &str) {
+    let value = "x".repeat(1000);
+    let request = PutObject {
+        attributes: ObjectAttributes {
+            user_metadata: (0..5)
+                .map(|n| (format!("m{n}").into(), value.as_str().into()))
+                .collect(),
+            ..ObjectAttributes::default()
+        },
+        ..tree.put_request(key)
+    };
+    tree.put_object(request, ObjectBody::from_bytes("large")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_root_as_the_gateway_leaves_it_is_whole() {
+    let tree = Tree::new().await;
+    let long = "ö".repeat(300);
+    for key in ["a", "a/b", "a//b", "../x", ".t2=x", "d/", &long, &format!("{long}/x")] {
+        tree.put(key, key.to_owned()).await;
+    }
+    put_large(&tree, "large").await;
+    tree.upload("pending").await;
+    fs::write(tree.path("theirs"), "x").unwrap();
+    fs::create_dir(tree.path("their directory")).unwrap();
+    let Tree { subject, root } = tree;
+    assert!(matches!(examine_fs(root.path(), false), Err(FsOpenError::Locked(_))));
+    drop(subject);
+    let report = examine(root.path(), false);
+    assert_eq!(findings(&report), []);
+    assert_eq!((report.buckets, report.objects), (1, 10));
+    assert_eq!(examine(root.path(), true), report);
+}
+
+#[tokio::test]
+async fn what_is_no_data_directory_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(examine_fs(dir.path(), true), Err(FsOpenError::NoRoot(_))));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fs::create_dir(dir.path().join(".t2")).unwrap();
+    fs::write(dir.path().join(".t2/format"), "9\n").unwrap();
+    assert!(matches!(
+        examine_fs(dir.path(), true),
+        Err(FsOpenError::UnknownFormat { .. })
+    ));
+}
+
+#[tokio::test]
+async fn everything_wrong_is_found_and_repaired_where_that_loses_nothing() {
+    let tree = Tree::new().await;
+    tree.put("changed", "by us").await;
+    tree.put("a", "shown").await;
+    tree.put("dir/below", "x").await;
+    put_large(&tree, "lost").await;
+    let side = fs::read_dir(tree.root.path().join(".t2/attributes"))
+        .unwrap()
+        .next()
+        .unwrap();
+    fs::remove_file(side.unwrap().path()).unwrap();
+    put_large(&tree, "large").await;
+
+    fs::write(tree.path("changed"), "by others").unwrap();
+    fs::write(tree.path(".t2!a"), "hidden").unwrap();
+    fs::remove_file(tree.path("dir/below")).unwrap();
+    fs::write(tree.path(".t2=plain"), "no spelling").unwrap();
+    fs::write(tree.path("").join(std::ffi::OsStr::from_bytes(b"\xff")), "no text").unwrap();
+    rustix::fs::setxattr(tree.path("large"), "user.other", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+    fs::write(tree.path("damaged"), "x").unwrap();
+    let space = tree.root.path().join(".t2");
+    fs::write(space.join("attributes/ffff"), "x").unwrap();
+    fs::write(space.join("staging/half"), "x").unwrap();
+    let uploads = space.join("uploads").join(tree.bucket.as_str()).join("0000");
+    fs::create_dir_all(uploads).unwrap();
+    let Tree { subject, root } = tree;
+    let bucket = subject.bucket.clone();
+    drop(subject);
+
+    let kept = fs::read(root.path().join(bucket.as_str()).join(".t2!a")).unwrap();
+    let expected = |repaired| {
+        vec![
+            (TwoFiles, ".t2!a".to_owned(), repaired),
+            (OrphanedSideFile, ".t2/attributes/ffff".to_owned(), repaired),
+            (Staging, ".t2/staging/half".to_owned(), repaired),
+            (AbandonedUpload, format!(".t2/uploads/{bucket}/0000"), repaired),
+            (UnusableName, "(not UTF-8)".to_owned(), false),
+            (UnusableName, ".t2=plain".to_owned(), false),
+            (StaleAttributes, "changed".to_owned(), repaired),
+            (EmptyDirectory, "dir".to_owned(), repaired),
+            (MissingSideFile, "lost".to_owned(), false),
+        ]
+    };
+    let sorted = |mut expected: Vec<(FsFindingKind, String, bool)>| {
+        expected.sort_by(|a, b| a.1.cmp(&b.1));
+        expected
+    };
+    assert_eq!(findings(&examine(root.path(), false)), sorted(expected(false)));
+    assert_eq!(
+        findings(&examine(root.path(), false)),
+        sorted(expected(false)),
+        "looking changes nothing"
+    );
+    assert_eq!(findings(&examine(root.path(), true)), sorted(expected(true)));
+    let left: Vec<_> = expected(true)
+        .into_iter()
+        .filter(|(_, _, repaired)| !repaired)
+        .collect();
+    assert_eq!(findings(&examine(root.path(), true)), sorted(left));
+
+    let lost = fs::read_dir(root.path().join(".t2/lost"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    assert_eq!(fs::read(lost.path()).unwrap(), kept);
+    let in_bucket = |name: &str| fs::read_to_string(root.path().join(bucket.as_str()).join(name)).unwrap();
+    assert_eq!(
+        (in_bucket("a"), in_bucket("changed")),
+        ("shown".to_owned(), "by others".to_owned())
+    );
+    drop(again(|| open_at(root.path())));
+}
+
+#[tokio::test]
+async fn damaged_attributes_keep_every_side_file() {
+    let tree = Tree::new().await;
+    put_large(&tree, "large").await;
+    rustix::fs::setxattr(
+        tree.path("large"),
+        "user.t2gate",
+        b"\x09",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    let Tree { subject, root } = tree;
+    drop(subject);
+    let found = findings(&examine(root.path(), true));
+    assert_eq!(found, [(DamagedAttributes, "large".to_owned(), false)]);
+    assert_eq!(fs::read_dir(root.path().join(".t2/attributes")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn buckets_without_directories_or_records_are_found() {
+    let tree = Tree::new().await;
+    let Tree { subject, root } = tree;
+    let bucket = subject.bucket.clone();
+    drop(subject);
+    fs::remove_dir(root.path().join(bucket.as_str())).unwrap();
+    assert_eq!(
+        findings(&examine(root.path(), true)),
+        [(MissingBucket, bucket.to_string(), false)]
+    );
+    fs::write(root.path().join(".t2/buckets").join(bucket.as_str()), "").unwrap();
+    let found = findings(&examine(root.path(), false));
+    assert!(found.contains(&(DamagedBucket, format!(".t2/buckets/{bucket}"), false)));
+
+    let other = Tree::new().await;
+    let Tree { subject, root } = other;
+    let bucket = subject.bucket.clone();
+    drop(subject);
+    fs::remove_file(root.path().join(".t2/buckets").join(bucket.as_str())).unwrap();
+    assert_eq!(
+        findings(&examine(root.path(), true)),
+        [(AbandonedBucket, bucket.to_string(), true)]
+    );
+    assert_eq!(findings(&examine(root.path(), true)), []);
+}
