@@ -45,6 +45,8 @@ pub fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
             let backend = FsBackend::open(FsOptions {
                 durability: config.backend.durability,
                 adopt: config.backend.adopt_account.clone(),
+                listing_cache_bytes: config.backend.listing_cache,
+                abandoned_upload_age: config.backend.abandoned_upload_age,
                 ..FsOptions::new(&config.backend.root, clock)
             })?;
             Storage {

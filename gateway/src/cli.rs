@@ -1,8 +1,10 @@
 //! The command line; one command a file.
 //!
-//! Exit codes: 0 done, 1 it could not be done, 2 the configuration or the command line is wrong.
+//! Exit codes: 0 done, 1 it could not be done, 2 the configuration or the command line is wrong. Those of `doctor` are 0
+//! nothing wrong, 1 something found, repaired or not, 2 it could not examine.
 
 mod check;
+mod doctor;
 mod health;
 mod serve;
 
@@ -22,6 +24,11 @@ const FAILED: u8 = 1;
 /// The configuration is wrong. (clap ends with the same code when the command line is.)
 const WRONG_CONFIGURATION: u8 = 2;
 
+/// `doctor` has found something.
+const FOUND: u8 = 1;
+/// `doctor` could not do its work.
+const CANNOT_EXAMINE: u8 = 2;
+
 /// A reverse gateway that speaks S3 in front of storage that you already have.
 #[derive(Debug, Parser)]
 #[command(name = "t2gate", version, about, arg_required_else_help = true)]
@@ -38,6 +45,8 @@ enum Command {
     Check(CheckArguments),
     /// Ask a running gateway how it is. Exit code 0: well.
     Health(HealthArguments),
+    /// Examine a data directory that no gateway serves. Exit code 0: nothing wrong; 1: something found; 2: cannot examine.
+    Doctor(DoctorArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +88,19 @@ struct HealthArguments {
     ready: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct DoctorArguments {
+    /// The data directory.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Repair what can be repaired without losing bytes.
+    #[arg(long)]
+    repair: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
@@ -106,6 +128,7 @@ pub fn main() -> ExitCode {
             arguments.address.as_deref(),
             arguments.ready,
         ),
+        Command::Doctor(arguments) => doctor::run(&arguments.data, arguments.repair, arguments.json),
     }
 }
 

@@ -155,6 +155,28 @@ fn the_greeting_says_what_a_write_survives() {
 }
 
 #[test]
+fn doctor_says_by_its_exit_code_what_it_found() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(dir.path(), &["doctor", "--data", "nothing"]).0, Some(2));
+    let running = Running::start(dir.path(), &[], &[]);
+    assert_eq!(run(dir.path(), &["doctor", "--data", "t2-data"]).0, Some(2), "in use");
+    running.stop();
+    assert_eq!(run(dir.path(), &["doctor", "--data", "t2-data"]).0, Some(0));
+    fs::write(dir.path().join("t2-data/.t2/attributes/0123"), "x").unwrap();
+    let output = t2gate(dir.path())
+        .args(["doctor", "--data", "t2-data", "--json"])
+        .output()
+        .unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        report.contains("\"orphaned-side-file\"") && report.contains(".t2/attributes/0123"),
+        "{report}"
+    );
+    assert_eq!(run(dir.path(), &["doctor", "--data", "t2-data", "--repair"]).0, Some(1));
+    assert_eq!(run(dir.path(), &["doctor", "--data", "t2-data"]).0, Some(0));
+}
+
+#[test]
 fn a_wrong_configuration_is_one_line_per_fault_and_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("c.toml"), "[limits]\nconections = 1\nconnections = 0\n").unwrap();

@@ -8,16 +8,17 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
-use t2gate_backends::{Clock as _, SystemClock};
+use t2gate_backends::{Clock as _, SystemClock, Timestamp};
 use tokio::net::TcpListener;
 
 use self::greeting::Greeting;
 use super::{failed, say, wrong_configuration};
 use crate::{
     app::{self, Startup, Storage},
-    config::{Config, Overrides},
+    config::{CertificateFiles, Config, Overrides},
     keys::{
         KeyStore, KeyTable,
         file::{self, KeyFile, KeyFileError},
@@ -29,6 +30,9 @@ use crate::{
         tls::{TlsError, TlsOptions},
     },
 };
+
+/// How often it is looked whether there is, or has to be, another certificate.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What the gateway keeps for itself, below the data directory.
 const RESERVED: &str = ".t2";
@@ -94,9 +98,11 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     });
     tracing::info!(address = %addresses.0, admin_address = %addresses.1, "serving");
     let keys = Arc::new(KeyStore::new(prepared.keys));
+    let tls = Arc::new(prepared.tls);
+    tokio::spawn(prepared.certificate.keep_fresh(tls.clone()));
     let startup = Startup {
         keys,
-        tls: Arc::new(prepared.tls),
+        tls,
         backend: prepared.storage.backend,
         listener,
         admin_listener,
@@ -110,6 +116,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
 #[derive(Debug)]
 struct Prepared {
     tls: Tls,
+    certificate: Certificate,
     keys: KeyTable,
     storage: Storage,
     /// Set where the certificate is the gateway's own.
@@ -144,14 +151,15 @@ impl Prepared {
             min_version: config.tls.min_version,
             http2: config.tls.http2,
         };
-        let (tls, self_signed) = match &config.tls.certificate {
-            Some(files) => (Tls::load(files, options, now)?, None),
-            None => {
-                let names = self_signed::names(config.listen.address.ip(), &config.s3.base_domains);
-                let own = self_signed::ensure(&reserved.join("tls"), &names, now)?;
-                (Tls::load(&own.files, options, now)?, Some(own))
-            }
+        let certificate = match &config.tls.certificate {
+            Some(files) => Certificate::Configured(files.clone()),
+            None => Certificate::Own {
+                directory: reserved.join("tls"),
+                names: self_signed::names(config.listen.address.ip(), &config.s3.base_domains),
+            },
         };
+        let (files, self_signed) = certificate.ensure(now)?;
+        let tls = Tls::load(&files, options, now)?;
         let (keys, key_file) = match &config.keys {
             Some(keys) => (keys.clone(), None),
             None => {
@@ -161,11 +169,59 @@ impl Prepared {
         };
         Ok(Self {
             tls,
+            certificate,
             keys,
             storage,
             self_signed,
             key_file,
         })
+    }
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+enum Certificate {
+    /// Files that somebody else keeps, and renews.
+    Configured(CertificateFiles),
+    /// The gateway's own.
+    Own { directory: PathBuf, names: Vec<String> },
+}
+
+impl Certificate {
+    /// Its files; the gateway's own are made or renewed as needed. Blocks.
+    fn ensure(&self, now: Timestamp) -> Result<(CertificateFiles, Option<SelfSigned>), SelfSignedError> {
+        Ok(match self {
+            Self::Configured(files) => (files.clone(), None),
+            Self::Own { directory, names } => {
+                let own = self_signed::ensure(directory, names, now)?;
+                (own.files.clone(), Some(own))
+            }
+        })
+    }
+
+    /// Puts in force what there is by now. If that is not fit, the old one stays. Blocks.
+    fn refresh(&self, tls: &Tls, now: Timestamp) -> Result<(), ServeError> {
+        let (files, _) = self.ensure(now)?;
+        Ok(tls.reload(&files, now)?)
+    }
+
+    /// Refreshes for as long as the process lives, which may be longer than any certificate.
+    async fn keep_fresh(self, tls: Arc<Tls>) {
+        loop {
+            tokio::time::sleep(REFRESH_INTERVAL).await;
+            let (certificate, tls) = (self.clone(), tls.clone());
+            let refresh = move || {
+                let before = tls.expires();
+                certificate.refresh(&tls, SystemClock.now())?;
+                Ok::<_, ServeError>(tls.expires() != before)
+            };
+            match tokio::task::spawn_blocking(refresh).await {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => tracing::info!("another certificate is in force"),
+                Ok(Err(error)) => tracing::warn!(%error, "the certificate stays the old one"),
+                Err(error) => tracing::error!(%error, "cannot look for another certificate"),
+            }
+        }
     }
 }
 
@@ -208,4 +264,57 @@ async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Ser
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
     listener.local_addr().map_err(|error| ServeError::App(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TlsVersion;
+
+    fn day(day: i64) -> Timestamp {
+        Timestamp::from_unix(1_800_000_000 + day * 86_400, 0)
+    }
+
+    fn load(certificate: &Certificate, now: Timestamp) -> Tls {
+        let options = TlsOptions {
+            min_version: TlsVersion::V1_2,
+            http2: false,
+        };
+        Tls::load(&certificate.ensure(now).unwrap().0, options, now).unwrap()
+    }
+
+    #[test]
+    fn a_gateway_that_runs_for_years_renews_its_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Certificate::Own {
+            directory: dir.path().to_owned(),
+            names: vec!["localhost".into()],
+        };
+        let tls = load(&own, day(0));
+        for today in (30..3000).step_by(20).map(day) {
+            own.refresh(&tls, today).unwrap();
+            assert!(tls.expires() > today);
+        }
+    }
+
+    #[test]
+    fn a_configured_certificate_that_was_replaced_is_taken_up_and_a_bad_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["localhost".to_owned()];
+        let files = self_signed::ensure(dir.path(), &names, day(0)).unwrap().files;
+        let configured = Certificate::Configured(files.clone());
+        let tls = load(&configured, day(0));
+        let first = tls.expires();
+        configured.refresh(&tls, day(1)).unwrap();
+        assert_eq!(tls.expires(), first);
+
+        self_signed::ensure(dir.path(), &names, day(380)).unwrap();
+        configured.refresh(&tls, day(380)).unwrap();
+        assert!(tls.expires() > first);
+
+        let second = tls.expires();
+        fs::write(&files.certificate, "nothing").unwrap();
+        configured.refresh(&tls, day(381)).unwrap_err();
+        assert_eq!(tls.expires(), second);
+    }
 }

@@ -1,11 +1,14 @@
 //! `[backend]`: the storage behind the gateway.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
-use t2gate_backends::{AccountId, Durability};
+use t2gate_backends::{AccountId, DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, Durability};
 
-use super::fault::Faults;
+use super::{
+    fault::Faults,
+    raw::{Period, Size},
+};
 
 /// Where objects are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,10 @@ pub struct Backend {
     pub adopt_account: Option<AccountId>,
     /// What an acknowledged write to `fs` survives.
     pub durability: Durability,
+    /// How many bytes of names of directories are kept, in order, for listings.
+    pub listing_cache: usize,
+    /// After how long a multipart upload that no part comes to is ended. `None`: never.
+    pub abandoned_upload_age: Option<Duration>,
 }
 
 /// The storages that there are.
@@ -35,6 +42,8 @@ pub(super) struct RawBackend {
     pub(super) root: String,
     pub(super) adopt_account: String,
     pub(super) durability: String,
+    pub(super) listing_cache: Size,
+    pub(super) abandoned_upload_age: Period,
 }
 
 impl Default for RawBackend {
@@ -44,6 +53,8 @@ impl Default for RawBackend {
             root: "./t2-data".to_owned(),
             adopt_account: String::new(),
             durability: "power-safe".to_owned(),
+            listing_cache: Size(DEFAULT_LISTING_CACHE_BYTES as u64),
+            abandoned_upload_age: Period(DEFAULT_ABANDONED_UPLOAD_AGE),
         }
     }
 }
@@ -70,11 +81,15 @@ impl RawBackend {
             "process-safe" => Some(Durability::ProcessSafe),
             other => faults.expect("durability", other, "\"power-safe\" or \"process-safe\"", None),
         };
+        let listing_cache = faults.within("listing_cache", self.listing_cache.0, 0, 1 << 40);
+        let Period(age) = self.abandoned_upload_age;
         Some(Backend {
             kind: kind?,
             root: self.root.into(),
             adopt_account: adopt_account?,
             durability: durability?,
+            listing_cache: listing_cache?,
+            abandoned_upload_age: (!age.is_zero()).then_some(age),
         })
     }
 }

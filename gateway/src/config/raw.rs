@@ -20,6 +20,10 @@ pub(super) struct Switch(pub(super) bool);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Period(pub(super) Duration);
 
+/// A number of bytes: `"64MiB"`, `"512KiB"`, `"1GiB"`, or a whole number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
 /// A list of strings, or one string with commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct List(pub(super) Vec<String>);
@@ -114,6 +118,11 @@ impl<'de> Deserialize<'de> for Period {
                 if let Ok(seconds) = text.parse() {
                     return Ok(Period::seconds(seconds));
                 }
+                // A day is not always as long as another, says the parser; here it is.
+                let days: Option<u64> = text.strip_suffix('d').and_then(|days| days.parse().ok());
+                if let Some(seconds) = days.and_then(|days| days.checked_mul(24 * 60 * 60)) {
+                    return Ok(Period::seconds(seconds));
+                }
                 text.parse::<jiff::SignedDuration>()
                     .ok()
                     .and_then(|period| Duration::try_from(period).ok())
@@ -122,6 +131,43 @@ impl<'de> Deserialize<'de> for Period {
             }
         }
         deserializer.deserialize_any(PeriodVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes such as \"64MiB\" or \"512KiB\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes)
+                    .map(Size)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+                let (number, unit) = units
+                    .into_iter()
+                    .find_map(|(name, unit)| Some((text.strip_suffix(name)?.trim_end(), unit)))
+                    .unwrap_or((text, 1));
+                let number: Option<u64> = number.parse().ok();
+                number
+                    .and_then(|number| number.checked_mul(unit))
+                    .map(Size)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(SizeVisitor)
     }
 }
 
@@ -169,10 +215,24 @@ mod tests {
         assert_eq!(period("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(period(7), Some(Duration::from_secs(7)));
         assert_eq!(period("7"), Some(Duration::from_secs(7)));
+        assert_eq!(period("7d"), Some(Duration::from_hours(168)));
         for bad in ["", "soon", "-3s", "3 parsecs"] {
             assert_eq!(period(bad), None, "{bad}");
         }
         assert_eq!(period(-1), None);
+    }
+
+    #[test]
+    fn a_size_has_a_unit_or_is_bytes() {
+        let size = |value: Value| value.deserialize().ok().map(|Size(size)| size);
+        assert_eq!(size(Value::from("64MiB")), Some(64 << 20));
+        assert_eq!(size(Value::from("2 GiB")), Some(2 << 30));
+        assert_eq!(size(Value::from("1KiB")), Some(1024));
+        assert_eq!(size(Value::from("12")), Some(12));
+        assert_eq!(size(Value::from(12)), Some(12));
+        for bad in ["", "MiB", "64MB", "-1KiB", "1.5MiB", "99999999999999GiB"] {
+            assert_eq!(size(Value::from(bad)), None, "{bad}");
+        }
     }
 
     #[test]
