@@ -1,7 +1,7 @@
 //! Accounts and application keys: load, reload, look up, capabilities.
 //!
 //! Keys come from the configuration (`config/accounts.rs`) or from the key file that the gateway makes for itself
-//! ([`file`]). What a request may do with a key is asked here and decided in the authorize layer.
+//! ([`mod@file`]). What a request may do with a key is asked here and decided in the authorize layer.
 
 pub mod file;
 

@@ -142,28 +142,29 @@ fn is_hoisted(name: &str) -> bool {
 /// `x-amz-copy-source`, checksums and metadata there; ignored, a presigned copy would be an empty overwrite.
 ///
 /// To be called once, before the body and the operation are looked at; [`parse`](super::parse()) refuses what was not.
-/// Errors: `InvalidArgument` where header and parameter disagree, a parameter comes twice, or the value can be no header.
+/// Errors: `InvalidArgument` where header and parameter disagree, where a parameter comes twice, and where
+/// it can be no header.
 pub fn effective_headers<'a>(query: &Query, headers: &'a HeaderMap) -> Result<Cow<'a, HeaderMap>, S3Error> {
     let mut effective = Cow::Borrowed(headers);
-    let mut seen = Vec::new();
+    let mut seen: Vec<HeaderName> = Vec::new();
     for (name, value) in query.iter().filter(|(name, _)| is_hoisted(name)) {
         let refuse = |why| Err(S3Error::invalid_argument(why, name, value));
-        if seen.contains(&name.to_ascii_lowercase()) {
-            return refuse("The query parameter must not be given more than once.");
-        }
-        seen.push(name.to_ascii_lowercase());
         let (Ok(header), Ok(content)) = (
             HeaderName::from_bytes(name.as_bytes()),
             HeaderValue::from_bytes(value.as_bytes()),
         ) else {
             return refuse("The query parameter cannot stand for a header.");
         };
-        let mut present = effective.get_all(&header).iter().peekable();
-        if present.peek().is_none() {
-            effective.to_mut().insert(header, content);
-        } else if present.any(|sent| *sent != content) {
+        if seen.contains(&header) {
+            return refuse("The query parameter must not be given more than once.");
+        }
+        let mut sent = headers.get_all(&header).iter().peekable();
+        if sent.peek().is_none() {
+            effective.to_mut().insert(&header, content);
+        } else if sent.any(|sent| *sent != content) {
             return refuse("The query parameter and the header of that name disagree.");
         }
+        seen.push(header);
     }
     Ok(effective)
 }
@@ -327,7 +328,12 @@ mod tests {
 
     #[test]
     fn a_parameter_that_can_be_no_header_is_refused() {
-        for raw in ["x-amz-acl=a%0D%0Ab", "x-amz-a%20b=c", "x-amz-%C3%A4=c"] {
+        for raw in [
+            "x-amz-acl=a%0D%0Ab",
+            "x-amz-a%20b=c",
+            "x-amz-%C3%A4=c",
+            "x-amz-acl=a&X-Amz-Acl=a",
+        ] {
             let query = Query::parse(raw).unwrap();
             let error = effective_headers(&query, &HeaderMap::new()).unwrap_err();
             assert_eq!(error.code(), S3ErrorCode::InvalidArgument, "{raw}");

@@ -48,7 +48,7 @@ pub fn canonical_path(raw_path: &str) -> Result<String, AuthError> {
     Ok(uri_encode(&decoded, false))
 }
 
-/// A query as [`pairs`] reads it, in bytes and in the order of the wire: what is signed need not be text.
+/// A query as `s3::query` reads it, in bytes and in the order of the wire: what is signed need not be text.
 #[derive(Debug)]
 pub struct Query<'a>(Vec<Pair<'a>>);
 

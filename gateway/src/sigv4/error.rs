@@ -84,7 +84,7 @@ pub enum AuthError {
     /// Percent-encoding in the path or the query is broken.
     #[error("Couldn't parse the specified URI.")]
     InvalidUri,
-    /// More than [`MAX_QUERY_PARAMETERS`](super::MAX_QUERY_PARAMETERS).
+    /// More than [`MAX_QUERY_PARAMETERS`](crate::limits::MAX_QUERY_PARAMETERS).
     #[error("The query has too many parameters.")]
     TooManyParameters,
     #[error("Only one Authorization header is allowed.")]

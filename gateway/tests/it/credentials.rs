@@ -457,6 +457,13 @@ async fn what_a_presigner_moves_into_the_url_is_the_header_that_it_was() {
     ] {
         gateway.refuses(request, status, code).await;
     }
+    // The hash of the body in the URL binds the body.
+    let hash = t2gate::sigv4::client::sha256_hex(b"hello");
+    for name in ["X-Amz-Content-Sha256", "x-amz-content-sha256"] {
+        let bound = |body: &str| Request::put(&format!("/bkt/k?{name}={hash}")).presigned().body(body);
+        gateway.does(bound("hello")).await;
+        gateway.refuses(bound("jello"), 400, "XAmzContentSHA256Mismatch").await;
+    }
     // Names that are none of S3's are the client's business, as long as they are signed.
     gateway
         .does(Request::put("/bkt/k?x-id=PutObject&whatever=1").presigned().body("x"))

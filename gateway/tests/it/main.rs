@@ -11,6 +11,7 @@ mod credentials;
 mod http;
 mod http2;
 mod input;
+mod multipart;
 mod slow;
 mod traps;
 mod tree;

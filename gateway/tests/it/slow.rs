@@ -118,7 +118,7 @@ async fn headers_have_to_come_to_an_end() {
 async fn bodies_have_to_come_at_a_pace() {
     let gateway = gateway().await;
     let before = gateway.tree();
-    for trickles in [false, true] {
+    for (at_first, trickles) in [(0, false), (0, true), (200_000, false), (200_000, true)] {
         let mut clients = JoinSet::new();
         let body = vec![7; 300_000];
         for request in [
@@ -133,10 +133,10 @@ async fn bodies_have_to_come_at_a_pace() {
             let mut connection = gateway.connect().await;
             connection.send(&head).await;
             clients.spawn(async move {
-                // More than is kept in memory, so that there is a file by now.
-                connection.send(&body[..200_000]).await;
+                // Nothing, or more than is kept in memory, so that there is a file by now.
+                connection.send(&body[..at_first]).await;
                 if trickles {
-                    trickle(&mut connection, &body[200_000..]).await;
+                    trickle(&mut connection, &body[at_first..]).await;
                 } else {
                     let answer = connection.answer_to("PUT").await;
                     let got = (answer.status, answer.code());
@@ -148,6 +148,29 @@ async fn bodies_have_to_come_at_a_pace() {
         are_cut(&gateway, clients).await;
         gateway.settles_to(&before).await;
     }
+}
+
+/// The size of a chunk, and what is passed over behind it, are no bytes of a body.
+#[tokio::test]
+async fn a_chunk_has_to_begin() {
+    let gateway = gateway().await;
+    let before = gateway.tree();
+    let mut clients = JoinSet::new();
+    let request = Request::put("/bkt/known")
+        .streamed("hello", Streamed::Unsigned)
+        .chunked(100);
+    for filler in ["0", "5;aaaaaaaa", "5;\"aaaaaaa", "5         "] {
+        let mut connection = gateway.connect().await;
+        let head = request.signed(&gateway.host()).0;
+        clients.spawn(async move {
+            connection.send(&head).await;
+            let last = &filler[filler.len() - 1..];
+            connection.send(filler.as_bytes()).await;
+            trickle(&mut connection, last.repeat(1000).as_bytes()).await;
+        });
+    }
+    are_cut(&gateway, clients).await;
+    gateway.settles_to(&before).await;
 }
 
 #[tokio::test]
@@ -223,4 +246,35 @@ async fn a_kept_connection_is_not_kept_for_ever() {
     sleep(Duration::from_millis(200)).await;
     assert_eq!(connection.ask(&Request::get("/bkt/known")).await.status, 200);
     assert!(connection.is_closed().await);
+}
+
+/// A copy goes on when its client has gone, and counts as a request until it is done: else a few clients that ask and
+/// hang up would have the gateway copy without bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_holds_its_place_until_it_is_done() {
+    let gateway = TestGateway::configured_with_bucket("[limits]\nconcurrent_requests = 1\n").await;
+    let large = Request::put("/bkt/large")
+        .body(vec![7; 64 << 20])
+        .content_sha256("UNSIGNED-PAYLOAD");
+    gateway.does(large).await;
+    let mut second = gateway.connect().await;
+    let mut first = gateway.connect().await;
+    // Another checksum: the bytes have to be read.
+    let copy = Request::put("/bkt/copy").header("x-amz-copy-source", "/bkt/large");
+    let copy = copy.header("x-amz-checksum-algorithm", "SHA1");
+    first.send(&copy.bytes(&gateway.host())).await;
+    sleep(Duration::from_millis(30)).await;
+    drop(first);
+    loop {
+        let answer = second.ask(&Request::get("/bkt/known")).await;
+        if answer.status == 200 {
+            break;
+        }
+        assert_eq!(answer.status, 503, "{answer:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(
+        gateway.data().join("bkt/copy").exists(),
+        "another request was let in while it ran"
+    );
 }

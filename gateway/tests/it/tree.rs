@@ -101,16 +101,9 @@ async fn nothing_that_a_client_sends_makes_a_line_of_its_own_in_the_log() {
         gateway.answer(Request::get(target)).await;
         gateway.answer(Request::put(target).body("x")).await;
     }
-    let header = Request::get("/bkt/known").header("x-amz-meta-a", "b\u{1b}[31m".replace('\u{1b}', "\t"));
-    gateway.answer(header).await;
-    let id = TestKey {
-        id: "a\u{a0}b",
-        secret: SECRET,
-    };
     gateway
         .answer(Request::get("/bkt/known?X-Amz-Credential=a%0A2026-01-01T00:00:00Z%20ERROR%20forged").anonymous())
         .await;
-    assert!(id.id.len() > 2);
     let lines = log::lines_with("forged");
     assert!(!lines.is_empty(), "nothing was logged");
     assert!(
