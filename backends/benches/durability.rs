@@ -100,6 +100,7 @@ impl Subject {
             owner: AccountId::parse("owner").unwrap(),
             acl: CannedAcl::Private,
             max_buckets: 1,
+            versioning: None,
         };
         runtime.block_on(backend.create_bucket(request)).unwrap();
         Self { backend, bucket }
@@ -119,6 +120,7 @@ impl Subject {
                             key: Key::parse(format!("{writer}/{}", written % 500)).unwrap(),
                             attributes: ObjectAttributes::default(),
                             condition: WriteCondition::default(),
+                            versions: None,
                         };
                         let body = ObjectBody::from_bytes(vec![7; SIZE]);
                         backend.put_object(request, body).await.unwrap();

@@ -49,6 +49,7 @@ impl Bench {
             owner: AccountId::parse("owner").unwrap(),
             acl: CannedAcl::Private,
             max_buckets: 1,
+            versioning: None,
         };
         backend.create_bucket(request).await.unwrap();
         let bench = Self {
@@ -74,6 +75,7 @@ impl Bench {
             key: Key::parse(key).unwrap(),
             attributes: ObjectAttributes::default(),
             condition: WriteCondition::default(),
+            versions: None,
         };
         self.backend
             .put_object(request, ObjectBody::from_bytes("x"))

@@ -8,9 +8,9 @@ use futures::Stream;
 
 use crate::{
     AccountId, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, CompleteMultipartUpload, CopyObject,
-    CreateBucket, CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ListMultipartUploads, ListObjects,
-    ListParts, MultipartUpload, ObjectBody, ObjectInfo, ObjectPage, ObjectPart, ObjectRef, Part, PartNumber, PartPage,
-    PutObject, UploadId, UploadPage, UploadRef,
+    CreateBucket, CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ListMultipartUploads, ListObjectVersions,
+    ListObjects, ListParts, MultipartUpload, ObjectBody, ObjectInfo, ObjectPage, ObjectPart, ObjectRef, Part,
+    PartNumber, PartPage, PutObject, UploadId, UploadPage, UploadRef, VersionPage,
 };
 
 /// Bytes of an object on their way to the client. An error ends it.
@@ -45,6 +45,10 @@ pub trait ObjectReader: fmt::Debug + Send + Sync {
 /// - **Durable** (P2). When a mutating method returns `Ok`, the change survives what the configured durability names.
 /// - **One winner** (P4). [`WriteCondition`](crate::WriteCondition)s are judged in the same step as the commit, where
 ///   [`Capabilities::conditional_writes`] is set; elsewhere they are [`BackendError::NotSupported`].
+/// - **No version lost** (P3). Where [`Capabilities::history`] is set, a write that comes with a
+///   [`VersionClock`](crate::VersionClock) asks [`KeyState`](crate::KeyState) in its commit step what becomes of the
+///   versions of its key, and does that in the same step: what it displaces is kept, not copied. The versions of one
+///   key are ordered by their [`Stamp`](crate::Stamp)s; the newest decides what is current.
 /// - **Bounded memory** (P5). No method holds an object, a listing or a bucket whole.
 /// - A bucket that is not there is [`BackendError::NoSuchBucket`] from every method that names one.
 /// - Every [`Key`](crate::Key) works, or is refused with [`BackendError::UnsupportedKey`]; none leaves its bucket.
@@ -69,7 +73,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         max: usize,
     ) -> Result<Vec<BucketInfo>, BackendError>;
 
-    /// Replaces one setting in one step.
+    /// Replaces one setting in one step. [`BackendError::NotSupported`] for versioning without
+    /// [`Capabilities::history`].
     async fn put_bucket_setting(&self, bucket: &BucketName, setting: BucketSetting) -> Result<(), BackendError>;
 
     /// [`BackendError::BucketNotEmpty`] while it holds any object, version, marker. Uploads under way go with it.
@@ -79,7 +84,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn put_object(&self, request: PutObject, body: ObjectBody) -> Result<ObjectInfo, BackendError>;
 
     /// [`BackendError::NoSuchKey`] where there is no such object, [`BackendError::NoSuchVersion`] where a version id
-    /// was given. Reads nothing of the bytes yet.
+    /// was given, [`BackendError::DeleteMarker`] where it is one. Reads nothing of the bytes yet.
     async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError>;
 
     /// Copies in one step, where [`Capabilities::server_side_copy`] is set. Source and destination may be the same.
@@ -92,6 +97,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// A page. Of each object at least key, size, ETag, time, version id, and checksum where known without reading
     /// the object; content headers and user metadata may be left out.
     async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError>;
+
+    /// A page of all versions, delete markers among them. Of each version what [`list_objects`](Self::list_objects)
+    /// tells of an object. Each key is of one moment: exactly one of its versions is the latest. In a bucket that
+    /// never had versioning each object is its version `null`.
+    async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError>;
 
     async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError>;
 

@@ -12,7 +12,10 @@ pub struct Capabilities {
     pub conditional_deletes: bool,
     /// [`copy_object`](crate::Backend::copy_object) copies inside the store. Where not, the gateway streams.
     pub server_side_copy: bool,
-    /// Old versions are kept when an object is replaced or deleted.
+    /// What a commit displaces can be kept, in the same step: the [`Versioned`](crate::Versioned) overlay can stand on
+    /// it.
+    pub history: bool,
+    /// Buckets can have versioning: see [`VersioningStatus`](crate::VersioningStatus).
     pub versioning: bool,
     /// What is stored is encrypted.
     pub encryption: bool,

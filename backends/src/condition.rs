@@ -27,11 +27,23 @@ pub struct WriteCondition {
     pub if_match: Option<IfMatch>,
     /// `If-None-Match: *`: there is no current object. A delete marker counts as none.
     pub if_none_match: bool,
+    /// Nothing may be lost: an object or a delete marker that would be replaced or deleted without being kept as a
+    /// version refuses the write. For requesters who may write and not destroy.
+    pub keep_all: bool,
 }
 
 impl WriteCondition {
+    /// Whether there is nothing to judge.
     pub fn is_none(&self) -> bool {
-        self.if_match.is_none() && !self.if_none_match
+        self.if_match.is_none() && !self.if_none_match && !self.keep_all
+    }
+
+    /// Judges what the write destroys. [`BackendError::WouldDestroy`] where it must not.
+    pub fn judge_loss(&self, destroys: bool) -> Result<(), BackendError> {
+        if self.keep_all && destroys {
+            return Err(BackendError::WouldDestroy);
+        }
+        Ok(())
     }
 
     /// Judges against the ETag of the current object, `None` where there is none.

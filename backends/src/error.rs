@@ -1,6 +1,6 @@
 //! What can go wrong in storage, in storage's words.
 
-use crate::{AccountId, BodyError, multipart::AssembleError};
+use crate::{AccountId, BodyError, Timestamp, VersionId, multipart::AssembleError};
 
 /// Any error as a source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -21,12 +21,21 @@ pub enum BackendError {
     NoSuchKey,
     #[error("no such version")]
     NoSuchVersion,
+    /// What was asked for is a delete marker: the version that was named, or, where none was, the newest one.
+    #[error("that is a delete marker")]
+    DeleteMarker {
+        version_id: VersionId,
+        last_modified: Timestamp,
+    },
     /// The upload was never there, is aborted, or is completed and its object replaced since.
     #[error("no such multipart upload")]
     NoSuchUpload,
     /// A [`WriteCondition`](crate::WriteCondition) does not hold; nothing was changed.
     #[error("a precondition does not hold")]
     PreconditionFailed,
+    /// [`WriteCondition::keep_all`](crate::WriteCondition::keep_all) does not hold; nothing was changed.
+    #[error("the write would destroy what must be kept")]
+    WouldDestroy,
     /// Another operation on the same thing is under way; nothing was changed, and trying again makes sense.
     #[error("a conflicting operation is under way")]
     Conflict,

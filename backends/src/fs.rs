@@ -75,9 +75,9 @@ pub use self::{
 use crate::{
     AccountId, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
     CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ETag,
-    ListMultipartUploads, ListObjects, ListParts, MultipartUpload, ObjectAttributes, ObjectBody, ObjectInfo,
-    ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject, UploadId, UploadPage, UploadRef,
-    VersionId,
+    ListMultipartUploads, ListObjectVersions, ListObjects, ListParts, MultipartUpload, ObjectAttributes, ObjectBody,
+    ObjectInfo, ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject, UploadId, UploadPage,
+    UploadRef, VersionId, VersionPage, versioning::list_unversioned,
 };
 
 /// What is to be served, and how.
@@ -230,6 +230,7 @@ impl Backend for FsBackend {
             conditional_writes: true,
             conditional_deletes: true,
             server_side_copy: true,
+            history: false,
             versioning: false,
             encryption: false,
         }
@@ -342,6 +343,10 @@ impl Backend for FsBackend {
     async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
         let bucket = self.bucket(&request.bucket)?;
         self.run(move |store| store.list_objects(&bucket, &request)).await
+    }
+
+    async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
+        list_unversioned(request, |request| self.list_objects(request)).await
     }
 
     async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {

@@ -18,6 +18,7 @@ mod memory;
 mod multipart;
 mod request;
 mod types;
+mod versioning;
 
 pub use backend::{Backend, ByteStream, ObjectReader, OpenObject};
 pub use body::{BodyError, BodyEvent, BodySource, BodySummary, ObjectBody};
@@ -37,3 +38,4 @@ pub use memory::MemoryBackend;
 pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
 pub use request::*;
 pub use types::*;
+pub use versioning::{CurrentVersion, DeletePlan, Displaced, KeyState, VersionClock, Versioned, WritePlan};

@@ -14,11 +14,12 @@ use futures::stream;
 
 use crate::{
     AccountId, Backend, BackendError, BodyEvent, BodySummary, BucketInfo, BucketName, BucketSetting, ByteStream,
-    Capabilities, Clock, CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject,
-    DeleteObjectOutcome, ETag, Key, ListEntry, ListMultipartUploads, ListObjects, ListParts, MultipartUpload,
-    ObjectAttributes, ObjectBody, ObjectInfo, ObjectPage, ObjectPart, ObjectReader, ObjectRef, OpenObject, Part,
-    PartNumber, PartPage, PutObject, StoredPart, Timestamp, UploadEntry, UploadId, UploadPage, UploadRef, VersionId,
-    assemble,
+    Capabilities, Clock, CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, CurrentVersion,
+    DeleteMarker, DeleteObject, DeleteObjectOutcome, DeletePlan, Displaced, ETag, Key, KeyState, ListEntry,
+    ListMultipartUploads, ListObjectVersions, ListObjects, ListParts, MultipartUpload, ObjectAttributes, ObjectBody,
+    ObjectInfo, ObjectPage, ObjectPart, ObjectReader, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject,
+    Stamp, StoredPart, Timestamp, UploadEntry, UploadId, UploadPage, UploadRef, Version, VersionClock, VersionEntry,
+    VersionId, VersionPage, WriteCondition, WritePlan, assemble,
 };
 
 /// Holds everything in memory. Each method takes effect under one lock, which no `await` is ever under.
@@ -33,8 +34,18 @@ struct Bucket {
     info: BucketInfo,
     /// Which bucket of its name it is.
     identity: Arc<()>,
-    objects: BTreeMap<Key, Object>,
+    /// The versions of each key, of which there is one at least, the newest first.
+    versions: BTreeMap<Key, Vec<Record>>,
     uploads: BTreeMap<UploadId, Upload>,
+}
+
+/// An object or a delete marker.
+struct Record {
+    /// `None`: written where versioning was never on.
+    version: Option<Version>,
+    /// `None` for a delete marker.
+    object: Option<Object>,
+    last_modified: Timestamp,
 }
 
 #[derive(Clone)]
@@ -89,6 +100,7 @@ impl Backend for MemoryBackend {
             conditional_writes: true,
             conditional_deletes: true,
             server_side_copy: true,
+            history: true,
             versioning: false,
             encryption: false,
         }
@@ -116,11 +128,12 @@ impl Backend for MemoryBackend {
             owner: request.owner,
             created: self.clock.now(),
             acl: request.acl,
+            versioning: request.versioning,
         };
         let bucket = Bucket {
             info: info.clone(),
             identity: Arc::default(),
-            objects: BTreeMap::new(),
+            versions: BTreeMap::new(),
             uploads: BTreeMap::new(),
         };
         buckets.insert(request.bucket, bucket);
@@ -152,13 +165,14 @@ impl Backend for MemoryBackend {
         let bucket = find_mut(&mut buckets, bucket)?;
         match setting {
             BucketSetting::Acl(acl) => bucket.info.acl = acl,
+            BucketSetting::Versioning(status) => bucket.info.versioning = Some(status),
         }
         Ok(())
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), BackendError> {
         let mut buckets = self.lock();
-        if !find(&buckets, bucket)?.objects.is_empty() {
+        if !find(&buckets, bucket)?.versions.is_empty() {
             return Err(BackendError::BucketNotEmpty);
         }
         buckets.remove(bucket);
@@ -173,7 +187,7 @@ impl Backend for MemoryBackend {
         if !Arc::ptr_eq(&bucket.identity, &identity) {
             return Err(BackendError::NoSuchBucket);
         }
-        request.condition.judge(bucket.current_etag(&request.key))?;
+        let commit = bucket.plan(&request.key, &request.condition, request.versions.as_ref())?;
         let info = ObjectInfo {
             key: request.key,
             version_id: None,
@@ -186,19 +200,23 @@ impl Backend for MemoryBackend {
             },
             parts_count: None,
         };
-        Ok(bucket.commit(Object {
-            info,
-            bytes,
-            parts: Vec::new(),
-            made_by: None,
-        }))
+        Ok(bucket.commit(
+            commit,
+            Object {
+                info,
+                bytes,
+                parts: Vec::new(),
+                made_by: None,
+            },
+        ))
     }
 
     async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
         let buckets = self.lock();
-        let object = find(&buckets, &object.bucket)?.object(object)?;
+        let bucket = find(&buckets, &object.bucket)?;
+        let object = bucket.object(object)?;
         Ok(OpenObject {
-            info: object.info.clone(),
+            info: bucket.info_of(object),
             reader: Box::new(MemoryReader {
                 bytes: object.bytes.clone(),
                 parts: object.parts.clone(),
@@ -213,32 +231,30 @@ impl Backend for MemoryBackend {
         if source.info.etag != request.source_etag {
             return Err(BackendError::Conflict);
         }
-        request.condition.judge(bucket.current_etag(&request.key))?;
+        let commit = bucket.plan(&request.key, &request.condition, request.versions.as_ref())?;
         let info = ObjectInfo {
             key: request.key,
             last_modified: self.clock.now(),
             attributes: request.attributes,
             ..source.info
         };
-        Ok(bucket.commit(Object {
-            info,
-            made_by: None,
-            ..source
-        }))
+        Ok(bucket.commit(
+            commit,
+            Object {
+                info,
+                made_by: None,
+                ..source
+            },
+        ))
     }
 
     async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
         let mut buckets = self.lock();
         let bucket = find_mut(&mut buckets, &request.object.bucket)?;
-        request.condition.judge(bucket.current_etag(&request.object.key))?;
-        let existed = bucket.object(&request.object).is_ok();
-        if existed {
-            bucket.objects.remove(&request.object.key);
+        match &request.object.version_id {
+            None => bucket.delete_current(&request, self.clock.now()),
+            Some(id) => bucket.delete_version(&request.object.key, id, &request.condition),
         }
-        Ok(DeleteObjectOutcome {
-            existed,
-            ..DeleteObjectOutcome::default()
-        })
     }
 
     async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
@@ -248,17 +264,47 @@ impl Backend for MemoryBackend {
             delimiter: request.delimiter.as_deref(),
             max: request.max_keys,
         };
-        let objects = find(&buckets, &request.bucket)?.objects.iter();
+        let bucket = find(&buckets, &request.bucket)?;
         let (entries, is_truncated) = listing.page(
-            objects
-                .map(|(key, object)| (key.as_str(), object))
+            bucket
+                .versions
+                .keys()
+                .filter_map(|key| Some((key.as_str(), bucket.current(key)?)))
                 .filter(|(key, _)| listing.is_after(key, request.start_after.as_deref())),
         );
         let entries = entries.into_iter().map(|entry| match entry {
-            Entry::Item(object) => ListEntry::Object(object.info.clone()),
+            Entry::Item(object) => ListEntry::Object(bucket.info_of(object)),
             Entry::CommonPrefix(prefix) => ListEntry::CommonPrefix(prefix.into()),
         });
         Ok(ObjectPage {
+            entries: entries.collect(),
+            is_truncated,
+        })
+    }
+
+    async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
+        let buckets = self.lock();
+        let listing = Listing {
+            prefix: &request.prefix,
+            delimiter: request.delimiter.as_deref(),
+            max: request.max_keys,
+        };
+        let bucket = find(&buckets, &request.bucket)?;
+        let key_marker = request.key_marker.as_deref();
+        let after = |key: &Key, records: &[Record]| match &request.version_id_marker {
+            Some(id) if Some(key.as_str()) == key_marker => position_after(records, id),
+            _ if listing.is_after(key.as_str(), key_marker) => 0,
+            _ => records.len(),
+        };
+        let (entries, is_truncated) = listing.page(bucket.versions.iter().flat_map(|(key, records)| {
+            let rest = records.iter().enumerate().skip(after(key, records));
+            rest.map(move |(at, record)| (key.as_str(), record.to_entry(key, at == 0)))
+        }));
+        let entries = entries.into_iter().map(|entry| match entry {
+            Entry::Item(version) => version,
+            Entry::CommonPrefix(prefix) => VersionEntry::CommonPrefix(prefix.into()),
+        });
+        Ok(VersionPage {
             entries: entries.collect(),
             is_truncated,
         })
@@ -323,17 +369,16 @@ impl Backend for MemoryBackend {
         let bucket = find_mut(&mut buckets, &request.upload.bucket)?;
         let key = &request.upload.key;
         let made = bucket
-            .objects
-            .get(key)
+            .current(key)
             .filter(|object| object.made_by.as_ref() == Some(&request.upload.upload_id));
         if let Some(object) = made {
-            return Ok(object.info.clone());
+            return Ok(bucket.info_of(object));
         }
         let upload = bucket.upload(&request.upload)?;
         let assembled = assemble(&request, upload.info.checksum, |number| {
             upload.parts.get(&number).map(|part| part.stored.clone())
         })?;
-        request.condition.judge(bucket.current_etag(key))?;
+        let commit = bucket.plan(key, &request.condition, request.versions.as_ref())?;
         let pieces = assembled.parts.iter().filter_map(|p| upload.parts.get(&p.part_number));
         let mut bytes = BytesMut::new();
         pieces.for_each(|piece| bytes.extend_from_slice(&piece.bytes));
@@ -350,12 +395,15 @@ impl Backend for MemoryBackend {
             parts_count: u16::try_from(assembled.parts.len()).ok(),
         };
         bucket.uploads.remove(&request.upload.upload_id);
-        Ok(bucket.commit(Object {
-            info,
-            bytes: bytes.freeze(),
-            parts: assembled.parts,
-            made_by: Some(request.upload.upload_id),
-        }))
+        Ok(bucket.commit(
+            commit,
+            Object {
+                info,
+                bytes: bytes.freeze(),
+                parts: assembled.parts,
+                made_by: Some(request.upload.upload_id),
+            },
+        ))
     }
 
     async fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
@@ -463,19 +511,206 @@ fn find_mut<'a>(buckets: &'a mut Buckets, bucket: &BucketName) -> Result<&'a mut
     buckets.get_mut(bucket).ok_or(BackendError::NoSuchBucket)
 }
 
-impl Bucket {
-    fn current_etag(&self, key: &Key) -> Option<&ETag> {
-        self.objects.get(key).map(|object| &object.info.etag)
+/// Where the versions after the one called `id` begin.
+fn position_after(records: &[Record], id: &VersionId) -> usize {
+    match id.stamp() {
+        Some(stamp) => records.partition_point(|record| record.stamp() >= stamp),
+        None => records.iter().position(Record::is_null).map_or(0, |at| at + 1),
+    }
+}
+
+impl Record {
+    fn is_null(&self) -> bool {
+        self.version.is_none_or(|version| version.null)
     }
 
-    /// There are no versions here, so an object's only name beside its key is `null`.
+    fn id(&self) -> VersionId {
+        self.version.map_or_else(VersionId::null, Version::id)
+    }
+
+    fn stamp(&self) -> Stamp {
+        let unversioned = || Stamp::new(self.last_modified, 0);
+        self.version.map_or_else(unversioned, |version| version.stamp)
+    }
+
+    fn to_entry(&self, key: &Key, is_latest: bool) -> VersionEntry {
+        match &self.object {
+            Some(object) => VersionEntry::Object {
+                info: ObjectInfo {
+                    version_id: Some(self.id()),
+                    ..object.info.clone()
+                },
+                is_latest,
+            },
+            None => VersionEntry::DeleteMarker(DeleteMarker {
+                key: key.clone(),
+                version_id: self.id(),
+                last_modified: self.last_modified,
+                is_latest,
+            }),
+        }
+    }
+}
+
+impl Bucket {
+    fn current(&self, key: &Key) -> Option<&Object> {
+        self.versions.get(key)?.first()?.object.as_ref()
+    }
+
+    /// What was written without versioning is the version `null` once there is versioning.
+    fn info_of(&self, object: &Object) -> ObjectInfo {
+        let mut info = object.info.clone();
+        if self.info.versioning.is_some() {
+            info.version_id.get_or_insert_with(VersionId::null);
+        }
+        info
+    }
+
     fn object(&self, object: &ObjectRef) -> Result<&Object, BackendError> {
-        let current = self.objects.get(&object.key);
-        match &object.version_id {
-            None => current.ok_or(BackendError::NoSuchKey),
-            Some(id) => current
-                .filter(|_| VersionId::is_null(id))
-                .ok_or(BackendError::NoSuchVersion),
+        let records = self.versions.get(&object.key).map_or(&[][..], Vec::as_slice);
+        let found = match &object.version_id {
+            None => records.first().ok_or(BackendError::NoSuchKey),
+            Some(id) => {
+                let named = records.iter().find(|record| record.id() == *id);
+                named.ok_or(BackendError::NoSuchVersion)
+            }
+        }?;
+        found.object.as_ref().ok_or_else(|| BackendError::DeleteMarker {
+            version_id: found.id(),
+            last_modified: found.last_modified,
+        })
+    }
+
+    fn state<'a>(&self, records: &'a [Record]) -> KeyState<'a> {
+        let current = records.first().filter(|record| record.object.is_some());
+        let kept = records.get(usize::from(current.is_some())..).unwrap_or_default();
+        KeyState {
+            versioning: self.info.versioning,
+            current: current.and_then(|record| {
+                Some(CurrentVersion {
+                    etag: &record.object.as_ref()?.info.etag,
+                    version: record.version,
+                    stamp: record.stamp(),
+                })
+            }),
+            newest_kept: kept.first().map(Record::stamp),
+            keeps_null: kept.iter().any(Record::is_null),
+        }
+    }
+
+    fn records(&self, key: &Key) -> &[Record] {
+        self.versions.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    fn plan(
+        &self,
+        key: &Key,
+        condition: &WriteCondition,
+        versions: Option<&VersionClock>,
+    ) -> Result<WritePlan, BackendError> {
+        let stamp = versions.map(VersionClock::stamp).transpose()?;
+        self.state(self.records(key)).write(condition, stamp)
+    }
+
+    /// The one step of every write.
+    fn commit(&mut self, plan: WritePlan, mut object: Object) -> ObjectInfo {
+        object.info.version_id = plan.version.map(Version::id);
+        let info = object.info.clone();
+        let record = Record {
+            version: plan.version,
+            last_modified: info.last_modified,
+            object: Some(object),
+        };
+        self.push(&info.key, record, plan.displaced, plan.drops_kept_null);
+        info
+    }
+
+    /// Puts a record on top of the others.
+    fn push(&mut self, key: &Key, record: Record, displaced: Displaced, drops_kept_null: bool) {
+        let records = self.versions.entry(key.clone()).or_default();
+        match displaced {
+            Displaced::Nothing => {}
+            Displaced::Dropped => {
+                records.remove(0);
+            }
+            Displaced::Kept(version) => {
+                records[0].version = Some(version);
+                if let Some(object) = &mut records[0].object {
+                    object.info.version_id = Some(version.id());
+                }
+            }
+        }
+        if drops_kept_null {
+            records.retain(|record| !record.is_null());
+        }
+        records.insert(0, record);
+    }
+
+    fn delete_current(&mut self, request: &DeleteObject, now: Timestamp) -> Result<DeleteObjectOutcome, BackendError> {
+        let key = &request.object.key;
+        let stamp = request.versions.as_ref().map(VersionClock::stamp).transpose()?;
+        let state = self.state(self.records(key));
+        let existed = state.current.is_some();
+        match state.delete(&request.condition, stamp, request.mark_missing)? {
+            DeletePlan::Nothing => Ok(DeleteObjectOutcome::default()),
+            DeletePlan::Remove => {
+                self.remove(key, 0);
+                Ok(DeleteObjectOutcome {
+                    existed,
+                    ..DeleteObjectOutcome::default()
+                })
+            }
+            DeletePlan::Mark {
+                marker,
+                displaced,
+                drops_kept_null,
+            } => {
+                let record = Record {
+                    version: Some(marker),
+                    object: None,
+                    last_modified: now,
+                };
+                self.push(key, record, displaced, drops_kept_null);
+                Ok(DeleteObjectOutcome {
+                    existed,
+                    version_id: Some(marker.id()),
+                    delete_marker: true,
+                })
+            }
+        }
+    }
+
+    fn delete_version(
+        &mut self,
+        key: &Key,
+        id: &VersionId,
+        condition: &WriteCondition,
+    ) -> Result<DeleteObjectOutcome, BackendError> {
+        let records = self.records(key);
+        let at = records.iter().position(|record| record.id() == *id);
+        let object = at.and_then(|at| records[at].object.as_ref());
+        condition.judge(object.map(|object| &object.info.etag))?;
+        condition.judge_loss(at.is_some())?;
+        let Some(at) = at else {
+            return Ok(DeleteObjectOutcome::default());
+        };
+        let delete_marker = object.is_none();
+        // In a bucket that never had versioning there is nothing to be told of one.
+        let version_id = self.info.versioning.map(|_| id.clone());
+        self.remove(key, at);
+        Ok(DeleteObjectOutcome {
+            existed: true,
+            version_id,
+            delete_marker,
+        })
+    }
+
+    fn remove(&mut self, key: &Key, at: usize) {
+        if let Some(records) = self.versions.get_mut(key) {
+            records.remove(at);
+            if records.is_empty() {
+                self.versions.remove(key);
+            }
         }
     }
 
@@ -484,13 +719,6 @@ impl Bucket {
             .get(&upload.upload_id)
             .filter(|found| found.info.key == upload.key)
             .ok_or(BackendError::NoSuchUpload)
-    }
-
-    /// The one step of every write.
-    fn commit(&mut self, object: Object) -> ObjectInfo {
-        let info = object.info.clone();
-        self.objects.insert(info.key.clone(), object);
-        info
     }
 }
 

@@ -161,6 +161,7 @@ mod tests {
             checksum_type: None,
             size: None,
             min_part_size: 0,
+            versions: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     AccountId, BucketName, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumType, ETag, Key, ObjectAttributes,
-    PartNumber, Timestamp, UploadId, VersionId, WriteCondition,
+    PartNumber, Timestamp, UploadId, VersionClock, VersionId, VersioningStatus, WriteCondition,
 };
 
 // ---- buckets
@@ -12,6 +12,7 @@ pub struct CreateBucket {
     pub bucket: BucketName,
     pub owner: AccountId,
     pub acl: CannedAcl,
+    pub versioning: Option<VersioningStatus>,
     /// How many buckets `owner` may have, this one included; judged in the same step as the creation.
     pub max_buckets: u32,
 }
@@ -22,18 +23,22 @@ pub struct BucketInfo {
     pub owner: AccountId,
     pub created: Timestamp,
     pub acl: CannedAcl,
+    /// `None`: never had any.
+    pub versioning: Option<VersioningStatus>,
 }
 
 /// One setting of a bucket, replaced whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketSetting {
     Acl(CannedAcl),
+    /// In force for every write that is committed after it. Only of the [`Versioned`](crate::Versioned) overlay.
+    Versioning(VersioningStatus),
 }
 
 // ---- objects
 
-/// Names one version of an object: the current one without `version_id`. Where no versions are kept, `null` names the
-/// object, and any other id names nothing.
+/// Names one version of an object: the current one without `version_id`. In a bucket that never had versioning `null`
+/// names the object, and any other id names nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectRef {
     pub bucket: BucketName,
@@ -45,7 +50,7 @@ pub struct ObjectRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
     pub key: Key,
-    /// `None` where the backend keeps no versions.
+    /// `None` in a bucket that never had versioning.
     pub version_id: Option<VersionId>,
     /// Length in bytes, as the client wrote them.
     pub size: u64,
@@ -63,6 +68,8 @@ pub struct PutObject {
     /// The checksum comes with the body's end; [`ObjectAttributes::checksum`] is ignored here.
     pub attributes: ObjectAttributes,
     pub condition: WriteCondition,
+    /// With it the bucket's versioning status is followed.
+    pub versions: Option<VersionClock>,
 }
 
 /// Copies inside the store: same bytes, same ETag, same checksum.
@@ -76,13 +83,21 @@ pub struct CopyObject {
     /// All attributes of the copy, its checksum included.
     pub attributes: ObjectAttributes,
     pub condition: WriteCondition,
+    /// With it the bucket's versioning status is followed.
+    pub versions: Option<VersionClock>,
 }
 
+/// Without a version id the current object: in a bucket with versioning it is kept, and a delete marker becomes the
+/// newest version. With one, that version or marker is gone; where it was the newest, the next one is then.
 #[derive(Debug, Clone)]
 pub struct DeleteObject {
     pub object: ObjectRef,
-    /// Judged against the current object.
+    /// Judged against the current object; with a version id, against that version.
     pub condition: WriteCondition,
+    /// By name: a delete marker is added also where there is no object.
+    pub mark_missing: bool,
+    /// With it the bucket's versioning status is followed.
+    pub versions: Option<VersionClock>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,6 +144,70 @@ impl ListEntry {
 pub struct ObjectPage {
     /// In byte order of their names.
     pub entries: Vec<ListEntry>,
+    /// More follow after the last entry. Exact: never true where nothing follows.
+    pub is_truncated: bool,
+}
+
+/// One page of the versions and delete markers of a bucket: by key, and of each key the newest first.
+#[derive(Debug, Clone)]
+pub struct ListObjectVersions {
+    pub bucket: BucketName,
+    /// Only keys that begin so.
+    pub prefix: Box<str>,
+    /// As in [`ListObjects`].
+    pub delimiter: Option<Box<str>>,
+    /// Only keys after this one, or with `version_id_marker` also older versions of the same key. Equal to a common
+    /// prefix it leaves out all keys under that.
+    pub key_marker: Option<Box<str>>,
+    /// Ignored without `key_marker`. Where it is `null` and the key has no such version (any more), all versions of
+    /// the key are listed: whoever deletes what a page shows and goes on from its end reaches every version.
+    pub version_id_marker: Option<VersionId>,
+    /// At most so many entries, common prefixes included.
+    pub max_keys: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionEntry {
+    Object {
+        /// As in [`list_objects`](crate::Backend::list_objects). Its version id is there, `null` at least.
+        info: ObjectInfo,
+        is_latest: bool,
+    },
+    DeleteMarker(DeleteMarker),
+    CommonPrefix(Box<str>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteMarker {
+    pub key: Key,
+    pub version_id: VersionId,
+    pub last_modified: Timestamp,
+    pub is_latest: bool,
+}
+
+impl VersionEntry {
+    /// The key or the common prefix.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Object { info, .. } => info.key.as_str(),
+            Self::DeleteMarker(marker) => marker.key.as_str(),
+            Self::CommonPrefix(prefix) => prefix,
+        }
+    }
+
+    /// `None` for a common prefix.
+    pub fn version_id(&self) -> Option<&VersionId> {
+        match self {
+            Self::Object { info, .. } => info.version_id.as_ref(),
+            Self::DeleteMarker(marker) => Some(&marker.version_id),
+            Self::CommonPrefix(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VersionPage {
+    pub entries: Vec<VersionEntry>,
     /// More follow after the last entry. Exact: never true where nothing follows.
     pub is_truncated: bool,
 }
@@ -201,6 +280,8 @@ pub struct CompleteMultipartUpload {
     pub size: Option<u64>,
     /// Every part but the last has at least so many bytes. S3: 5 MiB.
     pub min_part_size: u64,
+    /// With it the bucket's versioning status is followed.
+    pub versions: Option<VersionClock>,
 }
 
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ mod metadata;
 mod part_number;
 mod timestamp;
 mod upload_id;
+mod version;
 mod version_id;
 
 pub use account::{AccountId, InvalidAccountId};
@@ -20,4 +21,5 @@ pub use metadata::{ContentHeaders, ObjectAttributes, UserMetadata};
 pub use part_number::{InvalidPartNumber, MAX_PART_NUMBER, PartNumber};
 pub use timestamp::Timestamp;
 pub use upload_id::{InvalidUploadId, UploadId};
+pub use version::{Stamp, Version, VersioningStatus};
 pub use version_id::{InvalidVersionId, VersionId};

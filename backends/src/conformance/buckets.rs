@@ -20,6 +20,7 @@ fn create(bucket: &str, owner: &str) -> CreateBucket {
         owner: account(owner),
         acl: CannedAcl::Private,
         max_buckets: 100,
+        versioning: None,
     }
 }
 
@@ -119,6 +120,7 @@ pub async fn every_method_says_that_a_bucket_is_not_there(s: Subject) {
             key: to.key("key"),
             attributes: ObjectAttributes::default(),
             condition: WriteCondition::default(),
+            versions: None,
         };
         assert_refused!(s.copy_object(copy(&absent, &s, etag)).await, BackendError::NoSuchBucket);
         assert_refused!(
@@ -338,7 +340,13 @@ pub async fn a_write_under_way_does_not_outlive_its_bucket(s: Subject) {
     let object = s.object("deep/key");
     let condition = WriteCondition::default();
     assert_refused!(
-        s.delete_object(DeleteObject { object, condition }).await,
+        s.delete_object(DeleteObject {
+            object,
+            condition,
+            mark_missing: false,
+            versions: None,
+        })
+        .await,
         BackendError::NoSuchBucket
     );
 }

@@ -33,6 +33,7 @@ fn copy(from: &Subject, source: &ObjectInfo, to: &Subject, key: &str) -> CopyObj
         key: to.key(key),
         attributes: source.attributes.clone(),
         condition: WriteCondition::default(),
+        versions: None,
     }
 }
 

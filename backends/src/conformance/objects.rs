@@ -199,7 +199,12 @@ pub async fn without_versions_null_names_the_object(s: Subject) {
     };
     let delete = |object| {
         let condition = WriteCondition::default();
-        s.delete_object(DeleteObject { object, condition })
+        s.delete_object(DeleteObject {
+            object,
+            condition,
+            mark_missing: false,
+            versions: None,
+        })
     };
     assert_eq!(s.open_object(&version("null")).await.unwrap().info, put);
     assert_refused!(s.open_object(&version("other")).await, BackendError::NoSuchVersion);

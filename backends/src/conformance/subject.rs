@@ -45,6 +45,7 @@ impl Subject {
                 owner: owner.clone(),
                 acl: CannedAcl::Private,
                 max_buckets: u32::MAX,
+                versioning: None,
             };
             backend.create_bucket(request).await.unwrap();
         }
@@ -76,6 +77,7 @@ impl Subject {
             key: self.key(key),
             attributes: ObjectAttributes::default(),
             condition: WriteCondition::default(),
+            versions: None,
         }
     }
 
@@ -123,7 +125,13 @@ impl Subject {
 
     pub async fn delete_if(&self, condition: WriteCondition, key: &str) -> Result<DeleteObjectOutcome, BackendError> {
         let object = self.object(key);
-        self.delete_object(DeleteObject { object, condition }).await
+        self.delete_object(DeleteObject {
+            object,
+            condition,
+            mark_missing: false,
+            versions: None,
+        })
+        .await
     }
 
     // ---- listings
@@ -194,6 +202,7 @@ impl Subject {
             checksum_type: None,
             size: None,
             min_part_size: 0,
+            versions: None,
         }
     }
 
@@ -235,6 +244,7 @@ pub(super) async fn new_bucket(backend: &dyn Backend, owner: &AccountId) -> Buck
         owner: owner.clone(),
         acl: CannedAcl::Private,
         max_buckets: u32::MAX,
+        versioning: None,
     };
     backend.create_bucket(request).await.unwrap();
     bucket
@@ -290,6 +300,7 @@ pub(super) fn if_absent() -> WriteCondition {
     WriteCondition {
         if_match: None,
         if_none_match: true,
+        keep_all: false,
     }
 }
 
@@ -298,6 +309,7 @@ pub(super) fn if_present() -> WriteCondition {
     WriteCondition {
         if_match: Some(crate::IfMatch::Any),
         if_none_match: false,
+        keep_all: false,
     }
 }
 
@@ -306,5 +318,6 @@ pub(super) fn if_match(etags: &[&ETag]) -> WriteCondition {
     WriteCondition {
         if_match: Some(crate::IfMatch::OneOf(etags.iter().copied().cloned().collect())),
         if_none_match: false,
+        keep_all: false,
     }
 }

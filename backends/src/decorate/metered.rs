@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use crate::{
     AccountId, Backend, BackendError, BodyError, BodyEvent, BodySource, BucketInfo, BucketName, BucketSetting,
     ByteStream, Capabilities, CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject,
-    DeleteObjectOutcome, ListMultipartUploads, ListObjects, ListParts, MultipartUpload, ObjectBody, ObjectInfo,
-    ObjectPage, ObjectPart, ObjectReader, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject, UploadId,
-    UploadPage, UploadRef,
+    DeleteObjectOutcome, ListMultipartUploads, ListObjectVersions, ListObjects, ListParts, MultipartUpload, ObjectBody,
+    ObjectInfo, ObjectPage, ObjectPart, ObjectReader, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject,
+    UploadId, UploadPage, UploadRef, VersionPage,
 };
 
 /// How a call of a backend went.
@@ -56,8 +56,10 @@ impl CallOutcome {
                 | BackendError::TooManyBuckets { .. }
                 | BackendError::NoSuchKey
                 | BackendError::NoSuchVersion
+                | BackendError::DeleteMarker { .. }
                 | BackendError::NoSuchUpload
                 | BackendError::PreconditionFailed
+                | BackendError::WouldDestroy
                 | BackendError::Conflict
                 | BackendError::Assemble(_)
                 | BackendError::Body(_)
@@ -190,6 +192,11 @@ impl Backend for Metered {
 
     async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
         self.observed("list_objects", self.inner.list_objects(request)).await
+    }
+
+    async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
+        self.observed("list_object_versions", self.inner.list_object_versions(request))
+            .await
     }
 
     async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {
@@ -373,6 +380,7 @@ mod tests {
                 owner: AccountId::parse("one").unwrap(),
                 acl: CannedAcl::Private,
                 max_buckets: 100,
+                versioning: None,
             })
             .await
             .unwrap();
@@ -398,6 +406,7 @@ mod tests {
             key: Key::parse("key").unwrap(),
             attributes: ObjectAttributes::default(),
             condition: WriteCondition::default(),
+            versions: None,
         }
     }
 

@@ -37,6 +37,7 @@ impl Store {
                 owner: owner.clone(),
                 created: self.clock.now(),
                 acl: CannedAcl::Private,
+                versioning: None,
             };
             self.write_record(&info)?;
             tracing::info!(bucket = %info.bucket, %owner, "a directory that was there is a bucket now");

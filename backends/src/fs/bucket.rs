@@ -16,7 +16,9 @@ use super::{
     intent::Intent,
     staging::Staged,
 };
-use crate::{AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CreateBucket, Timestamp};
+use crate::{
+    AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CreateBucket, Timestamp, VersioningStatus,
+};
 
 /// The most bytes that a record has.
 const MAX_RECORD: usize = 64 * 1024;
@@ -66,6 +68,9 @@ struct Record {
     created: i64,
     #[n(2)]
     acl: Box<str>,
+    /// `enabled`, `suspended`; nothing where versioning was never on.
+    #[n(3)]
+    versioning: Option<Box<str>>,
 }
 
 impl Record {
@@ -74,6 +79,10 @@ impl Record {
             owner: info.owner.as_str().into(),
             created: info.created.unix_nanos(),
             acl: info.acl.as_str().into(),
+            versioning: info.versioning.map(|status| match status {
+                VersioningStatus::Enabled => "enabled".into(),
+                VersioningStatus::Suspended => "suspended".into(),
+            }),
         }
     }
 
@@ -83,6 +92,12 @@ impl Record {
             owner: AccountId::parse(self.owner).ok()?,
             created: Timestamp::from_unix_nanos(self.created),
             acl: self.acl.parse().ok()?,
+            versioning: match self.versioning.as_deref() {
+                None => None,
+                Some("enabled") => Some(VersioningStatus::Enabled),
+                Some("suspended") => Some(VersioningStatus::Suspended),
+                Some(_) => return None,
+            },
         })
     }
 }
@@ -138,6 +153,7 @@ impl Store {
             owner: request.owner,
             created: self.clock.now(),
             acl: request.acl,
+            versioning: request.versioning,
         };
         if let Err(error) = self.durable.after(&self.root).and_then(|()| self.write_record(&info)) {
             if matches!(error, Error::NotDurable { .. }) {
@@ -183,8 +199,11 @@ impl Store {
         let mut info = bucket.info();
         match setting {
             BucketSetting::Acl(acl) => info.acl = acl,
+            BucketSetting::Versioning(status) => info.versioning = Some(status),
         }
         self.write_record(&info)?;
+        // Whoever commits has read the settings before, or reads the new ones.
+        let _no_commits = bucket.alive.write().unwrap_or_else(PoisonError::into_inner);
         *bucket.info.write().unwrap_or_else(PoisonError::into_inner) = info;
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Stamp;
+
 /// The id of one version of an object. Opaque to clients: 1 to 128 bytes of `[A-Za-z0-9._-]`; `null` is the version
 /// written while versioning was off or suspended, and whatever lay in the store before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +18,16 @@ impl VersionId {
     /// The version that S3 calls `null`.
     pub fn null() -> Self {
         Self("null".into())
+    }
+
+    /// Of a version that the gateway keeps itself.
+    pub fn of(stamp: Stamp) -> Self {
+        Self(stamp.to_string().into())
+    }
+
+    /// `None` for `null`, and for an id that the gateway never gave.
+    pub fn stamp(&self) -> Option<Stamp> {
+        Stamp::parse(&self.0)
     }
 
     pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidVersionId> {

@@ -72,6 +72,7 @@ async fn a_directory_that_others_made_is_no_bucket() {
         owner: tree.owner.clone(),
         acl: CannedAcl::Private,
         max_buckets: 100,
+        versioning: None,
     };
     let refused = tree.create_bucket(request).await;
     assert!(matches!(refused, Err(BackendError::BucketAlreadyExists { owner }) if owner != tree.owner));
@@ -96,6 +97,7 @@ async fn deleting_a_bucket_removes_its_directories_and_uploads_and_nothing_of_ot
         owner: tree.owner.clone(),
         acl: CannedAcl::Private,
         max_buckets: 100,
+        versioning: None,
     };
     tree.create_bucket(request.clone()).await.unwrap();
     fs::remove_dir(tree.path("theirs")).unwrap();

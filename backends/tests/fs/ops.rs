@@ -120,6 +120,7 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
                 key: Key::parse(to).unwrap(),
                 attributes: source.info.attributes,
                 condition: WriteCondition::default(),
+                versions: None,
             };
             subject.copy_object(request).await?;
         }
@@ -132,6 +133,7 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
                 owner: subject.owner.clone(),
                 acl: CannedAcl::Private,
                 max_buckets: 100,
+                versioning: None,
             };
             subject.create_bucket(request).await?;
         }

@@ -104,6 +104,7 @@ async fn swap(tree: &Tree, key: &str, from: Option<ETag>, delete: bool, value: S
     let condition = WriteCondition {
         if_match: from.clone().map(|etag| IfMatch::OneOf(vec![etag])),
         if_none_match: from.is_none(),
+        keep_all: false,
     };
     let outcome = if delete {
         tree.delete_if(condition, key).await.map(|_| None)

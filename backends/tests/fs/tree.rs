@@ -184,6 +184,7 @@ async fn paths_longer_than_the_kernel_takes_work() {
             key: tree.key(&key),
             attributes: ObjectAttributes::default(),
             condition: WriteCondition::default(),
+            versions: None,
         })
         .await
         .unwrap();

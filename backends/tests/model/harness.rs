@@ -181,6 +181,7 @@ impl Both {
         WriteCondition {
             if_match,
             if_none_match,
+            keep_all: false,
         }
     }
 
@@ -193,6 +194,7 @@ impl Both {
             key: self.subject.key(to),
             attributes: Default::default(),
             condition: self.condition(to, condition),
+            versions: None,
         }
     }
 

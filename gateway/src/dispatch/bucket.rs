@@ -92,6 +92,7 @@ impl Carrier {
             owner: owner.clone(),
             acl: request.acl,
             max_buckets: self.max_buckets(&owner),
+            versioning: None,
         };
         match self.backend.create_bucket(create).await {
             Ok(_) => Ok(encode::create_bucket(&request.bucket)),

@@ -115,6 +115,7 @@ impl Carrier {
             checksum_type: request.checksum_type,
             size: request.size,
             min_part_size: limits::MIN_PART_BYTES,
+            versions: None,
         };
         let info = self.backend.complete_multipart_upload(complete).await;
         let info = info.map_err(|error| condition.explain(error))?;

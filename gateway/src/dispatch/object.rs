@@ -68,6 +68,7 @@ impl Carrier {
                 checksum: None,
             },
             condition: condition.condition.clone(),
+            versions: None,
         };
         let info = self
             .backend
@@ -93,6 +94,8 @@ impl Carrier {
         let delete = BackendDelete {
             object: request.object,
             condition: request.condition,
+            mark_missing: false,
+            versions: None,
         };
         self.backend
             .delete_object(delete)
@@ -138,6 +141,7 @@ impl Carrier {
                 key: request.key,
                 attributes,
                 condition: condition.condition.clone(),
+                versions: None,
             };
             self.backend.copy_object(copy).await
         } else {
@@ -152,6 +156,7 @@ impl Carrier {
                 key: request.key,
                 attributes,
                 condition: condition.condition.clone(),
+                versions: None,
             };
             self.backend.put_object(put, body).await
         };
@@ -324,6 +329,7 @@ pub(super) fn guard_overwrite(condition: WriteCondition, grant: &Grant) -> Resul
         condition: WriteCondition {
             if_match: None,
             if_none_match: true,
+            keep_all: false,
         },
         guards_overwrite: true,
     })

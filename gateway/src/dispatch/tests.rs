@@ -69,6 +69,7 @@ impl Gateway {
             owner: account(owner),
             acl: CannedAcl::Private,
             max_buckets: 100,
+            versioning: None,
         };
         self.backend.create_bucket(create).await.unwrap();
     }
@@ -79,6 +80,7 @@ impl Gateway {
             key: Key::parse(key).unwrap(),
             attributes: ObjectAttributes::default(),
             condition: WriteCondition::default(),
+            versions: None,
         };
         self.backend
             .put_object(put, ObjectBody::from_bytes(Bytes::new()))
@@ -180,6 +182,7 @@ impl Gateway {
             checksum_type: None,
             size: None,
             min_part_size: 1,
+            versions: None,
         };
         self.backend.complete_multipart_upload(complete).await.unwrap();
         "parts"

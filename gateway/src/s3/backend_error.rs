@@ -19,7 +19,9 @@ impl From<BackendError> for S3Error {
                 let message = format!("You have attempted to create more buckets than allowed ({limit}).");
                 return Self::new(Code::TooManyBuckets, message);
             }
-            BackendError::NoSuchKey => (Code::NoSuchKey, "The specified key does not exist."),
+            BackendError::NoSuchKey | BackendError::DeleteMarker { .. } => {
+                (Code::NoSuchKey, "The specified key does not exist.")
+            }
             BackendError::NoSuchVersion => (Code::NoSuchVersion, "The specified version does not exist."),
             BackendError::NoSuchUpload => (
                 Code::NoSuchUpload,
@@ -29,6 +31,11 @@ impl From<BackendError> for S3Error {
             BackendError::PreconditionFailed => (
                 Code::PreconditionFailed,
                 "At least one of the pre-conditions you specified did not hold",
+            ),
+            BackendError::WouldDestroy => (
+                Code::AccessDenied,
+                "Access Denied. No older version is kept here, so this destroys bytes, and the application key lacks \
+                 the capability deleteFiles.",
             ),
             BackendError::Conflict => (
                 Code::ConditionalRequestConflict,

@@ -60,6 +60,7 @@ pub fn write_condition(headers: &HeaderMap) -> Result<WriteCondition, S3Error> {
     Ok(WriteCondition {
         if_match,
         if_none_match,
+        keep_all: false,
     })
 }
 
@@ -76,6 +77,7 @@ pub fn delete_condition(headers: &HeaderMap) -> Result<WriteCondition, S3Error> 
     Ok(WriteCondition {
         if_match: tags(headers, &header::IF_MATCH, Comparison::Strong)?,
         if_none_match: false,
+        keep_all: false,
     })
 }
 

@@ -399,6 +399,7 @@ fn buckets_are_listed_with_owner_and_token() {
         owner: account(),
         created: at(0, 0),
         acl: CannedAcl::Private,
+        versioning: None,
     };
     let op = ListBuckets {
         prefix: "b".into(),

@@ -102,6 +102,7 @@ fn judge(key: &str, version_id: Option<&str>, etag: Option<&str>, dialect: Diale
         condition: WriteCondition {
             if_match: etag.map(conditional::parse_if_match).transpose()?,
             if_none_match: false,
+            keep_all: false,
         },
     })
 }
