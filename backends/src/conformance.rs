@@ -31,6 +31,7 @@ pub mod races;
 mod scripted;
 mod subject;
 pub mod uploads;
+pub mod versions;
 
 pub use scripted::{FailingBody, Gate, ScriptedBody, gate};
 pub use subject::{Subject, completed};
@@ -40,21 +41,41 @@ pub use subject::{Subject, completed};
 #[macro_export]
 macro_rules! conformance_suite {
     ($open:ident) => {
-        $crate::conformance_cases!([$crate::conformance_tests] $open);
+        $crate::conformance_cases!([$crate::conformance_tests]($open, None));
+    };
+}
+
+/// As [`conformance_suite!`], for what [`Versioned`](crate::Versioned) promises beyond: the whole suite in buckets that
+/// have versioning, and the cases of `versions`.
+#[macro_export]
+macro_rules! versions_suite {
+    ($open:ident) => {
+        mod without_versioning {
+            use super::$open;
+            $crate::conformance_suite!($open);
+        }
+        mod with_versioning {
+            use super::$open;
+            use $crate::VersioningStatus::Enabled;
+            $crate::conformance_cases!([$crate::conformance_tests]($open, Some(Enabled)));
+        }
+        $crate::conformance_version_cases!([$crate::conformance_tests]($open, None));
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_tests {
-    ($open:ident $($family:ident { $($case:ident)* })*) => {
+    (($open:ident, $versioning:expr) $($family:ident { $($case:ident)* })*) => {
         $(
             mod $family {
+                #[allow(unused_imports, reason = "what the expression names")]
+                use super::*;
                 $(
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $case() {
                         let (backend, _guard) = super::$open();
-                        let subject = $crate::conformance::Subject::new(backend).await;
+                        let subject = $crate::conformance::Subject::with_versioning(backend, $versioning).await;
                         $crate::conformance::$family::$case(subject).await;
                     }
                 )*
@@ -205,6 +226,46 @@ macro_rules! conformance_cases {
     };
 }
 
+/// The cases of `versions`, likewise.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_version_cases {
+    ([$($then:tt)+] $argument:tt) => {
+        $($then)+! { $argument
+            versions {
+                a_bucket_says_whether_it_keeps_versions
+                without_versioning_each_object_is_its_version_null
+                every_write_is_a_version
+                equal_bytes_are_two_versions
+                a_kept_version_is_all_that_it_was
+                copies_and_completes_are_versions_too
+                what_was_there_before_is_the_version_null
+                a_delete_by_name_adds_a_marker
+                deleting_the_marker_brings_the_object_back
+                deleting_the_current_version_makes_the_next_one_current
+                deleting_an_older_version_changes_nothing_else
+                a_version_is_of_its_key_and_bucket
+                suspended_writes_replace_the_version_null
+                conditions_take_a_marker_for_nothing
+                who_may_not_destroy_can_do_what_is_kept
+                an_open_version_stays_readable
+                a_bucket_goes_only_without_any_version
+                versions_come_by_key_and_the_newest_first
+                pages_of_versions_of_any_size_give_each_once
+                versions_are_rolled_up_by_delimiter
+                markers_of_a_version_listing
+                deleting_page_by_page_reaches_every_version
+                hostile_keys_have_versions
+                a_key_and_those_below_it_have_versions
+                racing_writes_are_all_kept
+                racing_deletes_by_name_and_by_id_lose_nothing
+                of_racing_deletions_of_the_newest_each_finds_the_next
+                a_listing_of_versions_needs_its_bucket
+            }
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     macro_rules! names {
@@ -220,7 +281,8 @@ mod tests {
     /// A case that is not in the list would never run, and nobody would notice.
     #[test]
     fn every_case_is_in_the_list() {
-        for (family, source, listed) in crate::conformance_cases!([names] all) {
+        let lists = crate::conformance_cases!([names] all).into_iter();
+        for (family, source, listed) in lists.chain(crate::conformance_version_cases!([names] all)) {
             let names = source.lines().filter_map(|line| {
                 let (name, arguments) = line.strip_prefix("pub async fn ")?.split_once('(')?;
                 arguments.starts_with("s: Subject)").then_some(name)

@@ -117,7 +117,7 @@ pub async fn a_copy_may_go_to_another_bucket(s: Subject) {
     other.copy_object(copy(&s, &source, &other, "key")).await.unwrap();
     assert_eq!(other.get("key").await.unwrap(), "bytes");
     s.delete("key").await;
-    s.delete_bucket(&s.bucket).await.unwrap();
+    s.delete_emptied_bucket().await;
     assert_eq!(other.get("key").await.unwrap(), "bytes");
 }
 

@@ -9,7 +9,7 @@ use crate::{
     AccountId, Backend, BackendError, BucketName, CannedAcl, CompleteMultipartUpload, CompletedPart, CreateBucket,
     CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ETag, Key, ListMultipartUploads, ListObjects,
     ObjectAttributes, ObjectBody, ObjectInfo, ObjectRef, OpenObject, Part, PartNumber, PutObject, UploadId, UploadRef,
-    WriteCondition,
+    VersioningStatus, WriteCondition,
 };
 
 /// The backend under test, with a bucket of its own. Clones are the same backend and bucket.
@@ -18,6 +18,8 @@ pub struct Subject {
     pub(super) backend: Arc<dyn Backend>,
     pub bucket: BucketName,
     pub owner: AccountId,
+    /// Of the buckets that are made for it.
+    pub(super) versioning: Option<VersioningStatus>,
 }
 
 impl Deref for Subject {
@@ -29,32 +31,68 @@ impl Deref for Subject {
 }
 
 impl Subject {
-    /// Makes a bucket with a random name.
+    /// Makes a bucket with a random name, without versioning.
     pub async fn new(backend: Arc<dyn Backend>) -> Self {
+        Self::with_versioning(backend, None).await
+    }
+
+    /// Makes a bucket with a random name.
+    pub async fn with_versioning(backend: Arc<dyn Backend>, versioning: Option<VersioningStatus>) -> Self {
         let owner = AccountId::parse("owner").unwrap();
-        let bucket = new_bucket(&*backend, &owner).await;
-        Self { backend, bucket, owner }
+        let random = UploadId::random().unwrap();
+        let bucket = BucketName::parse(format!("subject-{}", random.as_str())).unwrap();
+        let subject = Self {
+            backend,
+            bucket,
+            owner,
+            versioning,
+        };
+        subject.create().await;
+        subject
+    }
+
+    async fn create(&self) {
+        let request = CreateBucket {
+            bucket: self.bucket.clone(),
+            owner: self.owner.clone(),
+            acl: CannedAcl::Private,
+            versioning: self.versioning,
+            max_buckets: u32::MAX,
+        };
+        self.create_bucket(request).await.unwrap();
     }
 
     /// With a bucket of this name, which is made if it is not there.
     pub async fn of(backend: Arc<dyn Backend>, bucket: BucketName) -> Self {
         let owner = AccountId::parse("owner").unwrap();
-        if let Err(BackendError::NoSuchBucket) = backend.head_bucket(&bucket).await {
-            let request = CreateBucket {
-                bucket: bucket.clone(),
-                owner: owner.clone(),
-                acl: CannedAcl::Private,
-                max_buckets: u32::MAX,
-                versioning: None,
-            };
-            backend.create_bucket(request).await.unwrap();
+        let subject = Self {
+            backend,
+            bucket,
+            owner,
+            versioning: None,
+        };
+        if let Err(BackendError::NoSuchBucket) = subject.head_bucket(&subject.bucket).await {
+            subject.create().await;
         }
-        Self { backend, bucket, owner }
+        subject
     }
 
     /// The same backend with another bucket of the same owner.
     pub async fn with_another_bucket(&self) -> Self {
-        Self::new(Arc::clone(&self.backend)).await
+        Self::with_versioning(Arc::clone(&self.backend), self.versioning).await
+    }
+
+    /// Deletes the bucket, of which every object is deleted; where it has versioning, with what is kept of them.
+    pub async fn delete_emptied_bucket(&self) {
+        if self.versioning.is_some() {
+            assert!(self.all_keys().await.is_empty());
+            for entry in self.entries().await {
+                let mut request = self.delete_request(entry.name());
+                request.object.version_id = entry.version_id().cloned();
+                assert!(self.delete_object(request).await.unwrap().existed);
+            }
+        }
+        self.delete_bucket(&self.bucket).await.unwrap();
     }
 
     // ---- objects
@@ -114,7 +152,7 @@ impl Subject {
     pub async fn get(&self, key: &str) -> Option<Bytes> {
         match self.open(key).await {
             Ok(open) => Some(read_whole(open).await),
-            Err(BackendError::NoSuchKey) => None,
+            Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => None,
             Err(error) => panic!("{key:?} cannot be opened: {error:?}"),
         }
     }
@@ -124,14 +162,21 @@ impl Subject {
     }
 
     pub async fn delete_if(&self, condition: WriteCondition, key: &str) -> Result<DeleteObjectOutcome, BackendError> {
-        let object = self.object(key);
-        self.delete_object(DeleteObject {
-            object,
+        let request = DeleteObject {
             condition,
+            ..self.delete_request(key)
+        };
+        self.delete_object(request).await
+    }
+
+    /// By name.
+    pub fn delete_request(&self, key: &str) -> DeleteObject {
+        DeleteObject {
+            object: self.object(key),
+            condition: WriteCondition::default(),
             mark_missing: false,
             versions: None,
-        })
-        .await
+        }
     }
 
     // ---- listings
@@ -234,20 +279,6 @@ pub fn completed(part: &Part) -> CompletedPart {
 
 pub(super) fn part_number(number: u16) -> PartNumber {
     PartNumber::new(number).unwrap()
-}
-
-pub(super) async fn new_bucket(backend: &dyn Backend, owner: &AccountId) -> BucketName {
-    let random = UploadId::random().unwrap();
-    let bucket = BucketName::parse(format!("subject-{}", random.as_str())).unwrap();
-    let request = CreateBucket {
-        bucket: bucket.clone(),
-        owner: owner.clone(),
-        acl: CannedAcl::Private,
-        max_buckets: u32::MAX,
-        versioning: None,
-    };
-    backend.create_bucket(request).await.unwrap();
-    bucket
 }
 
 /// The bytes of `range` of an opened object.
