@@ -6,6 +6,7 @@
 mod check;
 mod doctor;
 mod health;
+mod recover;
 mod serve;
 
 use std::{
@@ -47,6 +48,10 @@ enum Command {
     Health(HealthArguments),
     /// Examine a data directory that no gateway serves. Exit code 0: nothing wrong; 1: something found; 2: cannot examine.
     Doctor(DoctorArguments),
+    /// Bring back what was deleted: take away the delete markers in a bucket with versioning.
+    Undelete(recover::RecoverArguments),
+    /// Make a bucket with versioning what it was at a point in time. Nothing is lost by it: it adds versions.
+    Restore(recover::RestoreArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -129,6 +134,8 @@ pub fn main() -> ExitCode {
             arguments.ready,
         ),
         Command::Doctor(arguments) => doctor::run(&arguments.data, arguments.repair, arguments.json),
+        Command::Undelete(arguments) => recover::undelete(arguments),
+        Command::Restore(arguments) => recover::restore(arguments),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod rate_limit;
+pub mod recover;
 pub mod s3;
 pub mod server;
 pub mod sigv4;
