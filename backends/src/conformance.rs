@@ -23,10 +23,12 @@ macro_rules! assert_refused {
 pub mod buckets;
 pub mod conditional;
 pub mod copy;
+pub mod history;
 pub mod keys;
 pub mod listing;
 pub mod multipart;
 pub mod objects;
+pub mod race;
 pub mod races;
 mod scripted;
 mod subject;
@@ -260,6 +262,7 @@ macro_rules! conformance_version_cases {
                 racing_writes_are_all_kept
                 racing_deletes_by_name_and_by_id_lose_nothing
                 of_racing_deletions_of_the_newest_each_finds_the_next
+                what_racing_clients_see_can_have_happened
                 a_listing_of_versions_needs_its_bucket
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! For backends with [`Capabilities::versioning`](crate::Capabilities::versioning). One without fails every case.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
@@ -10,6 +10,7 @@ use super::{
     Subject,
     keys::hostile,
     objects::attributes,
+    race::{DirectClient, RaceOptions, race},
     subject::{if_absent, if_match, if_present, noise, read_whole},
 };
 use crate::{
@@ -54,7 +55,7 @@ impl Subject {
         self.put_bucket_setting(&self.bucket, setting).await.unwrap();
     }
 
-    fn all_versions(&self) -> ListObjectVersions {
+    pub(super) fn all_versions(&self) -> ListObjectVersions {
         ListObjectVersions {
             bucket: self.bucket.clone(),
             prefix: "".into(),
@@ -900,6 +901,22 @@ pub async fn of_racing_deletions_of_the_newest_each_finds_the_next(s: Subject) {
     }
     assert_eq!(s.info("key").await, written[1]);
     assert_eq!(s.lines().await, own("key", &[Some(1), Some(1)]));
+}
+
+pub async fn what_racing_clients_see_can_have_happened(s: Subject) {
+    let s = s.versioned(ENABLED).await;
+    for seed in 1..=2 {
+        let options = RaceOptions {
+            clients: 8,
+            keys: 4,
+            operations: 60,
+            seed,
+        };
+        race(vec![Arc::new(DirectClient(s.clone()))], &options).await;
+        for entry in s.entries().await {
+            s.delete_version(entry.name(), entry.version_id().unwrap()).await;
+        }
+    }
 }
 
 pub async fn a_listing_of_versions_needs_its_bucket(s: Subject) {
