@@ -3,20 +3,21 @@
 
 use std::{
     fmt,
-    future::Future as _,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    mem::take,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use t2gate_backends::{Checksum, ChecksumAlgorithm, ChecksumHasher};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use crate::s3::S3Error;
 
-/// Bytes hashed in one go on another thread. Twice as many are held at most: one block being hashed, one gathered.
+/// Bytes that are gathered before another thread is asked to hash them. Twice as many are held at most: one block being
+/// hashed, one gathered.
 const BLOCK: usize = 256 * 1024;
 
 /// What is at most that long when a body ends is hashed on the spot: the hop costs more.
@@ -31,23 +32,19 @@ pub(super) struct Digests {
     pub(super) checksums: Vec<Checksum>,
 }
 
-/// Computes digests; at most one block behind.
-pub(super) struct Hashing {
-    state: State,
+/// Computes digests; at most one block behind. Whoever hashes goes on for as long as there is something to hash, and
+/// never waits: neither for the reader, nor on a thread for a slow client.
+pub(super) struct Hashing(Arc<Mutex<Queue>>);
+
+struct Queue {
     gathered: Vec<Bytes>,
     gathered_len: usize,
-}
-
-enum State {
-    Idle(Box<Hashers>),
-    Running(JoinHandle<Box<Hashers>>),
-    Done,
-}
-
-struct Hashers {
-    md5: Md5,
-    sha256: Option<Sha256>,
-    checksums: Vec<ChecksumHasher>,
+    /// None while a [`Worker`] has them, once they have become digests, and if they were lost with a worker.
+    hashers: Option<Box<Hashers>>,
+    /// A worker has the hashers and will bring them back.
+    is_away: bool,
+    /// Who waits for room, or for the end.
+    waiting: Option<Waker>,
 }
 
 impl Hashing {
@@ -57,76 +54,153 @@ impl Hashing {
             sha256: sha256.then(Sha256::new),
             checksums: algorithms.iter().map(|a| ChecksumHasher::new(*a)).collect(),
         };
-        Self {
-            state: State::Idle(Box::new(hashers)),
+        Self(Arc::new(Mutex::new(Queue {
             gathered: Vec::new(),
             gathered_len: 0,
-        }
+            hashers: Some(Box::new(hashers)),
+            is_away: false,
+            waiting: None,
+        })))
     }
 
     /// Ready when [`push`](Self::push) may be called.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
-        if self.gathered_len >= BLOCK {
-            ready!(self.poll_idle(cx))?;
-            self.start();
+        let mut queue = lock(&self.0);
+        if queue.gathered_len < BLOCK {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        match queue.hashers.take() {
+            Some(hashers) => {
+                self.start(queue, hashers);
+                Poll::Ready(Ok(()))
+            }
+            None => queue.wait(cx),
+        }
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
-        self.gathered_len += bytes.len();
-        self.gathered.push(bytes);
+        let mut queue = lock(&self.0);
+        queue.gathered_len += bytes.len();
+        queue.gathered.push(bytes);
     }
 
     /// All digests, once, after the last push.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<Digests, S3Error>> {
-        loop {
-            ready!(self.poll_idle(cx))?;
-            if self.gathered_len > INLINE {
-                self.start();
-            } else {
-                break;
-            }
+        let mut queue = lock(&self.0);
+        if queue.gathered_len > INLINE
+            && let Some(hashers) = queue.hashers.take()
+        {
+            self.start(queue, hashers);
+            queue = lock(&self.0);
         }
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Idle(mut hashers) => {
-                hashers.update(&self.gathered);
-                self.gathered.clear();
+        match queue.hashers.take() {
+            Some(mut hashers) => {
+                hashers.update(&queue.take_block());
                 Poll::Ready(Ok(hashers.finalize()))
             }
-            State::Running(_) | State::Done => Poll::Ready(Err(S3Error::internal("a body was finished twice"))),
+            None => queue.wait(cx),
         }
     }
 
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
-        if let State::Running(job) = &mut self.state {
-            let hashers = ready!(Pin::new(job).poll(cx)).map_err(S3Error::internal)?;
-            self.state = State::Idle(hashers);
-        }
-        Poll::Ready(Ok(()))
+    /// Gives what is gathered to another thread. Not under the lock: a runtime that ends drops the worker at once.
+    fn start(&self, mut queue: MutexGuard<'_, Queue>, hashers: Box<Hashers>) {
+        let block = queue.take_block();
+        queue.is_away = true;
+        drop(queue);
+        let worker = Worker {
+            queue: Arc::clone(&self.0),
+            done: false,
+        };
+        spawn_blocking(move || worker.run(hashers, block));
     }
+}
 
-    fn start(&mut self) {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Idle(mut hashers) => {
-                let block = std::mem::take(&mut self.gathered);
-                self.gathered_len = 0;
-                self.state = State::Running(spawn_blocking(move || {
-                    hashers.update(&block);
-                    hashers
-                }));
-            }
-            other => self.state = other,
-        }
+/// Nobody wants the digests any more: a worker ends with its block.
+impl Drop for Hashing {
+    fn drop(&mut self) {
+        lock(&self.0).take_block();
     }
 }
 
 impl fmt::Debug for Hashing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hashing")
-            .field("gathered_len", &self.gathered_len)
+            .field("gathered_len", &lock(&self.0).gathered_len)
             .finish_non_exhaustive()
     }
+}
+
+impl Queue {
+    fn take_block(&mut self) -> Vec<Bytes> {
+        self.gathered_len = 0;
+        take(&mut self.gathered)
+    }
+
+    /// Until the worker has taken a block or ended.
+    fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T, S3Error>> {
+        if !self.is_away {
+            let error = S3Error::internal("a body was finished twice, or its digests are lost");
+            return Poll::Ready(Err(error));
+        }
+        self.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    // Nothing panics while it is held but for want of memory.
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Unlocks it, and wakes who waits.
+fn release(mut queue: MutexGuard<'_, Queue>) {
+    let waiting = queue.waiting.take();
+    drop(queue);
+    if let Some(waker) = waiting {
+        waker.wake();
+    }
+}
+
+/// Has the hashers on a thread that may block. However it ends, whoever waits for it hears of that.
+struct Worker {
+    queue: Arc<Mutex<Queue>>,
+    /// The hashers are back.
+    done: bool,
+}
+
+impl Worker {
+    fn run(mut self, mut hashers: Box<Hashers>, mut block: Vec<Bytes>) {
+        loop {
+            hashers.update(&block);
+            // Not held any more when the next block may be gathered.
+            drop(block);
+            let mut queue = lock(&self.queue);
+            block = queue.take_block();
+            if block.is_empty() {
+                queue.hashers = Some(hashers);
+                queue.is_away = false;
+                self.done = true;
+                return release(queue);
+            }
+            release(queue);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut queue = lock(&self.queue);
+            queue.is_away = false;
+            release(queue);
+        }
+    }
+}
+
+struct Hashers {
+    md5: Md5,
+    sha256: Option<Sha256>,
+    checksums: Vec<ChecksumHasher>,
 }
 
 impl Hashers {
@@ -182,5 +256,59 @@ mod tests {
         let digests = poll_fn(|cx| hashing.poll_finish(cx)).await.unwrap();
         assert_eq!(hex::encode(digests.md5), "d41d8cd98f00b204e9800998ecf8427e");
         assert!(poll_fn(|cx| hashing.poll_finish(cx)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_worker_takes_what_came_meanwhile_and_brings_the_hashers_back() {
+        let whole = vec![7; 3 * BLOCK];
+        let mut hashing = Hashing::new(false, &[]);
+        let hashers = lock(&hashing.0).hashers.take().unwrap();
+        lock(&hashing.0).is_away = true;
+        for block in whole.chunks(BLOCK).skip(1) {
+            hashing.push(Bytes::copy_from_slice(block));
+        }
+        // More than a block is not gathered.
+        assert!(poll_once(|cx| hashing.poll_room(cx)).is_pending());
+        let worker = worker_of(&hashing);
+        worker.run(hashers, vec![Bytes::copy_from_slice(&whole[..BLOCK])]);
+        assert_eq!(lock(&hashing.0).gathered_len, 0);
+        assert!(poll_once(|cx| hashing.poll_room(cx)).is_ready());
+        let digests = poll_fn(|cx| hashing.poll_finish(cx)).await.unwrap();
+        assert_eq!(digests.md5, *Md5::digest(&whole));
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_a_worker_that_was_lost() {
+        let mut hashing = Hashing::new(false, &[]);
+        hashing.push(Bytes::from(vec![0; BLOCK]));
+        lock(&hashing.0).hashers = None;
+        lock(&hashing.0).is_away = true;
+        let worker = worker_of(&hashing);
+        let room = tokio::spawn(async move { poll_fn(|cx| hashing.poll_room(cx)).await });
+        // It waits by now.
+        tokio::task::yield_now().await;
+        drop(worker);
+        assert!(room.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_not_hashed() {
+        let mut hashing = Hashing::new(false, &[]);
+        hashing.push(Bytes::from(vec![0; BLOCK]));
+        let queue = Arc::clone(&hashing.0);
+        drop(hashing);
+        let queue = lock(&queue);
+        assert!(queue.gathered.is_empty() && queue.gathered_len == 0);
+    }
+
+    fn worker_of(hashing: &Hashing) -> Worker {
+        Worker {
+            queue: Arc::clone(&hashing.0),
+            done: false,
+        }
+    }
+
+    fn poll_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        poll(&mut Context::from_waker(Waker::noop()))
     }
 }
