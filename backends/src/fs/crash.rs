@@ -36,7 +36,7 @@ pub(super) use armed::{Call, fault, point};
 pub mod armed {
     use std::{
         sync::{
-            Mutex, PoisonError,
+            Condvar, Mutex, PoisonError,
             atomic::{AtomicU64, Ordering},
         },
         time::Duration,
@@ -60,6 +60,8 @@ pub mod armed {
     static LAST: AtomicU64 = AtomicU64::new(0);
     static FAULT: Mutex<Option<Fault>> = Mutex::new(None);
     static DELAY_NANOS: AtomicU64 = AtomicU64::new(0);
+    static HELD: Mutex<bool> = Mutex::new(false);
+    static RELEASED: Condvar = Condvar::new();
 
     #[derive(Debug)]
     struct Fault {
@@ -92,6 +94,12 @@ pub mod armed {
         DELAY_NANOS.store(nanos, Ordering::SeqCst);
     }
 
+    /// Whether syncs that begin from now on wait until they are released.
+    pub fn hold_syncs(held: bool) {
+        *HELD.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        RELEASED.notify_all();
+    }
+
     /// Nothing fails any more. Whether something did.
     pub fn disarm() -> bool {
         let fault = FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -114,6 +122,10 @@ pub mod armed {
         let delay = DELAY_NANOS.load(Ordering::SeqCst);
         if call == Call::Sync && delay > 0 {
             std::thread::sleep(Duration::from_nanos(delay));
+        }
+        if call == Call::Sync {
+            let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(RELEASED.wait_while(held, |held| *held));
         }
         let mut fault = FAULT.lock().unwrap_or_else(PoisonError::into_inner);
         match fault

@@ -9,7 +9,7 @@ use rustix::{
     fs,
     io::Errno,
 };
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     Store, blocking,
@@ -20,12 +20,13 @@ use super::{
 use crate::{BackendError, BodyEvent, BodySummary, ObjectBody};
 
 /// Data is written in pieces of at least so many bytes. Two pieces of an upload are in memory at a time.
-pub(super) const PIECE: usize = 128 * 1024;
+pub(super) const PIECE: usize = 256 * 1024;
 /// What arrives in smaller pieces is copied together, so that it costs no more memory than it has bytes.
 const SMALL: usize = 4 * 1024;
-/// How much of an upload is in memory alone, at most, before it is written to the disk: whoever syncs meanwhile may have
-/// to wait for that.
-const DIRTY: u64 = 32 * 1024 * 1024;
+/// How much of an upload is gathered in the system's memory before it is written to the disk, beside the upload. Twice as
+/// much is there alone at most: whoever syncs meanwhile may have to wait for that. And what is left at the end is what the
+/// client waits for.
+const DIRTY: u64 = 16 * 1024 * 1024;
 
 /// A name that nobody guesses and nothing else has.
 pub(super) fn random_name() -> Result<String, Error> {
@@ -39,7 +40,7 @@ pub(super) fn random_name() -> Result<String, Error> {
 pub(super) struct Staged {
     dir: Arc<OwnedFd>,
     name: String,
-    file: Option<OwnedFd>,
+    file: Option<Arc<OwnedFd>>,
     /// Has another name, outside of staging.
     linked: bool,
     moved: bool,
@@ -52,7 +53,7 @@ impl Staged {
         Ok(Self {
             dir: Arc::clone(&store.staging),
             name,
-            file: Some(file),
+            file: Some(Arc::new(file)),
             linked: false,
             moved: false,
         })
@@ -67,13 +68,13 @@ impl Staged {
         Ok(Self {
             dir: Arc::clone(&store.staging),
             name: link,
-            file: Some(file),
+            file: Some(Arc::new(file)),
             linked: true,
             moved: false,
         })
     }
 
-    pub(super) fn file(&self) -> &OwnedFd {
+    pub(super) fn file(&self) -> &Arc<OwnedFd> {
         self.file.as_ref().expect("open until dropped")
     }
 
@@ -136,48 +137,80 @@ impl Received {
     }
 }
 
-/// Takes a body in. What is more than one piece goes to a staging file, a piece being written while the next one comes.
+/// Takes a body in. What is more than one piece goes to a staging file, a piece being written while the next one comes;
+/// and what is written goes to the disk meanwhile.
 pub(super) async fn receive(store: &Arc<Store>, mut body: ObjectBody) -> Result<Received, BackendError> {
-    let mut writing: Option<JoinHandle<Result<Sink, Error>>> = None;
+    let mut writing = Writing::default();
     let mut piece = Piece::default();
     loop {
         match body.next().await {
             Ok(BodyEvent::Data(bytes)) => piece.push(bytes),
             Ok(BodyEvent::End(summary)) => {
-                let sink = join(writing.take()).await?;
                 return Ok(Received {
-                    sink,
+                    sink: writing.finish().await?,
                     rest: piece,
                     summary,
                 });
             }
             Err(error) => {
                 // So that nothing is left when we answer.
-                drop(join(writing.take()).await);
+                drop(writing.finish().await);
                 return Err(error.into());
             }
         }
         if piece.len >= PIECE {
-            let sink = join(writing.take()).await?;
-            let store = Arc::clone(store);
-            let slices = std::mem::take(&mut piece).into_slices();
-            writing = Some(tokio::task::spawn_blocking(move || {
-                let mut sink = sink.map_or_else(|| Sink::create(&store), Ok)?;
-                sink.write(&slices)?;
-                if sink.written - sink.flushed >= DIRTY {
-                    store.durable.flush_data(sink.staged.file())?;
-                    sink.flushed = sink.written;
-                }
-                Ok(sink)
-            }));
+            writing.write(store, std::mem::take(&mut piece)).await?;
         }
     }
 }
 
-async fn join(writing: Option<JoinHandle<Result<Sink, Error>>>) -> Result<Option<Sink>, BackendError> {
-    match writing {
-        Some(writing) => blocking(writing).await.map(Some),
-        None => Ok(None),
+/// What is under way for an upload on threads that may block: at most one write, and one sync.
+#[derive(Debug, Default)]
+struct Writing {
+    write: Option<JoinHandle<Result<Sink, Error>>>,
+    flush: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Writing {
+    /// Begins to write a piece, after the one before.
+    async fn write(&mut self, store: &Arc<Store>, piece: Piece) -> Result<(), BackendError> {
+        let mut sink = self.written().await?;
+        if let Some(sink) = &mut sink
+            && sink.written - sink.flushed >= DIRTY
+        {
+            self.flushed().await?;
+            let (store, file) = (Arc::clone(store), Arc::clone(sink.staged.file()));
+            self.flush = Some(spawn_blocking(move || store.durable.flush_data(&*file)));
+            sink.flushed = sink.written;
+        }
+        let store = Arc::clone(store);
+        self.write = Some(spawn_blocking(move || {
+            let mut sink = sink.map_or_else(|| Sink::create(&store), Ok)?;
+            sink.write(&piece.into_slices())?;
+            Ok(sink)
+        }));
+        Ok(())
+    }
+
+    /// Waits for all that is under way. An error that a sync has told is not told again by the next one.
+    async fn finish(mut self) -> Result<Option<Sink>, BackendError> {
+        let sink = self.written().await;
+        self.flushed().await?;
+        sink
+    }
+
+    async fn written(&mut self) -> Result<Option<Sink>, BackendError> {
+        match self.write.take() {
+            Some(write) => blocking(write).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn flushed(&mut self) -> Result<(), BackendError> {
+        match self.flush.take() {
+            Some(flush) => blocking(flush).await,
+            None => Ok(()),
+        }
     }
 }
 

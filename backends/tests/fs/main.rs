@@ -6,6 +6,7 @@ mod crash;
 mod doctor;
 mod faults;
 mod kept_order;
+mod large;
 mod opening;
 mod ops;
 mod pages;
