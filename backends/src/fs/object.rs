@@ -16,7 +16,7 @@ use super::{
     intent::Intent,
     read::{FsReader, Opened},
     side::{Side, SideFile, remove_side_file},
-    staging::Staged,
+    staging::{Staged, close_later},
 };
 use crate::{
     BackendError, CopyObject, ETag, Key, ObjectInfo, OpenObject, WriteCondition,
@@ -44,6 +44,8 @@ struct Committed {
     dir: OwnedFd,
     /// The side file of what was there before.
     displaced_side: Option<DisplacedSide>,
+    /// What was there before, if it was large: closing it is for later.
+    replaced: Option<OwnedFd>,
 }
 
 /// A side file that has to go, and the note of that.
@@ -192,6 +194,9 @@ impl Store {
         }
         let dirs = committed.dirs.iter().map(|name| &**name);
         let durable = self.durable.after_in(bucket_dir.as_fd(), dirs, &committed.dir);
+        if let Some(replaced) = committed.replaced {
+            close_later(replaced);
+        }
         match committed.displaced_side {
             Some(side) => side.settle(&self.attributes, durable),
             None => durable,
@@ -240,6 +245,7 @@ impl Store {
         let current = plain.into_file().or(forced.into_file());
         let displaced = judge(condition, current.as_ref())?;
         let displaced_side = displaced.and_then(|record| self.displaced_side(bucket, key, &record));
+        let replaced = current.and_then(|(file, meta)| (meta.size > LARGE).then_some(file));
         if taken || has_forced {
             *intent = intent.take().or_else(note);
         }
@@ -263,6 +269,7 @@ impl Store {
                 dirs: plain_dirs,
                 dir: parent,
                 displaced_side,
+                replaced,
             }));
         }
         let (leaf, dirs) = split(&name.parents, &name.forced);
@@ -275,6 +282,7 @@ impl Store {
                 dirs,
                 dir,
                 displaced_side,
+                replaced,
             })),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => Err(unsupported()),

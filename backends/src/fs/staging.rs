@@ -35,6 +35,14 @@ pub(super) fn random_name() -> Result<String, Error> {
     Ok(hex::encode(bytes))
 }
 
+/// Closes a file that may have no name any more. The last close gives the blocks back, which can take a while: too long
+/// for a thread of the runtime, and for whoever waits for an answer.
+pub(super) fn close_later(file: impl Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        drop(runtime.spawn_blocking(move || drop(file)));
+    }
+}
+
 /// A file in staging, removed when this is dropped before it was [moved](Self::moved).
 #[derive(Debug)]
 pub(super) struct Staged {
@@ -106,11 +114,7 @@ impl Drop for Staged {
         if let Err(error) = dir::unlink(&self.dir, &self.name) {
             tracing::warn!(%error, name = self.name, "could not remove a staging file");
         }
-        // The last close gives the blocks back, which can take a while. On a thread of the runtime that would be too
-        // long.
-        if let (Some(file), Ok(runtime)) = (self.file.take(), tokio::runtime::Handle::try_current()) {
-            drop(runtime.spawn_blocking(move || drop(file)));
-        }
+        close_later(self.file.take());
     }
 }
 
