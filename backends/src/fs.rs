@@ -44,6 +44,7 @@ mod side;
 mod staging;
 mod upkeep;
 mod uploads;
+mod versions;
 
 use std::{
     collections::BTreeMap,
@@ -77,7 +78,7 @@ use crate::{
     CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ETag,
     ListMultipartUploads, ListObjectVersions, ListObjects, ListParts, MultipartUpload, ObjectAttributes, ObjectBody,
     ObjectInfo, ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject, UploadId, UploadPage,
-    UploadRef, VersionId, VersionPage, versioning::list_unversioned,
+    UploadRef, VersionPage, versioning::list_unversioned,
 };
 
 /// What is to be served, and how.
@@ -132,6 +133,8 @@ struct Store {
     /// The buckets' records.
     records: OwnedFd,
     uploads: OwnedFd,
+    /// What is kept beside current objects, by bucket.
+    versions: OwnedFd,
     #[expect(dead_code, reason = "held, never looked at: the lock goes with it")]
     lock: OwnedFd,
     clock: Arc<dyn Clock>,
@@ -208,20 +211,6 @@ async fn blocking<T>(work: JoinHandle<Result<T, Error>>) -> Result<T, BackendErr
     }
 }
 
-/// Whether `version_id` can name anything: there is one version of everything, `null`.
-fn may_be(version_id: Option<&VersionId>) -> bool {
-    version_id.is_none_or(VersionId::is_null)
-}
-
-/// What is said where there is no object: of a version, if one was asked for.
-fn missing(object: &ObjectRef) -> impl FnOnce(BackendError) -> BackendError {
-    let named = object.version_id.is_some();
-    move |error| match error {
-        BackendError::NoSuchKey if named => BackendError::NoSuchVersion,
-        error => error,
-    }
-}
-
 #[async_trait]
 impl Backend for FsBackend {
     fn capabilities(&self) -> Capabilities {
@@ -230,7 +219,7 @@ impl Backend for FsBackend {
             conditional_writes: true,
             conditional_deletes: true,
             server_side_copy: true,
-            history: false,
+            history: true,
             versioning: false,
             encryption: false,
         }
@@ -297,47 +286,30 @@ impl Backend for FsBackend {
                 },
                 parts: Vec::new(),
                 upload_id: None,
+                version: None,
             };
-            store.publish(&bucket, request.key, &request.condition, staged, new)
+            let versions = request.versions.as_ref();
+            store.publish(&bucket, request.key, &request.condition, versions, staged, new)
         })
         .await
     }
 
     async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
         let bucket = self.bucket(&object.bucket)?;
-        if !may_be(object.version_id.as_ref()) {
-            return Err(BackendError::NoSuchVersion);
-        }
-        let key = object.key.clone();
-        self.run(move |store| store.open_object(&bucket, key))
-            .await
-            .map_err(missing(object))
+        let object = object.clone();
+        self.run(move |store| store.open_object(&bucket, &object)).await
     }
 
     async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError> {
         let source = self.bucket(&request.source.bucket)?;
         let target = self.bucket(&request.bucket)?;
-        if !may_be(request.source.version_id.as_ref()) {
-            return Err(BackendError::NoSuchVersion);
-        }
         self.run(move |store| store.copy_object(&source, &target, request))
             .await
     }
 
     async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
         let bucket = self.bucket(&request.object.bucket)?;
-        if !may_be(request.object.version_id.as_ref()) {
-            request.condition.judge(None)?;
-            return Ok(DeleteObjectOutcome::default());
-        }
-        self.run(move |store| {
-            Ok(DeleteObjectOutcome {
-                existed: store.delete_object(&bucket, &request.object.key, &request.condition)?,
-                version_id: None,
-                delete_marker: false,
-            })
-        })
-        .await
+        self.run(move |store| store.delete_object(&bucket, &request)).await
     }
 
     async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
@@ -346,7 +318,12 @@ impl Backend for FsBackend {
     }
 
     async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
-        list_unversioned(request, |request| self.list_objects(request)).await
+        let bucket = self.bucket(&request.bucket)?;
+        if bucket.versioning().is_none() {
+            return list_unversioned(request, |request| self.list_objects(request)).await;
+        }
+        self.run(move |store| store.list_object_versions(&bucket, &request))
+            .await
     }
 
     async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, ObjectAttributes, ObjectInfo, ObjectPart,
-    UploadId,
+    Stamp, UploadId, Version,
 };
 
 /// Where the record lies. `user.`: what a process without privileges may set.
@@ -59,6 +59,40 @@ pub(super) struct Record {
     pub(super) side: Option<Box<str>>,
     #[n(8)]
     pub(super) rest: Option<Rest>,
+    /// Nothing where it was written without versioning.
+    #[n(10)]
+    version: Option<StoredVersion>,
+}
+
+/// A [`Version`] on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+struct StoredVersion {
+    /// The halves of the stamp.
+    #[n(0)]
+    stamp: (u64, u64),
+    #[n(1)]
+    null: bool,
+}
+
+impl From<Version> for StoredVersion {
+    #[allow(clippy::cast_possible_truncation, reason = "halves")]
+    fn from(version: Version) -> Self {
+        let bits = version.stamp.to_bits();
+        Self {
+            stamp: ((bits >> 64) as u64, bits as u64),
+            null: version.null,
+        }
+    }
+}
+
+impl From<StoredVersion> for Version {
+    fn from(stored: StoredVersion) -> Self {
+        let (high, low) = stored.stamp;
+        Self {
+            stamp: Stamp::from_bits(u128::from(high) << 64 | u128::from(low)),
+            null: stored.null,
+        }
+    }
 }
 
 /// What listings do without.
@@ -101,6 +135,8 @@ pub(super) struct NewObject {
     /// Empty unless a multipart upload made it.
     pub(super) parts: Vec<ObjectPart>,
     pub(super) upload_id: Option<UploadId>,
+    /// Nothing in a bucket that never had versioning.
+    pub(super) version: Option<Version>,
 }
 
 impl Record {
@@ -112,7 +148,7 @@ impl Record {
         new: &NewObject,
         sides: &Arc<OwnedFd>,
         intent: impl Fn(&str) -> Option<Intent>,
-    ) -> Result<Option<SideFile>, Error> {
+    ) -> Result<(Self, Option<SideFile>), Error> {
         let mut record = Self {
             size: meta.size,
             mtime: meta.mtime,
@@ -123,6 +159,7 @@ impl Record {
             upload_id: new.upload_id.as_ref().map(|id| id.as_str().into()),
             side: None,
             rest: Some(Rest::from(&new.attributes)),
+            version: new.version.map(StoredVersion::from),
         };
         let mut side = None;
         if !new.parts.is_empty() {
@@ -133,7 +170,7 @@ impl Record {
         let bytes = record.encode();
         if bytes.len() <= MAX_INLINE {
             match set(file, &bytes) {
-                Ok(()) => return Ok(side),
+                Ok(()) => return Ok((record, side)),
                 Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {}
                 Err(error) => return Err(Error::io("could not set attributes")(error)),
             }
@@ -141,7 +178,24 @@ impl Record {
         let written = SideFile::write(sides, &intent, record.rest.take().as_ref(), &new.parts)?;
         record.side = Some(written.name().into());
         set(file, &record.encode()).map_err(Error::io("could not set attributes"))?;
-        Ok(Some(written))
+        Ok((record, Some(written)))
+    }
+
+    /// The version that the object of `key` is, where the record says so and is that object's own: a file that was copied
+    /// or renamed by other means carries another's. The record is one that holds.
+    pub(super) fn version(&self, key: &Key) -> Option<Version> {
+        self.version.filter(|_| *self.key == *key.as_str()).map(Version::from)
+    }
+
+    /// Whether it is of this version.
+    pub(super) fn has_version(&self, version: Version) -> bool {
+        self.version == Some(version.into())
+    }
+
+    /// Writes the record again, with another version.
+    pub(super) fn set_version(&mut self, file: &OwnedFd, version: Option<Version>) -> Result<(), Error> {
+        self.version = version.map(StoredVersion::from);
+        set(file, &encode(&*self)).map_err(Error::io("could not set attributes"))
     }
 
     /// The record that lies with `file`, whether or not it still fits.
@@ -153,7 +207,12 @@ impl Record {
 
     /// The record that holds for `file` as it is.
     pub(super) fn load(file: impl AsFd, meta: &Meta) -> Result<Option<Self>, Error> {
-        Ok(Self::load_any(file)?.filter(|record| record.size == meta.size && record.mtime == meta.mtime))
+        Ok(Self::load_any(file)?.filter(|record| record.is_of(meta)))
+    }
+
+    /// Whether it still holds for a file.
+    pub(super) fn is_of(&self, meta: &Meta) -> bool {
+        self.size == meta.size && self.mtime == meta.mtime
     }
 
     /// The side file, if it is this object's own: a copy of a file by other means carries another's.
@@ -177,11 +236,15 @@ struct Listed<'b> {
     etag: &'b str,
     #[n(3)]
     checksum: Option<StoredChecksum>,
+    #[b(4)]
+    key: &'b str,
     #[n(5)]
     parts_count: Option<u16>,
+    #[n(10)]
+    version: Option<StoredVersion>,
 }
 
-/// What a listing says of the object `key`. `buffer` is for what is read, from one to the next.
+/// What a listing says of the object `key`. Of its version, what its record says, if anything. `buffer` is for what is read, from one to the next.
 pub(super) fn describe_listed(
     key: Key,
     file: impl AsFd,
@@ -192,16 +255,17 @@ pub(super) fn describe_listed(
     let known = decode::<Listed<'_>>(buffer)
         .filter(|record| there && record.size == meta.size && record.mtime == meta.mtime)
         .and_then(|record| Some((ETag::parse(record.etag).ok()?, record)));
-    let (etag, checksum, parts_count) = match known {
+    let (etag, checksum, parts_count, version) = match known {
         Some((etag, record)) => {
             let checksum = record.checksum.as_ref().and_then(StoredChecksum::to_checksum);
-            (etag, checksum, record.parts_count)
+            let version = record.version.filter(|_| record.key == key.as_str());
+            (etag, checksum, record.parts_count, version)
         }
-        None => (derived_etag(meta), None, None),
+        None => (derived_etag(meta), None, None, None),
     };
     Ok(ObjectInfo {
         key,
-        version_id: None,
+        version_id: version.map(|version| Version::from(version).id()),
         size: meta.size,
         etag,
         last_modified: meta.last_modified(),
@@ -232,7 +296,7 @@ fn read(file: impl AsFd, bytes: &mut Vec<u8>) -> Result<bool, Error> {
     }
 }
 
-/// Everything but the bytes: from a record with its rest, or of a file that has none.
+/// Everything but the bytes and the version: from a record with its rest, or of a file that has none.
 pub(super) fn describe(key: Key, meta: &Meta, record: Option<&Record>, rest: Option<Rest>) -> ObjectInfo {
     let known = record.and_then(|record| Some((record, ETag::parse(record.etag.clone()).ok()?)));
     let mut info = ObjectInfo {
@@ -421,6 +485,7 @@ mod tests {
             file_type: rustix::fs::FileType::RegularFile,
             dev: (1, 2),
             ino: 3,
+            nlink: 1,
             size: 4,
             mtime: (-5, 6),
             ctime: (7, 8),

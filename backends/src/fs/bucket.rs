@@ -14,7 +14,9 @@ use super::{
     dir::{self, Meta},
     error::Error,
     intent::Intent,
-    staging::Staged,
+    layout,
+    staging::{self, Staged},
+    versions::remove_empty_histories,
 };
 use crate::{
     AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CreateBucket, Timestamp, VersioningStatus,
@@ -46,6 +48,11 @@ impl Bucket {
 
     pub(super) fn info(&self) -> BucketInfo {
         self.info.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// As it is now. Whoever [is inside](Self::enter) does not see it change.
+    pub(super) fn versioning(&self) -> Option<VersioningStatus> {
+        self.info.read().unwrap_or_else(PoisonError::into_inner).versioning
     }
 
     /// While this is held, the bucket is not deleted.
@@ -148,6 +155,7 @@ impl Store {
         }
         let intent = Intent::tidy(&self.staging, &request.bucket, "");
         self.claim_directory(&request.bucket)?;
+        self.put_histories_away(&request.bucket)?;
         let info = BucketInfo {
             bucket: request.bucket,
             owner: request.owner,
@@ -192,6 +200,22 @@ impl Store {
         Ok(())
     }
 
+    /// What a bucket of this name has left that somebody else removed: it must not become this one's, and is not ours to
+    /// delete.
+    fn put_histories_away(&self, name: &BucketName) -> Result<(), Error> {
+        const FAILED: &str = "could not put old versions away";
+        remove_empty_histories(&self.versions, name.as_str());
+        if matches!(Meta::in_dir(&self.versions, name.as_str()), Err(Errno::NOENT)) {
+            return Ok(());
+        }
+        let space = dir::resolve_dir(self.root.as_fd(), [layout::SPACE]).map_err(Error::io(FAILED))?;
+        let lost = layout::own_dir(&space, layout::LOST).map_err(Error::io(FAILED))?;
+        let away = staging::random_name()?;
+        fs::renameat(&self.versions, name.as_str(), &lost, &away).map_err(Error::io(FAILED))?;
+        tracing::warn!(bucket = %name, to = format!(".t2/{}/{away}", layout::LOST), "put versions of no bucket away");
+        self.durable.before_all(&[self.versions.as_fd(), lost.as_fd()])
+    }
+
     pub(super) fn put_bucket_setting(&self, bucket: &Bucket, setting: BucketSetting) -> Result<(), Error> {
         self.durable.check_writable()?;
         let _serial = self.administer();
@@ -218,6 +242,7 @@ impl Store {
         };
         let is_empty = || match &bucket_dir {
             Some(dir) if self.has_objects(dir)? => Err(Error::from(BackendError::BucketNotEmpty)),
+            _ if bucket.versioning().is_some() && self.has_kept(bucket)? => Err(BackendError::BucketNotEmpty.into()),
             _ => Ok(()),
         };
         // Most refusals come without stopping the writers.
@@ -242,6 +267,7 @@ impl Store {
         if let Some(dir) = bucket_dir {
             self.remove_bucket_directory(&bucket.name, dir);
         }
+        remove_empty_histories(&self.versions, bucket.name.as_str());
         self.drop_uploads(&bucket.name);
         drop(intent);
         Ok(())
@@ -274,7 +300,7 @@ impl Store {
 
     /// Uploads of a bucket that is gone.
     pub(super) fn drop_uploads(&self, bucket: &BucketName) {
-        let removed = super::staging::random_name().and_then(|name| {
+        let removed = staging::random_name().and_then(|name| {
             match fs::renameat(&self.uploads, bucket.as_str(), &self.staging, &name) {
                 Ok(()) => dir::remove_tree(self.staging.as_fd(), &name, 3),
                 Err(Errno::NOENT) => Ok(()),
@@ -289,36 +315,45 @@ impl Store {
 
     /// Removes the empty directories below `top` that the gateway made.
     fn remove_empty_directories(&self, top: &OwnedFd) {
-        struct Level {
-            /// On the way from `top`.
-            names: Vec<Box<str>>,
-            left: Vec<Box<str>>,
-        }
-        let list = |names: &[Box<str>]| {
-            let dir = dir::resolve_dir(top.as_fd(), names.iter().map(|n| &**n)).ok()?;
-            dir::names(dir).ok()
-        };
-        let mut levels = vec![Level {
-            names: Vec::new(),
-            left: list(&[]).unwrap_or_default(),
-        }];
-        while let Some(level) = levels.last_mut() {
-            match level.left.pop() {
-                Some(name) => {
-                    let mut names = level.names.clone();
-                    names.push(name);
-                    if let Some(left) = list(&names) {
-                        levels.push(Level { names, left });
-                    }
+        for_each_directory(top, &[], |parent, name| {
+            dir::remove_if_ours(parent.as_fd(), name);
+        });
+    }
+}
+
+/// Calls `visit` for each directory below the one at `start`, with the one that it lies in, the innermost first. What
+/// cannot be read is passed over.
+pub(super) fn for_each_directory(top: &OwnedFd, start: &[Box<str>], mut visit: impl FnMut(&OwnedFd, &str)) {
+    struct Level {
+        /// On the way from `top`.
+        names: Vec<Box<str>>,
+        left: Vec<Box<str>>,
+    }
+    let list = |names: &[Box<str>]| {
+        let dir = dir::resolve_dir(top.as_fd(), names.iter().map(|n| &**n)).ok()?;
+        dir::names(dir).ok()
+    };
+    let mut levels = vec![Level {
+        names: start.to_vec(),
+        left: list(start).unwrap_or_default(),
+    }];
+    while let Some(level) = levels.last_mut() {
+        match level.left.pop() {
+            Some(name) => {
+                let mut names = level.names.clone();
+                names.push(name);
+                if let Some(left) = list(&names) {
+                    levels.push(Level { names, left });
                 }
-                None => {
-                    if let Some((last, parents)) = level.names.split_last()
-                        && let Ok(parent) = dir::resolve_dir(top.as_fd(), parents.iter().map(|n| &**n))
-                    {
-                        dir::remove_if_ours(parent.as_fd(), last);
-                    }
-                    levels.pop();
+            }
+            None => {
+                if level.names.len() > start.len()
+                    && let Some((last, parents)) = level.names.split_last()
+                    && let Ok(parent) = dir::resolve_dir(top.as_fd(), parents.iter().map(|n| &**n))
+                {
+                    visit(&parent, last);
                 }
+                levels.pop();
             }
         }
     }

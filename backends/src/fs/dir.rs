@@ -30,6 +30,8 @@ pub(super) struct Meta {
     pub(super) file_type: FileType,
     pub(super) dev: (u32, u32),
     pub(super) ino: u64,
+    /// How many names it has.
+    pub(super) nlink: u64,
     pub(super) size: u64,
     pub(super) mtime: (i64, u32),
     pub(super) ctime: (i64, u32),
@@ -53,6 +55,7 @@ impl Meta {
             file_type: FileType::from_raw_mode(stat.stx_mode.into()),
             dev: (stat.stx_dev_major, stat.stx_dev_minor),
             ino: stat.stx_ino,
+            nlink: stat.stx_nlink.into(),
             size: stat.stx_size,
             mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
             ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
@@ -72,6 +75,7 @@ impl Meta {
             file_type: FileType::from_raw_mode(stat.st_mode),
             dev: (fs::major(stat.st_dev), fs::minor(stat.st_dev)),
             ino: stat.st_ino,
+            nlink: stat.st_nlink,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
             ctime: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
@@ -85,6 +89,11 @@ impl Meta {
 
     pub(super) fn is_dir(&self) -> bool {
         self.file_type == FileType::Directory
+    }
+
+    /// Whether both are of one file.
+    pub(super) fn is_file_of(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
     }
 
     pub(super) fn last_modified(&self) -> Timestamp {

@@ -27,9 +27,6 @@ use crate::{
     key_codec::{self, Name, Names, StorageName},
 };
 
-/// Where repairs put files that are not to be served and may still be somebody's.
-const LOST: &str = "lost";
-
 /// What is wrong, or left over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FsFindingKind {
@@ -430,10 +427,10 @@ impl Doctor {
 
     /// Moves a file out of the tree.
     fn put_away(&self, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
-        let lost = layout::own_dir(&self.space, LOST)?;
+        let lost = layout::own_dir(&self.space, layout::LOST)?;
         let random = staging::random_name().map_err(|_| Errno::IO)?;
         fs::renameat(dir, name, &lost, &random)?;
-        tracing::info!(from = name, to = format!(".t2/{LOST}/{random}"), "moved away");
+        tracing::info!(from = name, to = format!(".t2/{}/{random}", layout::LOST), "moved away");
         Ok(())
     }
 }

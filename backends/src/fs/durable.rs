@@ -21,6 +21,7 @@ use super::{
     crash::{self, Call},
     dir::{self, Meta},
     error::Error,
+    object::strs,
 };
 use crate::BackendError;
 
@@ -166,36 +167,49 @@ impl Durable {
         self.sync(dirs).map_err(|source| self.failed(source))
     }
 
-    /// As [`after`](Self::after) for `dir`, which lies at `names` below the bucket; with the entry of every directory
-    /// on the way there that is not known to be durable.
-    pub(super) fn after_in<'a>(
-        &self,
-        bucket: BorrowedFd<'_>,
-        names: impl IntoIterator<Item = &'a str>,
-        dir: &OwnedFd,
-    ) -> Result<(), Error> {
+    /// As [`after_all`](Self::after_all) for files, and for directories, with the entry of every directory on the way there
+    /// that is not known to be durable; at the price of one.
+    pub(super) fn after_spots(&self, files: &[BorrowedFd<'_>], spots: &[Spot<'_>]) -> Result<(), Error> {
+        self.sync_spots(files, spots).map_err(|source| self.failed(source))
+    }
+
+    /// As [`after_spots`](Self::after_spots), for what is not visible yet.
+    pub(super) fn before_spots(&self, files: &[BorrowedFd<'_>], spots: &[Spot<'_>]) -> Result<(), Error> {
+        self.sync_spots(files, spots)
+            .map_err(Error::io("could not sync a new file"))
+    }
+
+    fn sync_spots(&self, files: &[BorrowedFd<'_>], spots: &[Spot<'_>]) -> Result<(), Errno> {
         if self.durability == Durability::ProcessSafe {
-            return Ok(());
+            return self.sync(files);
         }
-        let last = Meta::of(dir).map(DirId::from).map_err(|source| self.failed(source))?;
-        if self.known().contains(&last) {
-            return self.after(dir);
+        let mut ways = Vec::new();
+        for spot in spots {
+            let last = Meta::of(spot.dir).map(DirId::from)?;
+            if self.known().contains(&last) {
+                continue;
+            }
+            match self.unknown_on_the_way(spot.base, strs(spot.names)) {
+                Ok(way) => ways.push((spot.base, way)),
+                // Removed meanwhile, and so was what lay in it.
+                Err(Errno::NOENT) => {}
+                Err(source) => return Err(source),
+            }
         }
-        let way = match self.unknown_on_the_way(bucket, names) {
-            Ok(way) => way,
-            // Removed meanwhile, and so was what lay in it.
-            Err(Errno::NOENT) => Way::default(),
-            Err(source) => return Err(self.failed(source)),
-        };
-        let mut all = vec![dir.as_fd()];
-        all.extend(way.bucket.then_some(bucket));
-        all.extend(way.holders.iter().map(AsFd::as_fd));
-        self.after_all(&all)?;
+        let mut all = files.to_vec();
+        all.extend(spots.iter().map(|spot| spot.dir.as_fd()));
+        for (base, way) in &ways {
+            all.extend(way.bucket.then_some(*base));
+            all.extend(way.holders.iter().map(AsFd::as_fd));
+        }
+        self.sync(&all)?;
         let mut known = self.known();
-        if known.len() + way.passed.len() > MAX_KNOWN {
-            known.clear();
+        for (_, way) in ways {
+            if known.len() + way.passed.len() > MAX_KNOWN {
+                known.clear();
+            }
+            known.extend(way.passed);
         }
-        known.extend(way.passed);
         Ok(())
     }
 
@@ -257,6 +271,14 @@ impl Durable {
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<DirId>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A directory, and the way to it from one whose own entry is durable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot<'a> {
+    pub(super) base: BorrowedFd<'a>,
+    pub(super) names: &'a [Box<str>],
+    pub(super) dir: &'a OwnedFd,
 }
 
 /// From a bucket to a directory in it.

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `tidy.RANDOM` | `BUCKET/KEY` | directories on the way to the key may be empty, or the key have two files |
 //! | `tidy.RANDOM` | `BUCKET/` | the bucket is being made or removed |
+//! | `back.RANDOM` | `BUCKET/KEY` | the key's object may be in its history, and nothing in its place yet |
 //! | `side.ID` | `BUCKET/KEY` | the side file ID is the object's, or nobody's |
 
 use std::sync::Arc;
@@ -21,17 +22,20 @@ use rustix::{
 use super::{
     Store,
     attributes::Record,
+    bucket::Bucket,
     crash::{self, Call},
     dir::{self, Entry, Meta},
     error::Error,
     object::{prune, split, strs},
     side::remove_side_file,
     staging,
+    versions::{Current, History, remove_empty_histories},
 };
 use crate::{BucketName, Key, key_codec::StorageName};
 
 const TIDY: &str = "tidy.";
 const SIDE: &str = "side.";
+const BACK: &str = "back.";
 /// A directory that was made within so many nanoseconds after a note about it is ours, also if the process ended before it
 /// could be marked.
 const JUST_AFTER: i128 = 2_000_000_000;
@@ -49,6 +53,12 @@ impl Intent {
     pub(super) fn tidy(staging: &Arc<OwnedFd>, bucket: &BucketName, key: &str) -> Option<Self> {
         let random = staging::random_name().ok()?;
         Self::note(staging, format!("{TIDY}{random}"), bucket, key)
+    }
+
+    /// The object of `key` goes into its history before anything takes its place.
+    pub(super) fn back(staging: &Arc<OwnedFd>, bucket: &BucketName, key: &str) -> Option<Self> {
+        let random = staging::random_name().ok()?;
+        Self::note(staging, format!("{BACK}{random}"), bucket, key)
     }
 
     /// The side file `id` comes or goes with the object `key`.
@@ -93,8 +103,11 @@ impl Drop for Intent {
 impl Store {
     /// Finishes or undoes what notes tell of, then empties staging. Only this process can have anything there.
     pub(super) fn sweep(&self) -> Result<(), Errno> {
-        for name in dir::names(&self.staging)? {
-            if (name.starts_with(TIDY) || name.starts_with(SIDE))
+        let mut names = dir::names(&self.staging)?;
+        // What is to come back comes back before anybody misses it: `back` sorts first.
+        names.sort_unstable();
+        for name in names {
+            if (name.starts_with(TIDY) || name.starts_with(SIDE) || name.starts_with(BACK))
                 && let Err(error) = self.follow(&name)
             {
                 tracing::warn!(%error, "something that a crash left may stay; `t2gate doctor` finds it");
@@ -112,6 +125,12 @@ impl Store {
         let Ok(bucket) = BucketName::parse(bucket) else {
             return Ok(());
         };
+        if name.starts_with(BACK) {
+            return match (self.bucket(&bucket), Key::parse(key)) {
+                (Ok(bucket), Ok(key)) => self.bring_back_after_crash(&bucket, &key),
+                _ => Ok(()),
+            };
+        }
         match (name.strip_prefix(SIDE), key) {
             (Some(id), key) => self.follow_side(id, &bucket, key),
             (None, key) => {
@@ -140,11 +159,29 @@ impl Store {
             return Ok(false);
         };
         let bucket_dir = self.bucket_dir(&bucket)?;
-        let Some((file, _)) = self.find(&bucket, bucket_dir.as_fd(), &key)? else {
+        let names_it = |file: &OwnedFd| -> Result<bool, Error> {
+            let record = Record::load_any(file)?;
+            Ok(record.is_some_and(|record| record.side.as_deref() == Some(id)))
+        };
+        if let Some((file, _)) = self.find(&bucket, bucket_dir.as_fd(), &key)?
+            && names_it(&file)?
+        {
+            return Ok(true);
+        }
+        // Or a version of it does.
+        let Some(history) = History::open(self, &bucket, &StorageName::of(key.as_str()))? else {
             return Ok(false);
         };
-        let record = Record::load_any(&file)?;
-        Ok(record.is_some_and(|record| record.side.as_deref() == Some(id)))
+        for kept in history.all(self, None, &[]) {
+            let kept = kept?;
+            if !kept.marker
+                && let Some((file, _)) = history.open_file(kept)?
+                && names_it(&file)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// One file for the key, and no empty directories of ours on the way there.
@@ -176,6 +213,28 @@ impl Store {
             }
             prune(&bucket_dir, &dirs);
         }
+        match Key::parse(key) {
+            Ok(key) if bucket.versioning().is_some() => self.tidy_versions(&bucket, &bucket_dir, &key, &name),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is newest is current, and nothing has more names than it needs.
+    fn tidy_versions(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, name: &StorageName) -> Result<(), Error> {
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, name)?;
+        if let Some(history) = &versions.history {
+            let second = versions.current.as_ref().and_then(Current::needless_name);
+            for kept in second.into_iter().chain(versions.litter.iter().copied()) {
+                self.remove_kept(bucket, name, history, kept)?;
+            }
+        }
+        if versions.current.is_none() && versions.newest.is_none() {
+            self.prune_history(bucket, name);
+        }
+        // It may have been a name that is gone now.
+        for last in [&name.forced, &name.plain] {
+            prune(bucket_dir, &split(&name.parents, last).1);
+        }
         Ok(())
     }
 
@@ -192,6 +251,7 @@ impl Store {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
             Err(error) => return Err(Error::io("could not open a bucket's directory")(error)),
         }
+        remove_empty_histories(&self.versions, bucket.as_str());
         self.drop_uploads(bucket);
         Ok(())
     }

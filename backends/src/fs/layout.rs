@@ -11,6 +11,7 @@
 //!     upload                  what it was begun with
 //!     data.SIZE, slots.SIZE   parts in place, and which of them are there
 //!     part.N                  a part in a file of its own
+//! .t2/versions/BUCKET/KEY/    what is kept of a key beside its current object (`versions`)
 //! .t2/lost/                   files that `doctor` took out of the tree
 //! ```
 
@@ -41,6 +42,8 @@ use crate::BucketName;
 /// The format that this code reads and writes.
 const FORMAT: &str = "1";
 pub(super) const SPACE: &str = ".t2";
+/// Where files go that are not to be served and may still be somebody's.
+pub(super) const LOST: &str = "lost";
 
 /// Why a root cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,7 @@ impl Store {
         let attributes = part("attributes")?;
         let records = part("buckets")?;
         let uploads = part("uploads")?;
+        let versions = part("versions")?;
         probe_attributes(&staging, root)?;
         for dir in [&space, &root_dir] {
             fs::fsync(dir).map_err(failed("could not sync the directory"))?;
@@ -101,6 +105,7 @@ impl Store {
             attributes: Arc::new(attributes),
             records,
             uploads,
+            versions,
             lock,
             clock: options.clock,
             keys: KeyLocks::new(),

@@ -8,8 +8,11 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use rustix::fd::{AsFd, OwnedFd};
 
-pub(super) use self::cache::ListingCache;
-use self::snapshot::{Entry, Position, Snapshot};
+use self::snapshot::Entry;
+pub(super) use self::{
+    cache::ListingCache,
+    snapshot::{Position, Snapshot, Tree},
+};
 use super::{
     Store, attributes,
     bucket::Bucket,
@@ -18,13 +21,13 @@ use super::{
     locks::Moves,
 };
 use crate::{
-    Key, ListEntry, ListObjects, MAX_KEY_BYTES, ObjectInfo, ObjectPage,
+    Key, ListEntry, ListObjects, MAX_KEY_BYTES, ObjectInfo, ObjectPage, VersionId,
     key_codec::{self, Names},
 };
 
 /// Where a listing goes on.
 #[derive(Debug, Clone)]
-enum Bound {
+pub(super) enum Bound {
     AtLeast(Box<str>),
     After(Box<str>),
     /// After everything that begins so.
@@ -32,13 +35,13 @@ enum Bound {
 }
 
 impl Bound {
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::AtLeast(text) | Self::After(text) | Self::PastPrefix(text) => text,
         }
     }
 
-    fn leaves_out_key(&self, key: &str) -> bool {
+    pub(super) fn leaves_out_key(&self, key: &str) -> bool {
         match self {
             Self::AtLeast(bound) => key < &**bound,
             Self::After(bound) => key <= &**bound,
@@ -47,7 +50,7 @@ impl Bound {
     }
 
     /// Whether no key that begins with `prefix` counts.
-    fn leaves_out_prefix(&self, prefix: &str) -> bool {
+    pub(super) fn leaves_out_prefix(&self, prefix: &str) -> bool {
         match self {
             Self::AtLeast(bound) | Self::After(bound) => prefix < &**bound && !bound.starts_with(prefix),
             Self::PastPrefix(past) => prefix.starts_with(&**past) || (prefix < &**past && !past.starts_with(prefix)),
@@ -55,7 +58,7 @@ impl Bound {
     }
 
     /// Whether all keys that begin with `prefix` count.
-    fn admits_prefix(&self, prefix: &str) -> bool {
+    pub(super) fn admits_prefix(&self, prefix: &str) -> bool {
         match self {
             // `prefix` itself may be a key.
             Self::AtLeast(bound) => prefix >= &**bound,
@@ -227,7 +230,7 @@ impl<'a> Walk<'a> {
         let (cache, moves) = (self.cache, self.moves);
         let entries = match self.dir()? {
             Some(dir) => cache
-                .entries(dir, moves, from)
+                .entries(Tree::Objects, dir, moves, from)
                 .map_err(Error::io("could not read a directory"))?,
             None => Arc::default(),
         };
@@ -266,11 +269,7 @@ impl Store {
         if request.max_keys == 0 || prefix.contains('\0') {
             return Ok(page);
         }
-        let rolled_up = |name: &str| -> Option<Box<str>> {
-            let delimiter = delimiter?;
-            let at = name.strip_prefix(prefix)?.find(delimiter)?;
-            Some(name[..prefix.len() + at + delimiter.len()].into())
-        };
+        let rolled_up = |name: &str| rolled_up(prefix, delimiter, name);
         let bound = match request.start_after.as_deref() {
             Some(after) if after >= prefix => match rolled_up(after) {
                 Some(common) if *common == *after => Bound::PastPrefix(common),
@@ -347,7 +346,17 @@ impl Store {
         let Some((file, meta)) = found else {
             return Ok(None);
         };
-        attributes::describe_listed(key, &file, &meta, &mut walk.buffer).map(Some)
+        let mut info = attributes::describe_listed(key, &file, &meta, &mut walk.buffer)?;
+        info.version_id = match (bucket.versioning(), info.version_id) {
+            (None, _) => None,
+            (Some(_), Some(recorded)) => Some(recorded),
+            // Where it was replaced meanwhile, it was what it was.
+            (Some(_), None) => {
+                let id = self.version_id_of(bucket, bucket_dir.as_fd(), &info.key, &meta)?;
+                Some(id.unwrap_or_else(VersionId::null))
+            }
+        };
+        Ok(Some(info))
     }
 
     /// Whether the directory `entry`, which the walk has come to, holds any object. The keys there begin with
@@ -375,11 +384,18 @@ impl Store {
     }
 }
 
+/// The common prefix that `name` is rolled up into.
+pub(super) fn rolled_up(prefix: &str, delimiter: Option<&str>, name: &str) -> Option<Box<str>> {
+    let delimiter = delimiter?;
+    let at = name.strip_prefix(prefix)?.find(delimiter)?;
+    Some(name[..prefix.len() + at + delimiter.len()].into())
+}
+
 /// Is told of a directory, as it was before it was read, that holds an object, and of the length of its name.
-type OnFound<'a> = dyn FnMut(&OwnedFd, &Meta, usize) + 'a;
+pub(super) type OnFound<'a> = dyn FnMut(&OwnedFd, &Meta, usize) + 'a;
 
 /// Whether there is any object below the directory at `path`; the keys there begin with `prefix_len` bytes.
-fn has_objects_in(
+pub(super) fn has_objects_in(
     bucket_dir: &OwnedFd,
     path: Names,
     prefix_len: usize,
@@ -431,7 +447,7 @@ fn find_file(
         .map_err(Error::io("could not open a directory"))?;
     let before = Meta::of(&dir).map_err(Error::io("could not look at a directory"))?;
     let mut failed = None;
-    let broke = snapshot::scan(&dir, &mut Vec::new(), &mut |entry| {
+    let broke = snapshot::scan(Tree::Objects, &dir, &mut Vec::new(), &mut |entry| {
         if let Some(segment) = entry.name.strip_suffix('/') {
             dirs.push(segment.into());
             return ControlFlow::Continue(());

@@ -18,7 +18,7 @@ use super::{
     error::Error,
     side::Side,
 };
-use crate::{BackendError, ByteStream, Key, ObjectInfo, ObjectPart, ObjectReader};
+use crate::{BackendError, ByteStream, Key, ObjectInfo, ObjectPart, ObjectReader, VersionId};
 
 /// Data is read in blocks of so many bytes. Two of them are in memory: one at the client, one on its way.
 const BLOCK: u64 = 256 * 1024;
@@ -32,13 +32,17 @@ pub(super) struct Opened {
     pub(super) meta: Meta,
     pub(super) record: Option<Record>,
     pub(super) side: Option<Side>,
+    pub(super) version_id: Option<VersionId>,
 }
 
 impl Opened {
     pub(super) fn into_parts(mut self, key: Key) -> (ObjectInfo, OwnedFd, Option<Side>) {
         let inline = self.record.as_mut().and_then(|record| record.rest.take());
         let rest = inline.or_else(|| self.side.as_mut().and_then(Side::take_rest));
-        let info = attributes::describe(key, &self.meta, self.record.as_ref(), rest);
+        let info = ObjectInfo {
+            version_id: self.version_id,
+            ..attributes::describe(key, &self.meta, self.record.as_ref(), rest)
+        };
         (info, self.file, self.side)
     }
 }

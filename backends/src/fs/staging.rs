@@ -82,6 +82,22 @@ impl Staged {
         })
     }
 
+    /// Takes the file `name` out of `from`.
+    pub(super) fn take(store: &Store, from: impl AsFd, name: &str) -> Result<Self, Errno> {
+        let taken = random_name().map_err(|_| Errno::IO)?;
+        let file = dir::resolve(from.as_fd(), [name], fs::OFlags::RDONLY)?;
+        crash::fault(Call::Add)?;
+        fs::renameat(from, name, &store.staging, &taken)?;
+        crash::point();
+        Ok(Self {
+            dir: Arc::clone(&store.staging),
+            name: taken,
+            file: Some(Arc::new(file)),
+            linked: false,
+            moved: false,
+        })
+    }
+
     pub(super) fn file(&self) -> &Arc<OwnedFd> {
         self.file.as_ref().expect("open until dropped")
     }

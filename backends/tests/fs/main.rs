@@ -21,7 +21,8 @@ use std::{
 };
 
 use t2gate_backends::{
-    Backend, Durability, FsBackend, FsOpenError, FsOptions, SystemClock, conformance::Subject, conformance_suite,
+    Backend, Durability, FsBackend, FsOpenError, FsOptions, SystemClock, Versioned, conformance::Subject,
+    conformance_suite, versions_suite,
 };
 use tempfile::TempDir;
 
@@ -32,6 +33,19 @@ fn open() -> (Arc<dyn Backend>, TempDir) {
 }
 
 conformance_suite!(open);
+
+mod overlay {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, TempDir) {
+        let root = tempfile::tempdir().unwrap();
+        let fs = FsBackend::open(options(root.path())).unwrap();
+        let versioned = Versioned::new(fs, Arc::new(SystemClock)).expect("fs keeps what is displaced");
+        (Arc::new(versioned), root)
+    }
+
+    versions_suite!(open);
+}
 
 /// A backend with a bucket, and the directory that it lies in. It does not sync, so that tests are quick.
 struct Tree {

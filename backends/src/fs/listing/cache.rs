@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{
-    snapshot::{self, Piece, Snapshot},
+    snapshot::{self, Piece, Snapshot, Tree},
     watch::{self, Change, Watches},
 };
 use crate::fs::{
@@ -153,8 +153,15 @@ impl ListingCache {
         (self.limit / 2).clamp(*WINDOWS.start(), *WINDOWS.end())
     }
 
-    /// The entries of a directory from `from` on, or from before that, as they are now.
-    pub(in crate::fs) fn entries(&self, dir: &OwnedFd, moves: &Moves, from: &str) -> Result<Arc<Snapshot>, Errno> {
+    /// The entries of a directory from `from` on, or from before that, as they are now. A directory belongs to one
+    /// tree.
+    pub(in crate::fs) fn entries(
+        &self,
+        tree: Tree,
+        dir: &OwnedFd,
+        moves: &Moves,
+        from: &str,
+    ) -> Result<Arc<Snapshot>, Errno> {
         let meta = Meta::of(dir)?;
         let id = Id::from(&meta);
         let directory = self.directory(id);
@@ -178,7 +185,7 @@ impl ListingCache {
             Some(held) => held,
             None => {
                 directory.readings.fetch_add(1, Ordering::SeqCst);
-                self.read(dir, id, moves, from, changed_before, &mut state.seen)?
+                self.read(tree, dir, id, moves, from, changed_before, &mut state.seen)?
             }
         };
         let snapshot = Arc::clone(&held.snapshot);
@@ -212,8 +219,10 @@ impl ListingCache {
         Ok(Some(held))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all of one caller's")]
     fn read(
         &self,
+        tree: Tree,
         dir: &OwnedFd,
         id: Id,
         moves: &Moves,
@@ -225,7 +234,7 @@ impl ListingCache {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let is_local = self.is_local(dir, id);
         let is_busy = changed_before.is_some_and(|len| len >= WATCHED_FROM);
-        let read = || snapshot::read(dir, from, self.window());
+        let read = || snapshot::read(tree, dir, from, self.window());
         if is_busy
             && is_local
             && let Some(watch) = self.watch(dir, id)
@@ -506,7 +515,7 @@ mod tests {
         }
 
         fn names(&self) -> Vec<String> {
-            let snapshot = self.cache.entries(&self.dir, &self.moves, "").unwrap();
+            let snapshot = self.cache.entries(Tree::Objects, &self.dir, &self.moves, "").unwrap();
             snapshot.entries().map(|entry| entry.name.to_owned()).collect()
         }
 
@@ -600,7 +609,7 @@ mod tests {
             })
             .collect();
         std::thread::sleep(2 * TICK);
-        let list = |dir: &OwnedFd| fixture.cache.entries(dir, &fixture.moves, "").unwrap();
+        let list = |dir: &OwnedFd| fixture.cache.entries(Tree::Objects, dir, &fixture.moves, "").unwrap();
         for dir in &dirs {
             list(&dirs[0]);
             list(dir);

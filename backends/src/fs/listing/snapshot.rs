@@ -21,6 +21,15 @@ const CHUNK_COST: usize = 96;
 /// Of the four bytes that say where a name ends, the one bit that says that it lies under its second name.
 const FORCED: u32 = 1 << 31;
 
+/// What is looked for in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fs) enum Tree {
+    /// Files are objects.
+    Objects,
+    /// A directory with an object's second name holds the history of that key.
+    Histories,
+}
+
 /// What a directory holds, in the words of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::fs) struct Entry<'a> {
@@ -48,6 +57,8 @@ impl Entry<'_> {
 /// The entries of a directory in order, from one name on and up to another: what fits in the memory that there is.
 #[derive(Debug, Clone, Default)]
 pub(in crate::fs) struct Snapshot {
+    /// `None` for one of nothing.
+    tree: Option<Tree>,
     from: Box<str>,
     /// The first name left out. `None`: there is nothing more.
     to: Option<Box<str>>,
@@ -159,8 +170,12 @@ impl Snapshot {
                 Err(Errno::NOENT) => None,
                 Err(error) => return Err(error),
             };
+            let is_key = match self.tree {
+                Some(Tree::Histories) => forced && file_type == Some(FileType::Directory),
+                _ => file_type == Some(FileType::RegularFile),
+            };
             for (name, wanted) in [
-                (text.as_str(), file_type == Some(FileType::RegularFile)),
+                (text.as_str(), is_key),
                 (&as_dir, file_type == Some(FileType::Directory) && !forced),
             ] {
                 self.set(Entry { name, forced }, wanted);
@@ -296,8 +311,9 @@ impl Chunk {
 
 /// Reads a directory: what fits into about `max_bytes`, from the entry `from` on. With it, the directories that the
 /// pieces of long segments lie in; of those, too, the snapshot is a picture.
-pub(super) fn read(dir: &OwnedFd, from: &str, max_bytes: usize) -> Result<(Snapshot, Vec<Piece>), Errno> {
+pub(super) fn read(tree: Tree, dir: &OwnedFd, from: &str, max_bytes: usize) -> Result<(Snapshot, Vec<Piece>), Errno> {
     let mut gathered = Gathered {
+        tree,
         from,
         to: None,
         text: String::new(),
@@ -305,7 +321,7 @@ pub(super) fn read(dir: &OwnedFd, from: &str, max_bytes: usize) -> Result<(Snaps
         max_bytes,
     };
     let mut pieces = Vec::new();
-    scan(dir, &mut pieces, &mut |entry| {
+    scan(tree, dir, &mut pieces, &mut |entry| {
         gathered.push(entry);
         ControlFlow::Continue(())
     })?;
@@ -314,6 +330,7 @@ pub(super) fn read(dir: &OwnedFd, from: &str, max_bytes: usize) -> Result<(Snaps
 
 /// Entries on their way into a snapshot.
 struct Gathered<'a> {
+    tree: Tree,
     from: &'a str,
     to: Option<Box<str>>,
     text: String,
@@ -388,6 +405,7 @@ impl Gathered<'_> {
             })
             .collect();
         Snapshot {
+            tree: Some(self.tree),
             from: self.from.into(),
             to: self.to,
             chunks,
@@ -415,20 +433,21 @@ pub(super) struct Piece {
 /// Entries in no order until `visit` breaks; whether it did. The pieces of long segments are put together, and the
 /// directories that they lie in added to `pieces`.
 pub(super) fn scan(
+    tree: Tree,
     dir: &OwnedFd,
     pieces: &mut Vec<Piece>,
     visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
 ) -> Result<bool, Errno> {
     // Directories that pieces go on in: their names on the way, and the text so far.
     let mut continued: Vec<(Names, String)> = Vec::new();
-    if scan_piece(dir, &[], "", &mut continued, visit)? {
+    if scan_piece(tree, dir, &[], "", &mut continued, visit)? {
         return Ok(true);
     }
     while let Some((names, text)) = continued.pop() {
         let meta = match dir::resolve_dir(dir.as_fd(), names.iter().map(|n| &**n)) {
             Ok(piece) => {
                 let meta = Meta::of(&piece)?;
-                if scan_piece(&piece, &names, &text, &mut continued, visit)? {
+                if scan_piece(tree, &piece, &names, &text, &mut continued, visit)? {
                     return Ok(true);
                 }
                 Some(meta)
@@ -442,6 +461,7 @@ pub(super) fn scan(
 }
 
 fn scan_piece(
+    tree: Tree,
     dir: &OwnedFd,
     before: &[Box<str>],
     text_before: &str,
@@ -469,25 +489,24 @@ fn scan_piece(
         };
         text.clear();
         text.push_str(text_before);
-        let forced = match parsed {
+        match parsed {
             Name::Foreign => return ControlFlow::Continue(()),
-            Name::Plain => {
-                text.push_str(name);
-                false
-            }
+            Name::Plain => text.push_str(name),
             Name::Escaped(rest) => {
                 text.push_str(&rest);
                 if key_codec::segment(&text) != path() {
                     return ControlFlow::Continue(());
                 }
-                false
             }
             Name::Forced(rest) => {
                 text.push_str(&rest);
-                if is_dir || key_codec::forced(&text) != path() {
+                if is_dir != (tree == Tree::Histories) || key_codec::forced(&text) != path() {
                     return ControlFlow::Continue(());
                 }
-                true
+                return visit(Entry {
+                    name: &text,
+                    forced: true,
+                });
             }
             Name::Continued(chunk) => {
                 text.push_str(&chunk);
@@ -496,11 +515,16 @@ fn scan_piece(
                 }
                 return ControlFlow::Continue(());
             }
-        };
-        if is_dir {
-            text.push('/');
         }
-        visit(Entry { name: &text, forced })
+        match (is_dir, tree) {
+            (true, _) => text.push('/'),
+            (false, Tree::Objects) => {}
+            (false, Tree::Histories) => return ControlFlow::Continue(()),
+        }
+        visit(Entry {
+            name: &text,
+            forced: false,
+        })
     })
 }
 
@@ -534,7 +558,7 @@ mod tests {
         let dir = open(temp.path());
         let (mut seen, mut from, mut windows) = (Vec::new(), String::new(), 0);
         loop {
-            let (window, _) = read(&dir, &from, 8 * 1024).unwrap();
+            let (window, _) = read(Tree::Objects, &dir, &from, 8 * 1024).unwrap();
             assert!(window.covers(&from) && window.bytes() < 16 * 1024);
             seen.extend(window.entries().map(|entry| entry.name.to_owned()));
             windows += 1;
@@ -551,7 +575,7 @@ mod tests {
     fn a_segment_in_pieces_cannot_be_looked_at_alone() {
         let temp = tempfile::tempdir().unwrap();
         let dir = open(temp.path());
-        let (mut snapshot, _) = read(&dir, "", 1 << 20).unwrap();
+        let (mut snapshot, _) = read(Tree::Objects, &dir, "", 1 << 20).unwrap();
         assert!(snapshot.refresh(&dir, "plain").unwrap());
         assert!(!snapshot.refresh(&dir, ".t2+long").unwrap());
     }
@@ -569,7 +593,7 @@ mod tests {
             let mut kept = None;
             for (index, (number, what)) in steps.iter().enumerate() {
                 if index == first.min(steps.len() - 1) {
-                    kept = Some(read(&dir, "", 1 << 20).unwrap().0);
+                    kept = Some(read(Tree::Objects, &dir, "", 1 << 20).unwrap().0);
                 }
                 let name = match number % 5 {
                     0 => format!(".t2!{number}"),
@@ -587,7 +611,7 @@ mod tests {
                     prop_assert!(kept.refresh(&dir, &name).unwrap());
                 }
             }
-            let (fresh, _) = read(&dir, "", 1 << 20).unwrap();
+            let (fresh, _) = read(Tree::Objects, &dir, "", 1 << 20).unwrap();
             let kept = kept.unwrap();
             prop_assert_eq!(owned(&kept), owned(&fresh));
             prop_assert_eq!(kept.len(), fresh.len());

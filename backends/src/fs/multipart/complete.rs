@@ -16,7 +16,8 @@ use super::{
     stored::{Place, Stored, copy_part, part_name, stored_parts},
 };
 use crate::{
-    BackendError, CompleteMultipartUpload, ObjectAttributes, ObjectInfo, ObjectPart, PartNumber, UploadRef, assemble,
+    BackendError, CompleteMultipartUpload, ObjectAttributes, ObjectInfo, ObjectPart, ObjectRef, PartNumber, UploadRef,
+    assemble,
     fs::{
         Store,
         attributes::{NewObject, Record},
@@ -69,9 +70,10 @@ impl Store {
             },
             parts: assembled.parts,
             upload_id: Some(request.upload.upload_id.clone()),
+            version: None,
         };
         let key = request.upload.key.clone();
-        let published = self.publish(bucket, key, &request.condition, staged, new);
+        let published = self.publish(bucket, key, &request.condition, request.versions.as_ref(), staged, new);
         // Once the object may be there, no writer of a part comes near it any more.
         *ended = matches!(published, Ok(_) | Err(Error::NotDurable { .. }));
         let info = published?;
@@ -91,9 +93,14 @@ impl Store {
         if !made_so {
             return Ok(None);
         }
-        match self.open_object(bucket, upload.key.clone()) {
+        let object = ObjectRef {
+            bucket: upload.bucket.clone(),
+            key: upload.key.clone(),
+            version_id: None,
+        };
+        match self.open_object(bucket, &object) {
             Ok(object) => Ok(Some(object.info)),
-            Err(Error::Answer(BackendError::NoSuchKey)) => Ok(None),
+            Err(Error::Answer(BackendError::NoSuchKey | BackendError::DeleteMarker { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }

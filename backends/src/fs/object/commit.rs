@@ -1,0 +1,373 @@
+//! The step in which a new object takes effect.
+
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    io::Errno,
+};
+
+use super::{DisplacedSide, MAX_ATTEMPTS, make_path, prune, split, unsupported};
+use crate::{
+    BackendError, Displaced, Key, ObjectInfo, Stamp, Version, VersionClock, VersioningStatus, WriteCondition,
+    fs::{
+        Store,
+        attributes::{NewObject, Record},
+        bucket::Bucket,
+        dir::{self, Meta},
+        error::Error,
+        intent::Intent,
+        side::SideFile,
+        staging::{Staged, close_later},
+        versions::{Changed, Current, History, Kept, KeyVersions, Linked},
+    },
+    key_codec::StorageName,
+};
+
+/// A file of more bytes than this is written to the disk before its writer joins others who sync.
+pub(in crate::fs) const LARGE: u64 = 4 * 1024 * 1024;
+/// So often others may be faster at one key. Then a writer holds its lock across a sync.
+const MAX_LOST_RACES: usize = 6;
+
+/// What a commit is to do.
+struct Write<'a> {
+    key: &'a Key,
+    name: StorageName,
+    condition: &'a WriteCondition,
+    /// What the new version is ordered by, unless it has to be later.
+    stamp: Option<Stamp>,
+    /// What the record says.
+    version: Option<Version>,
+    record: Record,
+    staged: Staged,
+    /// The current object's name in the history, durable.
+    linked: Option<Linked>,
+    lost_races: usize,
+}
+
+/// How far a commit came.
+enum Step {
+    Done(Committed),
+    /// A directory went away or came meanwhile.
+    Again,
+    /// What it displaces has to be durable in the history first.
+    Keep(Linked),
+}
+
+/// What a commit did.
+struct Committed {
+    version: Option<Version>,
+    /// The directories whose names it has changed.
+    changed: Vec<Changed>,
+    /// The new object's attributes were changed after they were synced.
+    stamped_anew: bool,
+    /// The side files of what is gone.
+    sides: Vec<DisplacedSide>,
+    intent: Option<Intent>,
+    /// What was there before and is gone, if it was large: closing it is for later.
+    replaced: Option<OwnedFd>,
+}
+
+impl Store {
+    /// Makes a complete staging file the object of `key`.
+    pub(in crate::fs) fn publish(
+        &self,
+        bucket: &Bucket,
+        key: Key,
+        condition: &WriteCondition,
+        versions: Option<&VersionClock>,
+        staged: Staged,
+        mut new: NewObject,
+    ) -> Result<ObjectInfo, Error> {
+        let meta = Meta::of(staged.file()).map_err(Error::io("could not look at a new file"))?;
+        let stamp = versions.map(VersionClock::stamp).transpose()?;
+        new.version = bucket.versioning().zip(stamp).map(|(status, stamp)| Version {
+            stamp,
+            null: status == VersioningStatus::Suspended,
+        });
+        let (record, side) = Record::store(staged.file(), &meta, &key, &new, &self.attributes, |id| {
+            Intent::side(&self.staging, id, &bucket.name, key.as_str())
+        })?;
+        if meta.size > LARGE {
+            self.durable.flush_data(staged.file())?;
+        }
+        let mut write = Write {
+            name: StorageName::of(key.as_str()),
+            key: &key,
+            condition,
+            stamp,
+            version: new.version,
+            record,
+            staged,
+            linked: None,
+            lost_races: 0,
+        };
+        write.linked = self.keep_current(bucket, &write)?;
+        let mut new_files = vec![write.staged.file().as_fd()];
+        new_files.extend(side.iter().flat_map(SideFile::to_sync));
+        let kept = write
+            .linked
+            .iter()
+            .map(|linked| linked.place.spot(self, self.root.as_fd()));
+        self.durable.before_spots(&new_files, &kept.collect::<Vec<_>>())?;
+        let version = self.commit(bucket, write, side)?;
+        Ok(ObjectInfo {
+            version_id: version.map(Version::id),
+            size: meta.size,
+            etag: new.etag,
+            last_modified: meta.last_modified(),
+            attributes: new.attributes,
+            parts_count: (!new.parts.is_empty()).then(|| u16::try_from(new.parts.len()).unwrap_or(u16::MAX)),
+            key,
+        })
+    }
+
+    /// Where the current object is going to be kept: gives it its name in the history now, so that one sync is enough
+    /// for that and the new object.
+    fn keep_current(&self, bucket: &Bucket, write: &Write<'_>) -> Result<Option<Linked>, Error> {
+        if write.version.is_none() {
+            return Ok(None);
+        }
+        self.durable.check_writable()?;
+        let _alive = bucket.enter()?;
+        let bucket_dir = self.bucket_dir(bucket)?;
+        let _guard = self.keys.lock(&bucket.name, write.key.as_str());
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), write.key, &write.name)?;
+        let plan = versions.state().write(write.condition, write.stamp)?;
+        match (plan.displaced, &versions.current) {
+            (Displaced::Kept(version), Some(current)) => {
+                self.keep(bucket, bucket_dir.as_fd(), &write.name, current, version)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn commit(&self, bucket: &Bucket, mut write: Write<'_>, side: Option<SideFile>) -> Result<Option<Version>, Error> {
+        let mut attempt = 1;
+        let mut intent = None;
+        let (bucket_dir, committed) = loop {
+            self.durable.check_writable()?;
+            let alive = bucket.enter()?;
+            let bucket_dir = self.bucket_dir(bucket)?;
+            let error = match self.try_commit(bucket, &bucket_dir, &mut write, &mut intent) {
+                Ok(Step::Done(committed)) => break (bucket_dir, committed),
+                Ok(Step::Keep(linked)) => {
+                    drop(alive);
+                    let spot = linked.place.spot(self, bucket_dir.as_fd());
+                    match self.durable.before_spots(&[], &[spot]) {
+                        Ok(()) => {
+                            write.linked = Some(linked);
+                            write.lost_races += 1;
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Ok(Step::Again) if attempt < MAX_ATTEMPTS => {
+                    attempt += 1;
+                    continue;
+                }
+                Ok(Step::Again) => BackendError::Conflict.into(),
+                Err(error) => error,
+            };
+            // Directories that were made for it are not left behind.
+            let name = &write.name;
+            for last in [&name.forced, &name.plain] {
+                prune(&bucket_dir, &split(&name.parents, last).1);
+            }
+            return Err(error);
+        };
+        if let Some(side) = side {
+            side.keep();
+        }
+        let files: Vec<BorrowedFd<'_>> = committed
+            .stamped_anew
+            .then(|| write.staged.file().as_fd())
+            .into_iter()
+            .collect();
+        let spots = committed
+            .changed
+            .iter()
+            .map(|changed| changed.spot(self, bucket_dir.as_fd()));
+        let durable = self.durable.after_spots(&files, &spots.collect::<Vec<_>>());
+        write.staged.moved();
+        if let Some(replaced) = committed.replaced {
+            close_later(replaced);
+        }
+        for side in committed.sides {
+            side.settle(&self.attributes, durable.is_ok());
+        }
+        if durable.is_err() {
+            committed.intent.into_iter().for_each(Intent::leave);
+        }
+        durable.map(|()| committed.version)
+    }
+
+    fn try_commit(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        write: &mut Write<'_>,
+        intent: &mut Option<Intent>,
+    ) -> Result<Step, Error> {
+        let key = write.key;
+        let note = || Intent::tidy(&self.staging, &bucket.name, key.as_str());
+        let parent = match self.parent_of(bucket_dir, &write.name)? {
+            Some(parent) => parent,
+            None => {
+                // Without its directory there is no object. What would be refused need not move anything.
+                write.condition.judge(None)?;
+                *intent = intent.take().or_else(note);
+                match self.make_directories(bucket, bucket_dir, key, &write.name.plain)? {
+                    Some(parent) => parent,
+                    None => return Ok(Step::Again),
+                }
+            }
+        };
+
+        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let mut versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &write.name)?;
+        if let (Some(current), Some(linked)) = (&mut versions.current, &write.linked) {
+            current.take_tag_of(linked);
+        }
+        let plan = versions.state().write(write.condition, write.stamp)?;
+        let mut moved_away = None;
+        if let (Displaced::Kept(version), Some(current)) = (plan.displaced, &versions.current) {
+            let is_kept = write.linked.as_ref().is_some_and(|linked| current.is_linked_as(linked));
+            if !is_kept {
+                match self.keep(bucket, bucket_dir.as_fd(), &write.name, current, version)? {
+                    Some(linked) if write.lost_races < MAX_LOST_RACES => return Ok(Step::Keep(linked)),
+                    Some(linked) => {
+                        let spot = linked.place.spot(self, bucket_dir.as_fd());
+                        self.durable.before_spots(&[], &[spot])?;
+                    }
+                    None => {
+                        moved_away = Some(self.move_away(bucket, bucket_dir, key, &write.name, current, version)?)
+                    }
+                }
+            }
+        }
+        if plan.version != write.version {
+            write.record.set_version(write.staged.file(), plan.version)?;
+        }
+        let stamped_anew = plan.version != std::mem::replace(&mut write.version, plan.version);
+        if versions.taken || versions.has_forced || plan.drops_kept_null {
+            *intent = intent.take().or_else(note);
+        }
+        let mut sides = Vec::new();
+        if plan.displaced == Displaced::Dropped {
+            let record = versions.current.as_ref().and_then(|current| current.record.as_ref());
+            sides.extend(self.displaced_side(bucket, key, record));
+        }
+        let placed = match self.place(bucket_dir, &write.name, &parent, &versions, &write.staged) {
+            Ok(Some(placed)) => placed,
+            failed => {
+                if let Some(away) = moved_away {
+                    self.bring_back(away)?;
+                }
+                return failed.map(|_| Step::Again);
+            }
+        };
+        let mut changed = vec![placed];
+        changed.extend(moved_away.map(|away| away.place));
+        // From here on it is done: what fails leaves what counts for nothing.
+        let gone = plan.drops_kept_null.then_some(versions.null).flatten();
+        let linked = versions.current.as_ref().and_then(|current| current.linked);
+        let gone = gone
+            .into_iter()
+            .chain(linked.filter(|_| plan.displaced == Displaced::Dropped));
+        self.clear(bucket, key, &write.name, &versions, gone, &mut changed, &mut sides);
+        let replaced = versions.current.filter(|_| plan.displaced == Displaced::Dropped);
+        Ok(Step::Done(Committed {
+            version: plan.version,
+            changed,
+            stamped_anew,
+            sides,
+            intent: intent.take(),
+            replaced: replaced.and_then(Current::into_large_file),
+        }))
+    }
+
+    /// Gives a staged file the key's name; the plain one, or the `.t2!` one where a directory has that. `None` where a
+    /// directory went away or came meanwhile.
+    pub(super) fn place(
+        &self,
+        bucket_dir: &OwnedFd,
+        name: &StorageName,
+        parent: &OwnedFd,
+        versions: &KeyVersions,
+        staged: &Staged,
+    ) -> Result<Option<Changed>, Error> {
+        const FAILED: &str = "could not put the object in its place";
+        if !versions.taken {
+            let (leaf, dirs) = split(&name.parents, &name.plain);
+            let _moving = versions.has_forced.then(|| self.moves.begin());
+            match staged.rename(parent, leaf) {
+                Ok(()) => {}
+                Err(Errno::NOENT | Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => return Ok(None),
+                Err(error) => return Err(Error::io(FAILED)(error)),
+            }
+            if versions.has_forced {
+                // What it held is replaced, and no longer seen: the plain name goes before it.
+                let (leaf, dirs) = split(&name.parents, &name.forced);
+                let removed =
+                    dir::resolve_dir(bucket_dir.as_fd(), super::strs(&dirs)).and_then(|dir| dir::unlink(dir, leaf));
+                if let Err(error) = removed {
+                    tracing::warn!(%error, "could not remove an object's other name");
+                }
+            }
+            let dir = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(Error::io(FAILED))?;
+            return Ok(Some(Changed::in_bucket(dirs, dir)));
+        }
+        let (leaf, dirs) = split(&name.parents, &name.forced);
+        let dir = match make_path(bucket_dir, &name.parents, &name.forced) {
+            Err(Errno::NOENT) => return Ok(None),
+            outcome => outcome.map_err(Error::io("could not create a directory"))?,
+        };
+        match staged.rename(&dir, leaf) {
+            Ok(()) => Ok(Some(Changed::in_bucket(dirs, dir))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => Err(unsupported()),
+            Err(error) => Err(Error::io(FAILED)(error)),
+        }
+    }
+
+    /// Removes from the history what `gone` names, and what is nothing any more. A failure leaves litter, nothing worse.
+    #[expect(clippy::too_many_arguments, reason = "where it is, and what it adds to")]
+    pub(super) fn clear(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        name: &StorageName,
+        versions: &KeyVersions,
+        gone: impl IntoIterator<Item = Kept>,
+        changed: &mut Vec<Changed>,
+        sides: &mut Vec<DisplacedSide>,
+    ) {
+        let Some(history) = &versions.history else {
+            return;
+        };
+        for kept in gone.into_iter().chain(versions.litter.iter().copied()) {
+            let removed = self.record_of(history, kept).and_then(|record| {
+                let side = self.displaced_side(bucket, key, record.as_ref());
+                let place = self.remove_kept(bucket, name, history, kept)?;
+                Ok((side, place))
+            });
+            match removed {
+                Ok((side, place)) => {
+                    let known = |side: &DisplacedSide| sides.iter().any(|known| known.name == side.name);
+                    let side = side.filter(|side| !known(side));
+                    sides.extend(side);
+                    changed.extend(place);
+                }
+                Err(error) => tracing::warn!(%error, "could not remove a version that is replaced"),
+            }
+        }
+    }
+
+    /// What lies with a kept version.
+    fn record_of(&self, history: &History, kept: Kept) -> Result<Option<Record>, Error> {
+        match history.open_file(kept)? {
+            Some((file, _)) if !kept.marker => Record::load_any(&file),
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Finding and opening objects, and copying them.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::{
+    BackendError, CopyObject, Key, ObjectInfo, ObjectRef, OpenObject, VersionId,
+    fs::{
+        Store,
+        attributes::{self, NewObject, Record},
+        bucket::Bucket,
+        dir::{self, Meta},
+        error::Error,
+        read::{FsReader, Opened},
+        side::Side,
+        staging::Staged,
+        versions::{Kept, marker_error},
+    },
+    key_codec::StorageName,
+};
+
+/// What a key names.
+enum Found {
+    Object(OwnedFd, Meta),
+    /// The newest version is a delete marker.
+    Marker(Kept),
+    Nothing,
+}
+
+impl Store {
+    /// The file that is the object of `key`: the plain name goes before the escape.
+    pub(in crate::fs) fn find(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+    ) -> Result<Option<(OwnedFd, Meta)>, Error> {
+        Ok(match self.find_current(bucket, bucket_dir, key)? {
+            Found::Object(file, meta) => Some((file, meta)),
+            Found::Marker(_) | Found::Nothing => None,
+        })
+    }
+
+    fn find_current(&self, bucket: &Bucket, bucket_dir: BorrowedFd<'_>, key: &Key) -> Result<Found, Error> {
+        let name = StorageName::of(key.as_str());
+        if let Some((file, meta)) = find_once(bucket_dir, &name)? {
+            return Ok(Found::Object(file, meta));
+        }
+        // It may just be moving from one of its names to the other, or from its history to one of them.
+        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        if bucket.versioning().is_none() {
+            let found = find_once(bucket_dir, &name)?;
+            return Ok(found.map_or(Found::Nothing, |(file, meta)| Found::Object(file, meta)));
+        }
+        let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
+        Ok(match (versions.current, versions.newest) {
+            (Some(current), _) => Found::Object(current.file, current.meta),
+            (None, Some(marker)) if marker.marker => Found::Marker(marker),
+            (None, _) => Found::Nothing,
+        })
+    }
+
+    /// The file of a version, and which it is if it had to be found out.
+    fn find_version(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+        id: &VersionId,
+    ) -> Result<(OwnedFd, Meta), Error> {
+        let missing = || Err(BackendError::NoSuchVersion.into());
+        if bucket.versioning().is_none() {
+            let found = id.is_null().then(|| self.find(bucket, bucket_dir, key)).transpose()?;
+            return found.flatten().map_or_else(missing, Ok);
+        }
+        let stamp = id.stamp();
+        if stamp.is_none() && !id.is_null() {
+            return missing();
+        }
+        let name = StorageName::of(key.as_str());
+        if let Some((file, meta)) = find_once(bucket_dir, &name)? {
+            let version = Record::load(&file, &meta)?.and_then(|record| record.version(key));
+            if version.is_some_and(|version| version.id() == *id) {
+                return Ok((file, meta));
+            }
+        }
+        if let Some(stamp) = stamp
+            && let Some((kept, file, meta)) = self.kept_file(bucket, &name, stamp)?
+        {
+            return if kept.marker {
+                Err(marker_error(kept))
+            } else {
+                Ok((file, meta))
+            };
+        }
+        // It may just be moving between the two, or say nothing of its version.
+        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
+        if versions.current_version().is_some_and(|version| version.id() == *id)
+            && let Some(current) = versions.current
+        {
+            return Ok((current.file, current.meta));
+        }
+        match (versions.kept(id)?, &versions.history) {
+            (Some(kept), _) if kept.marker => Err(marker_error(kept)),
+            (Some(kept), Some(history)) => history.open_file(kept)?.map_or_else(missing, Ok),
+            _ => missing(),
+        }
+    }
+
+    /// What clients call the version that an open object is. `None` where it is not current any more.
+    pub(in crate::fs) fn version_id_of(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+        meta: &Meta,
+    ) -> Result<Option<VersionId>, Error> {
+        let name = StorageName::of(key.as_str());
+        if !self.has_history(bucket, &name)? {
+            // Nothing has displaced it yet, nor anything before it.
+            return Ok(Some(VersionId::null()));
+        }
+        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
+        let is_it = versions
+            .current
+            .as_ref()
+            .is_some_and(|current| current.meta.is_file_of(meta));
+        Ok(versions.current_version().filter(|_| is_it).map(|version| version.id()))
+    }
+
+    pub(in crate::fs) fn open_object(&self, bucket: &Bucket, object: &ObjectRef) -> Result<OpenObject, Error> {
+        let bucket_dir = self.bucket_dir(bucket)?;
+        let opened = self.open_with_attributes(bucket, &bucket_dir, object)?;
+        let (info, file, side) = opened.into_parts(object.key.clone());
+        Ok(OpenObject {
+            info,
+            reader: Box::new(FsReader::new(file, side)),
+        })
+    }
+
+    /// The object with all its attributes, of one version.
+    fn open_with_attributes(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
+        let ObjectRef { key, version_id, .. } = object;
+        let mut before = None;
+        loop {
+            let (file, meta) = match version_id {
+                Some(id) => self.find_version(bucket, bucket_dir.as_fd(), key, id)?,
+                None => match self.find_current(bucket, bucket_dir.as_fd(), key)? {
+                    Found::Object(file, meta) => (file, meta),
+                    Found::Marker(kept) => return Err(marker_error(kept)),
+                    Found::Nothing => return Err(BackendError::NoSuchKey.into()),
+                },
+            };
+            let record = Record::load(&file, &meta)?;
+            let side = match record.as_ref().and_then(|record| record.side.as_deref()) {
+                Some(name) => Side::open(&self.attributes, name)?,
+                None => None,
+            };
+            let lost_side = side.is_none() && record.as_ref().is_some_and(|record| record.side.is_some());
+            // Either the object was replaced since we found it, or the side file is lost for good.
+            if lost_side && before != Some((meta.dev, meta.ino)) {
+                before = Some((meta.dev, meta.ino));
+                continue;
+            }
+            let recorded = record.as_ref().and_then(|record| record.version(key));
+            let version_id = match (bucket.versioning(), version_id, recorded) {
+                (None, ..) => None,
+                (Some(_), Some(named), _) => Some(named.clone()),
+                (Some(_), None, Some(recorded)) => Some(recorded.id()),
+                (Some(_), None, None) => match self.version_id_of(bucket, bucket_dir.as_fd(), key, &meta)? {
+                    Some(id) => Some(id),
+                    // Replaced since.
+                    None => continue,
+                },
+            };
+            return Ok(Opened {
+                file,
+                meta,
+                record,
+                side,
+                version_id,
+            });
+        }
+    }
+
+    pub(in crate::fs) fn copy_object(
+        &self,
+        source: &Bucket,
+        target: &Bucket,
+        request: CopyObject,
+    ) -> Result<ObjectInfo, Error> {
+        self.durable.check_writable()?;
+        let source_dir = self.bucket_dir(source)?;
+        let key = &request.source.key;
+        let (file, meta) = match &request.source.version_id {
+            Some(id) => self.find_version(source, source_dir.as_fd(), key, id)?,
+            None => match self.find_current(source, source_dir.as_fd(), key)? {
+                Found::Object(file, meta) => (file, meta),
+                Found::Marker(kept) => return Err(marker_error(kept)),
+                Found::Nothing => return Err(BackendError::NoSuchKey.into()),
+            },
+        };
+        let record = Record::load(&file, &meta)?;
+        if attributes::etag(&meta, record.as_ref()) != request.source_etag {
+            return Err(BackendError::Conflict.into());
+        }
+        let staged = Staged::create(self)?;
+        let copied = dir::copy_range(&file, staged.file(), 0, meta.size).map_err(Error::io("could not copy data"))?;
+        let after = Meta::of(&file).map_err(Error::io("could not look at the source"))?;
+        // Somebody wrote to it.
+        if copied != meta.size || (after.size, after.mtime) != (meta.size, meta.mtime) {
+            return Err(BackendError::Conflict.into());
+        }
+        let new = NewObject {
+            etag: request.source_etag,
+            attributes: request.attributes,
+            parts: Vec::new(),
+            upload_id: None,
+            version: None,
+        };
+        self.publish(
+            target,
+            request.key,
+            &request.condition,
+            request.versions.as_ref(),
+            staged,
+            new,
+        )
+    }
+}
+
+pub(super) fn find_once(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> Result<Option<(OwnedFd, Meta)>, Error> {
+    for last in [&name.plain, &name.forced] {
+        let path = name.parents.iter().chain(last).map(|n| &**n);
+        let entry = dir::look_up(bucket_dir, path).map_err(Error::io("could not open the object"))?;
+        if let Some(found) = entry.into_file() {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}

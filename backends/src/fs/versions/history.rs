@@ -1,0 +1,574 @@
+//! The directory that holds what is kept of a key.
+
+use std::{iter, ops::ControlFlow, sync::Arc};
+
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, AtFlags, Mode},
+    io::Errno,
+};
+
+use super::Kept;
+use crate::{
+    ETag, Stamp,
+    fs::{
+        Store,
+        bucket::Bucket,
+        crash::{self, Call},
+        dir::{self, Meta},
+        durable::Spot,
+        error::Error,
+        listing::{Position, Snapshot, Tree},
+        object::strs,
+    },
+    key_codec::{Names, StorageName},
+};
+
+/// Where the version named `null` lies in its history.
+const NULL: &str = "null";
+/// How often a directory is made again that went away meanwhile.
+const MAX_ATTEMPTS: usize = 64;
+
+/// What is kept of one key.
+#[derive(Debug)]
+pub(in crate::fs) struct History {
+    dir: OwnedFd,
+    nulls_dir: Option<OwnedFd>,
+    /// Those with ids of their own, the newest first.
+    stamped: Arc<Snapshot>,
+    /// Those named `null`, the newest first. More than one only until somebody tidies up.
+    pub(super) nulls: Vec<Kept>,
+}
+
+/// A directory in which names have changed.
+#[derive(Debug)]
+pub(in crate::fs) struct Changed {
+    in_history: bool,
+    pub(in crate::fs) names: Names,
+    pub(in crate::fs) dir: OwnedFd,
+}
+
+impl Changed {
+    /// Below the bucket's directory.
+    pub(in crate::fs) fn in_bucket(names: Names, dir: OwnedFd) -> Self {
+        Self {
+            in_history: false,
+            names,
+            dir,
+        }
+    }
+
+    pub(in crate::fs) fn is_in_bucket(&self) -> bool {
+        !self.in_history
+    }
+
+    pub(in crate::fs) fn spot<'a>(&'a self, store: &'a Store, bucket_dir: BorrowedFd<'a>) -> Spot<'a> {
+        Spot {
+            base: if self.in_history {
+                store.versions.as_fd()
+            } else {
+                bucket_dir
+            },
+            names: &self.names,
+            dir: &self.dir,
+        }
+    }
+}
+
+/// The name that the current object has in its history already, so that it can lose the other.
+#[derive(Debug)]
+pub(in crate::fs) struct Linked {
+    pub(in crate::fs) kept: Kept,
+    /// Whatever has to be durable before.
+    pub(in crate::fs) place: Changed,
+    /// Of the object, with this name.
+    pub(in crate::fs) meta: Meta,
+    /// What it was before: the tag of a file that nobody wrote through the gateway changes with the number of its names.
+    pub(in crate::fs) etag: ETag,
+}
+
+impl History {
+    /// `None` where nothing is kept, or ever was.
+    pub(in crate::fs) fn open(store: &Store, bucket: &Bucket, name: &StorageName) -> Result<Option<Self>, Error> {
+        const FAILED: &str = "could not open a history";
+        let path = path_of(bucket, name);
+        let dir = match dir::resolve_dir(store.versions.as_fd(), strs(&path)) {
+            Err(Errno::NOENT) => return Ok(None),
+            outcome => outcome.map_err(Error::io(FAILED))?,
+        };
+        let nulls_dir = match dir::resolve_dir(dir.as_fd(), [NULL]) {
+            Err(Errno::NOENT) => None,
+            outcome => Some(outcome.map_err(Error::io(FAILED))?),
+        };
+        let mut nulls: Vec<Kept> = Vec::new();
+        if let Some(dir) = &nulls_dir {
+            let names = dir::names(dir).map_err(Error::io(FAILED))?;
+            nulls.extend(names.iter().filter_map(|name| Kept::parse(name, true)));
+            nulls.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.version.stamp));
+        }
+        let stamped = store
+            .listing_cache
+            .entries(Tree::Objects, &dir, &store.moves, "")
+            .map_err(Error::io(FAILED))?;
+        Ok(Some(Self {
+            dir,
+            nulls_dir,
+            stamped,
+            nulls,
+        }))
+    }
+
+    /// Those with ids of their own that are older than `after`, the newest first; as many as memory has.
+    pub(super) fn stamped(&self, after: Option<Stamp>) -> impl Iterator<Item = Kept> {
+        stamped_in(&self.stamped, after)
+    }
+
+    /// All that is kept, older than `after`, the newest first; but `skip`.
+    pub(in crate::fs) fn all<'a>(
+        &'a self,
+        store: &'a Store,
+        after: Option<Stamp>,
+        skip: &'a [Kept],
+    ) -> impl Iterator<Item = Result<Kept, Error>> + 'a {
+        let is_older = move |kept: &Kept| after.is_none_or(|after| kept.version.stamp < after);
+        let mut nulls = self.nulls.iter().copied().filter(is_older).peekable();
+        let mut stamped = Windows {
+            store,
+            history: self,
+            snapshot: Arc::clone(&self.stamped),
+            after,
+            next: None,
+        }
+        .peekable();
+        iter::from_fn(move || match (stamped.peek(), nulls.peek()) {
+            (Some(Err(_)), _) => stamped.next(),
+            (Some(Ok(own)), Some(null)) if own.version.stamp < null.version.stamp => nulls.next().map(Ok),
+            (None, Some(_)) => nulls.next().map(Ok),
+            _ => stamped.next(),
+        })
+        .filter(move |kept| kept.as_ref().map_or(true, |kept| !skip.contains(kept)))
+    }
+
+    /// Whether it is there, and what.
+    pub(super) fn find(&self, stamp: Stamp) -> Result<Option<Kept>, Error> {
+        for marker in [false, true] {
+            let kept = Kept {
+                version: crate::Version { stamp, null: false },
+                marker,
+            };
+            if self.meta(kept)?.is_some() {
+                return Ok(Some(kept));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn meta(&self, kept: Kept) -> Result<Option<Meta>, Error> {
+        let Some(dir) = self.dir_of(kept) else {
+            return Ok(None);
+        };
+        match Meta::in_dir(dir, &kept.name()) {
+            Ok(meta) if meta.is_file() => Ok(Some(meta)),
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io("could not look at a version")(error)),
+        }
+    }
+
+    pub(in crate::fs) fn open_file(&self, kept: Kept) -> Result<Option<(OwnedFd, Meta)>, Error> {
+        let Some(dir) = self.dir_of(kept) else {
+            return Ok(None);
+        };
+        let entry = dir::look_up_in(dir.as_fd(), &kept.name()).map_err(Error::io("could not open a version"))?;
+        Ok(entry.into_file())
+    }
+
+    /// The directory that it lies in.
+    pub(in crate::fs) fn dir_of(&self, kept: Kept) -> Option<&OwnedFd> {
+        if kept.version.null {
+            self.nulls_dir.as_ref()
+        } else {
+            Some(&self.dir)
+        }
+    }
+}
+
+fn stamped_in(snapshot: &Arc<Snapshot>, after: Option<Stamp>) -> impl Iterator<Item = Kept> + use<> {
+    let snapshot = Arc::clone(snapshot);
+    let from = after.map(super::name::inverted);
+    let mut at = snapshot.partition_point(|entry| {
+        let stamp = entry.name.get(..32).unwrap_or(entry.name);
+        from.as_deref().is_some_and(|from| stamp <= from)
+    });
+    iter::from_fn(move || {
+        loop {
+            let entry = snapshot.get(at)?;
+            at = snapshot.after(at);
+            if let Some(kept) = Kept::parse(entry.name, false) {
+                return Some(kept);
+            }
+        }
+    })
+}
+
+/// All with ids of their own, read again where memory does not have them all.
+struct Windows<'a> {
+    store: &'a Store,
+    history: &'a History,
+    snapshot: Arc<Snapshot>,
+    after: Option<Stamp>,
+    next: Option<Position>,
+}
+
+impl Iterator for Windows<'_> {
+    type Item = Result<Kept, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let from = self.after.map(super::name::inverted);
+            if self.next.is_none() {
+                if let Some(from) = &from
+                    && !self.snapshot.covers(from)
+                    && let Err(error) = self.load(from)
+                {
+                    return Some(Err(error));
+                }
+                self.next = Some(self.snapshot.partition_point(|entry| {
+                    let stamp = entry.name.get(..32).unwrap_or(entry.name);
+                    from.as_deref().is_some_and(|from| stamp <= from)
+                }));
+            }
+            let at = self.next?;
+            match self.snapshot.get(at) {
+                Some(entry) => {
+                    self.next = Some(self.snapshot.after(at));
+                    if let Some(kept) = Kept::parse(entry.name, false) {
+                        self.after = Some(kept.version.stamp);
+                        return Some(Ok(kept));
+                    }
+                }
+                None => {
+                    let to: Box<str> = self.snapshot.to()?.into();
+                    if let Err(error) = self.load(&to) {
+                        return Some(Err(error));
+                    }
+                    self.next = Some(self.snapshot.partition_point(|entry| *entry.name < *to));
+                }
+            }
+        }
+    }
+}
+
+impl Windows<'_> {
+    fn load(&mut self, from: &str) -> Result<(), Error> {
+        self.snapshot = self
+            .store
+            .listing_cache
+            .entries(Tree::Objects, &self.history.dir, &self.store.moves, from)
+            .map_err(Error::io("could not read a history"))?;
+        Ok(())
+    }
+}
+
+/// From `.t2/versions` on.
+fn path_of(bucket: &Bucket, name: &StorageName) -> Names {
+    iter::once(bucket.name.as_str().into())
+        .chain(name.parents.iter().cloned())
+        .chain(name.forced.iter().cloned())
+        .collect()
+}
+
+impl Store {
+    /// The file of a version with an id of its own, if it is kept; or that it is a marker.
+    pub(in crate::fs) fn kept_file(
+        &self,
+        bucket: &Bucket,
+        name: &StorageName,
+        stamp: Stamp,
+    ) -> Result<Option<(Kept, OwnedFd, Meta)>, Error> {
+        let path = path_of(bucket, name);
+        for marker in [false, true] {
+            let kept = Kept {
+                version: crate::Version { stamp, null: false },
+                marker,
+            };
+            let leaf = kept.name();
+            let entry = dir::look_up(self.versions.as_fd(), strs(&path).chain([leaf.as_str()]))
+                .map_err(Error::io("could not open a version"))?;
+            if let Some((file, meta)) = entry.into_file() {
+                return Ok(Some((kept, file, meta)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest of all that is kept, and where it lies.
+    pub(in crate::fs) fn newest_kept(
+        &self,
+        bucket: &Bucket,
+        name: &StorageName,
+    ) -> Result<Option<(Kept, OwnedFd)>, Error> {
+        let Some(history) = History::open(self, bucket, name)? else {
+            return Ok(None);
+        };
+        let newest = history.all(self, None, &[]).next().transpose()?;
+        let place = newest
+            .map(|newest| self.place_of(bucket, name, &history, newest))
+            .transpose()?;
+        Ok(newest.zip(place.flatten().map(|place| place.dir)))
+    }
+
+    /// Whether the key has a history's directory at all.
+    pub(in crate::fs) fn has_history(&self, bucket: &Bucket, name: &StorageName) -> Result<bool, Error> {
+        match dir::resolve(self.versions.as_fd(), strs(&path_of(bucket, name)), fs::OFlags::PATH) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(Error::io("could not open a history")(error)),
+        }
+    }
+
+    /// Opens or makes the directory in which a version lies.
+    fn make_history(&self, bucket: &Bucket, name: &StorageName, null: bool) -> Result<Changed, Error> {
+        let mut names = path_of(bucket, name);
+        if null {
+            names.push(NULL.into());
+        }
+        for _ in 0..MAX_ATTEMPTS {
+            let dir = match dir::resolve_dir(self.versions.as_fd(), strs(&names)) {
+                Err(Errno::NOENT) => make_all(&self.versions, &names),
+                outcome => outcome,
+            };
+            match dir {
+                // Of another key that has the same way, and went: its directories with it.
+                Err(Errno::NOENT) => {}
+                outcome => {
+                    let dir = outcome.map_err(Error::io("could not make a history"))?;
+                    return Ok(Changed {
+                        in_history: true,
+                        names,
+                        dir,
+                    });
+                }
+            }
+        }
+        Err(crate::BackendError::Conflict.into())
+    }
+
+    /// Gives a file a name in the history. Whether it did: some cannot have two names.
+    pub(super) fn link_into_history(
+        &self,
+        bucket: &Bucket,
+        name: &StorageName,
+        kept: Kept,
+        from: &OwnedFd,
+        leaf: &str,
+        meta: &Meta,
+    ) -> Result<Option<Changed>, Error> {
+        const FAILED: &str = "could not keep a version";
+        for _ in 0..MAX_ATTEMPTS {
+            let place = self.make_history(bucket, name, kept.version.null)?;
+            let linked = crash::fault(Call::Add)
+                .and_then(|()| fs::linkat(from, leaf, &place.dir, kept.name(), AtFlags::empty()));
+            match linked {
+                Ok(()) => crash::point(),
+                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => return Ok(None),
+                // The directory went, or the object did.
+                Err(Errno::NOENT) if Meta::in_dir(from, leaf).is_ok() => continue,
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(Error::io(FAILED)(error)),
+            }
+            let there = Meta::in_dir(&place.dir, &kept.name()).map_err(Error::io(FAILED))?;
+            if there.is_file_of(meta) {
+                return Ok(Some(place));
+            }
+            if linked.is_ok() {
+                // Somebody put another file there just now.
+                dir::unlink(&place.dir, &kept.name()).map_err(Error::io(FAILED))?;
+            }
+            return Err(crate::BackendError::Conflict.into());
+        }
+        Err(crate::BackendError::Conflict.into())
+    }
+
+    /// Moves a file that cannot have two names into the history.
+    pub(in crate::fs) fn move_into_history(
+        &self,
+        bucket: &Bucket,
+        name: &StorageName,
+        kept: Kept,
+        from: &OwnedFd,
+        leaf: &str,
+    ) -> Result<Changed, Error> {
+        let place = self.make_history(bucket, name, kept.version.null)?;
+        crash::fault(Call::Add)
+            .and_then(|()| fs::renameat(from, leaf, &place.dir, kept.name()))
+            .map_err(Error::io("could not keep a version"))?;
+        crash::point();
+        Ok(place)
+    }
+
+    /// Adds a delete marker.
+    pub(in crate::fs) fn add_marker(
+        &self,
+        bucket: &Bucket,
+        name: &StorageName,
+        marker: crate::Version,
+    ) -> Result<Changed, Error> {
+        let kept = Kept {
+            version: marker,
+            marker: true,
+        };
+        for _ in 0..MAX_ATTEMPTS {
+            let place = self.make_history(bucket, name, marker.null)?;
+            match dir::create_file(&place.dir, &kept.name()) {
+                Err(Errno::NOENT) => {}
+                outcome => {
+                    outcome.map_err(Error::io("could not add a delete marker"))?;
+                    return Ok(place);
+                }
+            }
+        }
+        Err(crate::BackendError::Conflict.into())
+    }
+
+    /// Removes a name from the history. The directory that it was in.
+    pub(in crate::fs) fn remove_kept(
+        &self,
+        bucket: &Bucket,
+        name: &StorageName,
+        history: &History,
+        kept: Kept,
+    ) -> Result<Option<Changed>, Error> {
+        const FAILED: &str = "could not remove a version";
+        let Some(dir) = history.dir_of(kept) else {
+            return Ok(None);
+        };
+        dir::unlink(dir, &kept.name()).map_err(Error::io(FAILED))?;
+        self.place_of(bucket, name, history, kept)
+    }
+
+    /// The directory of a version, as one that has changed.
+    pub(in crate::fs) fn place_of(
+        &self,
+        bucket: &Bucket,
+        name: &StorageName,
+        history: &History,
+        kept: Kept,
+    ) -> Result<Option<Changed>, Error> {
+        let Some(dir) = history.dir_of(kept) else {
+            return Ok(None);
+        };
+        let mut names = path_of(bucket, name);
+        if kept.version.null {
+            names.push(NULL.into());
+        }
+        let dir = rustix::io::fcntl_dupfd_cloexec(dir, 0).map_err(Error::io("could not remove a version"))?;
+        Ok(Some(Changed {
+            in_history: true,
+            names,
+            dir,
+        }))
+    }
+
+    /// Removes the directories of a key's history that are empty, and those on the way there. To be called when the key
+    /// has no version.
+    pub(in crate::fs) fn prune_history(&self, bucket: &Bucket, name: &StorageName) {
+        let mut names = path_of(bucket, name);
+        names.push(NULL.into());
+        for depth in (1..names.len()).rev() {
+            let parent = match dir::resolve_dir(self.versions.as_fd(), strs(&names[..depth])) {
+                Ok(parent) => parent,
+                Err(Errno::NOENT) => continue,
+                Err(_) => return,
+            };
+            match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(&parent, &*names[depth], AtFlags::REMOVEDIR)) {
+                Ok(()) => crash::point(),
+                Err(Errno::NOENT) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether anything is kept below a directory of histories, at `path` from `.t2/versions` on.
+    pub(in crate::fs) fn has_kept_below(&self, path: &[Box<str>]) -> Result<bool, Error> {
+        const FAILED: &str = "could not read a history";
+        /// So many directories are tried first, rather than all that there are.
+        const SOME: usize = 64;
+        let mut left: Vec<Names> = vec![path.to_vec()];
+        while let Some(path) = left.pop() {
+            let dir = match dir::resolve_dir(self.versions.as_fd(), strs(&path)) {
+                Err(Errno::NOENT) => continue,
+                outcome => outcome.map_err(Error::io(FAILED))?,
+            };
+            for most in [SOME, usize::MAX] {
+                let (mut dirs, mut found): (Vec<Names>, bool) = (Vec::new(), false);
+                let cut = dir::scan(&dir, |name, kind| {
+                    let kind = match kind {
+                        fs::FileType::Unknown => Meta::in_dir(&dir, name).map_or(kind, |meta| meta.file_type),
+                        known => known,
+                    };
+                    match kind {
+                        fs::FileType::Directory if dirs.len() == most => return ControlFlow::Break(()),
+                        fs::FileType::Directory => dirs.push(path.iter().cloned().chain([name.into()]).collect()),
+                        fs::FileType::RegularFile if Kept::parse(name, false).is_some() => {
+                            found = true;
+                            return ControlFlow::Break(());
+                        }
+                        _ => {}
+                    }
+                    ControlFlow::Continue(())
+                })
+                .map_err(Error::io(FAILED))?;
+                if found {
+                    return Ok(true);
+                }
+                if !cut {
+                    left.append(&mut dirs);
+                    break;
+                }
+                for some in dirs {
+                    if self.has_kept_below(&some)? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether anything is kept in a bucket.
+    pub(in crate::fs) fn has_kept(&self, bucket: &Bucket) -> Result<bool, Error> {
+        self.has_kept_below(&[bucket.name.as_str().into()])
+    }
+}
+
+/// Opens `names`, each in the one before, and makes what is missing.
+fn make_all(base: &OwnedFd, names: &[Box<str>]) -> Result<OwnedFd, Errno> {
+    let mut reached: Option<OwnedFd> = None;
+    for name in names {
+        let from = reached.as_ref().unwrap_or(base);
+        match crash::fault(Call::Add).and_then(|()| fs::mkdirat(from, &**name, Mode::from_raw_mode(0o700))) {
+            Ok(()) => crash::point(),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        reached = Some(dir::resolve_dir(from.as_fd(), [&**name])?);
+    }
+    reached.ok_or(Errno::NOENT)
+}
+
+/// Removes the directories below `.t2/versions/BUCKET`, and that itself, as far as they are empty.
+pub(in crate::fs) fn remove_empty_histories(versions: &OwnedFd, bucket: &str) {
+    crate::fs::bucket::for_each_directory(versions, &[bucket.into()], |parent, name| {
+        remove_directory(parent, name);
+    });
+    remove_directory(versions, bucket);
+}
+
+/// What is not empty stays.
+fn remove_directory(parent: &OwnedFd, name: &str) {
+    match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
+        Ok(()) => crash::point(),
+        Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+        Err(error) => tracing::debug!(%error, "a directory of a history stays"),
+    }
+}

@@ -1,0 +1,369 @@
+//! What a key is, as a commit step finds it.
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use sha2::{Digest as _, Sha256};
+
+use super::{Changed, Kept, Linked, history::History};
+use crate::{
+    BackendError, CurrentVersion, ETag, Key, KeyState, Stamp, Timestamp, Version, VersionId, VersioningStatus,
+    fs::{
+        Store,
+        attributes::{self, Record},
+        bucket::Bucket,
+        dir::{self, Entry, Meta},
+        error::Error,
+        object::{LARGE, split, strs},
+    },
+    key_codec::{Names, StorageName},
+};
+
+/// How many kept versions are compared with a file that has two names and does not say what version it is.
+const COMPARED: usize = 2;
+
+/// The current object, open.
+#[derive(Debug)]
+pub(in crate::fs) struct Current {
+    pub(in crate::fs) file: OwnedFd,
+    pub(in crate::fs) meta: Meta,
+    /// Whether or not it still holds.
+    pub(in crate::fs) record: Option<Record>,
+    pub(in crate::fs) etag: ETag,
+    /// As recorded, or as it is kept.
+    version: Option<Version>,
+    /// The name that it has in the history too.
+    pub(in crate::fs) linked: Option<Kept>,
+    /// Under the `.t2!` name.
+    forced: bool,
+}
+
+/// All that is there of a key. To be made, and used, under the lock of the key.
+#[derive(Debug)]
+pub(in crate::fs) struct KeyVersions {
+    pub(in crate::fs) versioning: Option<VersioningStatus>,
+    pub(in crate::fs) current: Option<Current>,
+    /// The plain name is taken by what is no object.
+    pub(in crate::fs) taken: bool,
+    pub(in crate::fs) has_plain: bool,
+    pub(in crate::fs) has_forced: bool,
+    pub(in crate::fs) history: Option<History>,
+    /// The newest of what is kept beside the current object.
+    pub(in crate::fs) newest: Option<Kept>,
+    /// The one that is named `null`.
+    pub(in crate::fs) null: Option<Kept>,
+    /// What has been named `null` before that, or before the current object, and is nothing any more.
+    pub(in crate::fs) litter: Vec<Kept>,
+}
+
+impl Current {
+    /// The file, if closing it for the last time may take a while.
+    pub(in crate::fs) fn into_large_file(self) -> Option<OwnedFd> {
+        (self.meta.size > LARGE).then_some(self.file)
+    }
+
+    fn load(key: &Key, file: OwnedFd, meta: Meta, forced: bool) -> Result<Self, Error> {
+        let record = Record::load_any(&file)?;
+        let valid = record.as_ref().filter(|record| record.is_of(&meta));
+        Ok(Self {
+            etag: attributes::etag(&meta, valid),
+            version: valid.and_then(|record| record.version(key)),
+            record,
+            file,
+            meta,
+            linked: None,
+            forced,
+        })
+    }
+
+    /// For a file that does not say what version it is: the same as long as it is the same file.
+    fn derived_stamp(&self) -> Stamp {
+        let mut hasher = Sha256::new();
+        for number in [u64::from(self.meta.dev.0), u64::from(self.meta.dev.1), self.meta.ino] {
+            hasher.update(number.to_be_bytes());
+        }
+        let random = hasher
+            .finalize()
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        Stamp::new(self.meta.last_modified(), random)
+    }
+
+    /// The name that it has in the history though its attributes say what it is.
+    pub(in crate::fs) fn needless_name(&self) -> Option<Kept> {
+        let recorded = self.record.as_ref().filter(|record| record.is_of(&self.meta))?;
+        self.linked.filter(|kept| recorded.has_version(kept.version))
+    }
+
+    /// The directories on the way to it, and its name there.
+    pub(in crate::fs) fn path<'a>(&self, name: &'a StorageName) -> (&'a str, Names) {
+        split(&name.parents, if self.forced { &name.forced } else { &name.plain })
+    }
+}
+
+impl KeyVersions {
+    pub(in crate::fs) fn state(&self) -> KeyState<'_> {
+        KeyState {
+            versioning: self.versioning,
+            current: self.current.as_ref().map(|current| CurrentVersion {
+                etag: &current.etag,
+                version: current.version,
+                stamp: current.derived_stamp(),
+            }),
+            newest_kept: self.newest.map(|kept| kept.version.stamp),
+            keeps_null: self.null.is_some(),
+        }
+    }
+
+    /// The version that the current object is. Also in a bucket that never had any: there it is `null`.
+    pub(in crate::fs) fn current_version(&self) -> Option<Version> {
+        self.state().current_version()
+    }
+
+    /// Of those kept, the one with this id.
+    pub(in crate::fs) fn kept(&self, id: &VersionId) -> Result<Option<Kept>, Error> {
+        if id.is_null() {
+            return Ok(self.null);
+        }
+        match (&self.history, id.stamp()) {
+            (Some(history), Some(stamp)) => Ok(history.find(stamp)?.filter(|kept| !self.is_current(*kept))),
+            _ => Ok(None),
+        }
+    }
+
+    /// What is kept beside the current object, older than `after`, the newest first.
+    pub(in crate::fs) fn all_kept<'a>(
+        &'a self,
+        store: &'a Store,
+        after: Option<Stamp>,
+    ) -> impl Iterator<Item = Result<Kept, Error>> + 'a {
+        self.history
+            .iter()
+            .flat_map(move |history| history.all(store, after, &self.litter))
+            .filter(|kept| kept.as_ref().map_or(true, |kept| !self.is_current(*kept)))
+    }
+
+    /// The newest of what is kept, but this.
+    pub(in crate::fs) fn newest_but(&self, store: &Store, but: Kept) -> Result<Option<Kept>, Error> {
+        self.all_kept(store, None)
+            .find(|kept| kept.as_ref().map_or(true, |kept| *kept != but))
+            .transpose()
+    }
+
+    fn is_current(&self, kept: Kept) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| current.linked == Some(kept))
+    }
+}
+
+/// What is said of a delete marker that was asked for.
+pub(in crate::fs) fn marker_error(kept: Kept) -> Error {
+    BackendError::DeleteMarker {
+        version_id: kept.version.id(),
+        last_modified: last_modified(kept),
+    }
+    .into()
+}
+
+pub(in crate::fs) fn last_modified(kept: Kept) -> Timestamp {
+    kept.version.stamp.time()
+}
+
+impl Store {
+    /// Looks at a key, and puts right what an interrupted write or somebody else has left. Under the key's lock.
+    pub(in crate::fs) fn key_versions(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+        name: &StorageName,
+    ) -> Result<KeyVersions, Error> {
+        let look = |last: &Names| {
+            dir::look_up(bucket_dir, name.parents.iter().chain(last).map(|n| &**n))
+                .map_err(Error::io("could not look for the current object"))
+        };
+        let plain = look(&name.plain)?;
+        let taken = matches!(plain, Entry::Other);
+        let (plain, forced) = (plain.into_file(), look(&name.forced)?.into_file());
+        let (has_plain, has_forced) = (plain.is_some(), forced.is_some());
+        let current = plain
+            .map(|(file, meta)| Current::load(key, file, meta, false))
+            .or_else(|| forced.map(|(file, meta)| Current::load(key, file, meta, true)))
+            .transpose()?;
+        let mut found = KeyVersions {
+            versioning: bucket.versioning(),
+            current,
+            taken,
+            has_plain,
+            has_forced,
+            history: None,
+            newest: None,
+            null: None,
+            litter: Vec::new(),
+        };
+        if found.versioning.is_none() {
+            return Ok(found);
+        }
+        found.history = History::open(self, bucket, name)?;
+        if let Some(history) = &found.history {
+            if let Some(current) = &mut found.current {
+                know_again(current, history)?;
+            }
+            let first = first_of(history, found.current.as_ref());
+            if let (Some(current), Some(first)) = (&mut found.current, first)
+                && current
+                    .version
+                    .is_some_and(|version| version.stamp < first.version.stamp)
+            {
+                if current.linked.is_some() {
+                    // Not current any more, and kept.
+                    self.drop_names(bucket_dir, name, &found)?;
+                    found.current = None;
+                    (found.has_plain, found.has_forced) = (false, false);
+                } else {
+                    // Somebody brought it back, or changed the order of what lies here: it is what they put there.
+                    current.forget_version()?;
+                }
+            }
+        }
+        found.sort_out();
+        if found.current.is_none()
+            && let Some(newest) = found.newest.filter(|newest| !newest.marker)
+            && self.durable.check_writable().is_ok()
+        {
+            // Somebody removed what was current.
+            let random = getrandom::u64()?;
+            let marker = Version {
+                stamp: Stamp::new(self.clock.now(), random).after(Some(newest.version.stamp)),
+                null: false,
+            };
+            self.add_marker(bucket, name, marker)?;
+            found.history = History::open(self, bucket, name)?;
+            found.sort_out();
+        }
+        Ok(found)
+    }
+
+    /// Removes the names that a key has in its bucket.
+    pub(in crate::fs) fn drop_names(
+        &self,
+        bucket_dir: BorrowedFd<'_>,
+        name: &StorageName,
+        found: &KeyVersions,
+    ) -> Result<Vec<Changed>, Error> {
+        const FAILED: &str = "could not delete the object";
+        let mut changed = Vec::new();
+        // The escape first: as long as the plain name is there it is not seen.
+        for (last, there) in [(&name.forced, found.has_forced), (&name.plain, found.has_plain)] {
+            if there {
+                let (leaf, dirs) = split(&name.parents, last);
+                let dir = dir::resolve_dir(bucket_dir, strs(&dirs)).map_err(Error::io(FAILED))?;
+                dir::unlink(&dir, leaf).map_err(Error::io(FAILED))?;
+                changed.push(Changed::in_bucket(dirs, dir));
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Gives the current object the name that it will have as this version. `None` where it cannot have two names.
+    pub(in crate::fs) fn keep(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        name: &StorageName,
+        current: &Current,
+        version: Version,
+    ) -> Result<Option<Linked>, Error> {
+        let kept = Kept { version, marker: false };
+        let (leaf, dirs) = current.path(name);
+        let from = dir::resolve_dir(bucket_dir, strs(&dirs)).map_err(Error::io("could not open a directory"))?;
+        let Some(place) = self.link_into_history(bucket, name, kept, &from, leaf, &current.meta)? else {
+            return Ok(None);
+        };
+        Ok(Some(Linked {
+            kept,
+            place,
+            meta: Meta::of(&current.file).map_err(Error::io("could not look at a version"))?,
+            etag: current.etag.clone(),
+        }))
+    }
+}
+
+impl Current {
+    /// A file that came with another version's attributes.
+    fn forget_version(&mut self) -> Result<(), Error> {
+        self.version = None;
+        if let Some(record) = &mut self.record
+            && let Err(error) = record.set_version(&self.file, None)
+        {
+            tracing::debug!(%error, "a file keeps the version of another");
+        }
+        Ok(())
+    }
+
+    /// Whether it is what was linked, and unchanged since.
+    pub(in crate::fs) fn is_linked_as(&self, linked: &Linked) -> bool {
+        self.linked == Some(linked.kept) && self.meta.is_file_of(&linked.meta)
+    }
+
+    /// What was judged before it was linked has the tag that it had then.
+    pub(in crate::fs) fn take_tag_of(&mut self, linked: &Linked) {
+        if self.meta == linked.meta {
+            self.etag = linked.etag.clone();
+        }
+    }
+}
+
+/// Finds out whether the current object is kept already, and as what.
+fn know_again(current: &mut Current, history: &History) -> Result<(), Error> {
+    if let Some(version) = current.version {
+        let kept = Kept { version, marker: false };
+        match history.meta(kept)? {
+            Some(meta) if meta.is_file_of(&current.meta) => current.linked = Some(kept),
+            // A copy of it, by other means.
+            Some(_) => current.forget_version()?,
+            None => {}
+        }
+    }
+    if current.version.is_none() && current.meta.nlink > 1 {
+        let candidates = history.nulls.iter().copied();
+        for kept in candidates.chain(history.stamped(None).filter(|kept| !kept.marker).take(COMPARED)) {
+            if history.meta(kept)?.is_some_and(|meta| meta.is_file_of(&current.meta)) {
+                current.linked = Some(kept);
+                current.version = Some(kept.version);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest of all that is kept beside the current object.
+fn first_of(history: &History, current: Option<&Current>) -> Option<Kept> {
+    let linked = current.and_then(|current| current.linked);
+    let null = history.nulls.iter().copied().find(|kept| Some(*kept) != linked);
+    let stamped = history.stamped(None).find(|kept| Some(*kept) != linked);
+    null.into_iter().chain(stamped).max_by_key(|kept| kept.version.stamp)
+}
+
+impl KeyVersions {
+    /// What of the history counts.
+    fn sort_out(&mut self) {
+        let Some(history) = &self.history else {
+            return;
+        };
+        let linked = self.current.as_ref().and_then(|current| current.linked);
+        let is_null = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.version.is_some_and(|version| version.null));
+        let mut nulls = history.nulls.iter().copied().filter(|kept| Some(*kept) != linked);
+        self.null = if is_null { None } else { nulls.next() };
+        self.litter = nulls.collect();
+        let stamped = history.stamped(None).find(|kept| Some(*kept) != linked);
+        self.newest = self
+            .null
+            .into_iter()
+            .chain(stamped)
+            .max_by_key(|kept| kept.version.stamp);
+    }
+}
