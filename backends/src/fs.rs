@@ -21,7 +21,11 @@
 //! - **Crashes** leave nothing that is seen. The next start empties staging, and tidies up where a note there tells of
 //!   side files, directories and second names that a write was about to make or to remove (`intent`).
 //!
-//! One process serves a root: it holds a lock. All waiting for the disk is on threads for blocking work; what needs no
+//! One process serves a root, and holds a lock. Or several share it, then they lock what they change against each other
+//! (`locks`), each has staging of its own, which others clear when it has ended (`peers`), and buckets are what their
+//! records say at each use. That writes are refused after a failed sync is a state of the one process.
+//!
+//! All waiting for the disk is on threads for blocking work; what needs no
 //! waiting, because the system says that it has it in memory, may be read where it is asked for.
 
 mod adopt;
@@ -39,6 +43,7 @@ mod listing;
 mod locks;
 mod multipart;
 mod object;
+mod peers;
 mod read;
 mod side;
 mod staging;
@@ -49,7 +54,7 @@ mod versions;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
@@ -66,6 +71,7 @@ use self::{
     error::Error,
     listing::ListingCache,
     locks::{KeyLocks, Moves, UploadLocks},
+    peers::Peers,
     upkeep::Upkeep,
 };
 pub use self::{
@@ -95,6 +101,9 @@ pub struct FsOptions {
     pub listing_cache_bytes: usize,
     /// A multipart upload that no part has come to for so long, nor was begun since, is ended. `None`: never.
     pub abandoned_upload_age: Option<Duration>,
+    /// Whether other processes may serve the root at the same time, which then all have to say so. They lock what they
+    /// change against each other: a process that is stopped, and not ended, in the middle of a write holds others up.
+    pub shared: bool,
 }
 
 /// [`FsOptions::listing_cache_bytes`] unless it is set.
@@ -111,6 +120,7 @@ impl FsOptions {
             adopt: None,
             listing_cache_bytes: DEFAULT_LISTING_CACHE_BYTES,
             abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
+            shared: false,
         }
     }
 }
@@ -128,23 +138,28 @@ pub struct FsBackend {
 #[derive(Debug)]
 struct Store {
     root: OwnedFd,
+    /// Our own.
     staging: Arc<OwnedFd>,
     attributes: Arc<OwnedFd>,
     /// The buckets' records.
     records: OwnedFd,
-    uploads: OwnedFd,
+    /// Whether nobody but this kernel changes them.
+    has_local_records: bool,
+    uploads: Arc<OwnedFd>,
     /// What is kept beside current objects, by bucket.
     versions: OwnedFd,
     #[expect(dead_code, reason = "held, never looked at: the lock goes with it")]
     lock: OwnedFd,
     clock: Arc<dyn Clock>,
     durable: Durable,
+    /// `None` where nobody else serves the root.
+    peers: Option<Peers>,
     keys: KeyLocks,
     moves: Moves,
     upload_locks: UploadLocks,
     listing_cache: ListingCache,
     abandoned_upload_age: Option<Duration>,
-    /// All buckets: nobody else changes their records while we hold the lock.
+    /// All buckets; where others change their records too, what was read of them.
     buckets: RwLock<BTreeMap<BucketName, Arc<Bucket>>>,
     /// Held while buckets are created, changed, deleted.
     administration: Mutex<()>,
@@ -178,6 +193,11 @@ impl FsBackend {
         self.run(Store::sweep_uploads).await
     }
 
+    /// Clears what processes that have ended left in staging, and how many those were. Done from time to time anyway.
+    pub async fn sweep_staging(&self) -> Result<usize, BackendError> {
+        self.run(Store::sweep_peers).await
+    }
+
     /// Directories under the root, as they were at the start, that could be buckets and are nobody's: they are not
     /// served until [`FsOptions::adopt`] names an owner.
     pub fn unclaimed(&self) -> &[BucketName] {
@@ -199,8 +219,23 @@ impl FsBackend {
         blocking(tokio::task::spawn_blocking(move || work(&store))).await
     }
 
-    fn bucket(&self, name: &BucketName) -> Result<Arc<Bucket>, BackendError> {
-        self.store.bucket(name).map_err(Into::into)
+    /// As [`run`](Self::run), in the bucket that has the name when the work begins.
+    async fn run_in<T: Send + 'static>(
+        &self,
+        bucket: &BucketName,
+        work: impl FnOnce(&Store, &Bucket) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let name = bucket.clone();
+        self.run(move |store| work(store, &*store.bucket(&name)?)).await
+    }
+
+    /// The bucket that has the name now.
+    async fn bucket(&self, name: &BucketName) -> Result<Arc<Bucket>, BackendError> {
+        if self.store.peers.is_none() {
+            return Ok(self.store.bucket(name)?);
+        }
+        let name = name.clone();
+        self.run(move |store| store.bucket(&name)).await
     }
 }
 
@@ -240,7 +275,7 @@ impl Backend for FsBackend {
     }
 
     async fn head_bucket(&self, bucket: &BucketName) -> Result<BucketInfo, BackendError> {
-        Ok(self.bucket(bucket)?.info())
+        Ok(self.bucket(bucket).await?.info())
     }
 
     async fn list_buckets(
@@ -250,31 +285,24 @@ impl Backend for FsBackend {
         start_after: Option<&str>,
         max: usize,
     ) -> Result<Vec<BucketInfo>, BackendError> {
-        let buckets = self.store.buckets.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(buckets
-            .values()
-            .map(|bucket| bucket.info())
-            .filter(|info| {
-                let name = info.bucket.as_str();
-                info.owner == *owner && name.starts_with(prefix) && start_after.is_none_or(|after| name > after)
-            })
-            .take(max)
-            .collect())
+        let (owner, prefix) = (owner.clone(), prefix.to_owned());
+        let start_after = start_after.map(str::to_owned);
+        self.run(move |store| store.list_buckets(&owner, &prefix, start_after.as_deref(), max))
+            .await
     }
 
     async fn put_bucket_setting(&self, bucket: &BucketName, setting: BucketSetting) -> Result<(), BackendError> {
-        let bucket = self.bucket(bucket)?;
-        self.run(move |store| store.put_bucket_setting(&bucket, setting)).await
+        self.run_in(bucket, move |store, bucket| store.put_bucket_setting(bucket, setting))
+            .await
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), BackendError> {
-        let bucket = self.bucket(bucket)?;
-        self.run(move |store| store.delete_bucket(&bucket)).await
+        self.run_in(bucket, Store::delete_bucket).await
     }
 
     async fn put_object(&self, request: PutObject, body: ObjectBody) -> Result<ObjectInfo, BackendError> {
         self.store.durable.check_writable()?;
-        let bucket = self.bucket(&request.bucket)?;
+        let bucket = self.bucket(&request.bucket).await?;
         let received = staging::receive(&self.store, body).await?;
         self.run(move |store| {
             let (staged, summary) = received.finish(store)?;
@@ -295,30 +323,32 @@ impl Backend for FsBackend {
     }
 
     async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
-        let bucket = self.bucket(&object.bucket)?;
-        let object = object.clone();
-        self.run(move |store| store.open_object(&bucket, &object)).await
+        let named = object.clone();
+        self.run_in(&object.bucket, move |store, bucket| store.open_object(bucket, &named))
+            .await
     }
 
     async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError> {
-        let source = self.bucket(&request.source.bucket)?;
-        let target = self.bucket(&request.bucket)?;
+        let source = self.bucket(&request.source.bucket).await?;
+        let target = self.bucket(&request.bucket).await?;
         self.run(move |store| store.copy_object(&source, &target, request))
             .await
     }
 
     async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
-        let bucket = self.bucket(&request.object.bucket)?;
-        self.run(move |store| store.delete_object(&bucket, &request)).await
+        let bucket = request.object.bucket.clone();
+        self.run_in(&bucket, move |store, bucket| store.delete_object(bucket, &request))
+            .await
     }
 
     async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
-        let bucket = self.bucket(&request.bucket)?;
-        self.run(move |store| store.list_objects(&bucket, &request)).await
+        let bucket = request.bucket.clone();
+        self.run_in(&bucket, move |store, bucket| store.list_objects(bucket, &request))
+            .await
     }
 
     async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
-        let bucket = self.bucket(&request.bucket)?;
+        let bucket = self.bucket(&request.bucket).await?;
         if bucket.versioning().is_none() {
             return list_unversioned(request, |request| self.list_objects(request)).await;
         }
@@ -327,15 +357,17 @@ impl Backend for FsBackend {
     }
 
     async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {
-        let bucket = self.bucket(&request.bucket)?;
-        self.run(move |store| store.create_multipart_upload(&bucket, request))
-            .await
+        let bucket = request.bucket.clone();
+        self.run_in(&bucket, move |store, bucket| {
+            store.create_multipart_upload(bucket, request)
+        })
+        .await
     }
 
     async fn head_multipart_upload(&self, upload: &UploadRef) -> Result<MultipartUpload, BackendError> {
-        self.bucket(&upload.bucket)?;
-        let upload = upload.clone();
-        self.run(move |store| store.head_multipart_upload(&upload)).await
+        let named = upload.clone();
+        self.run_in(&upload.bucket, move |store, _| store.head_multipart_upload(&named))
+            .await
     }
 
     async fn upload_part(
@@ -344,7 +376,7 @@ impl Backend for FsBackend {
         part_number: PartNumber,
         body: ObjectBody,
     ) -> Result<Part, BackendError> {
-        let bucket = self.bucket(&upload.bucket)?;
+        let bucket = self.bucket(&upload.bucket).await?;
         let upload = upload.clone();
         let (named, length) = (upload.clone(), body.length());
         let slot = self
@@ -363,24 +395,27 @@ impl Backend for FsBackend {
     }
 
     async fn complete_multipart_upload(&self, request: CompleteMultipartUpload) -> Result<ObjectInfo, BackendError> {
-        let bucket = self.bucket(&request.upload.bucket)?;
-        self.run(move |store| store.complete_multipart_upload(&bucket, &request))
-            .await
+        let bucket = request.upload.bucket.clone();
+        self.run_in(&bucket, move |store, bucket| {
+            store.complete_multipart_upload(bucket, &request)
+        })
+        .await
     }
 
     async fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
-        self.bucket(&upload.bucket)?;
-        let upload = upload.clone();
-        self.run(move |store| store.abort_multipart_upload(&upload)).await
+        let named = upload.clone();
+        self.run_in(&upload.bucket, move |store, _| store.abort_multipart_upload(&named))
+            .await
     }
 
     async fn list_parts(&self, request: ListParts) -> Result<PartPage, BackendError> {
-        self.bucket(&request.upload.bucket)?;
-        self.run(move |store| store.list_parts(&request)).await
+        let bucket = request.upload.bucket.clone();
+        self.run_in(&bucket, move |store, _| store.list_parts(&request)).await
     }
 
     async fn list_multipart_uploads(&self, request: ListMultipartUploads) -> Result<UploadPage, BackendError> {
-        self.bucket(&request.bucket)?;
-        self.run(move |store| store.list_multipart_uploads(&request)).await
+        let bucket = request.bucket.clone();
+        self.run_in(&bucket, move |store, _| store.list_multipart_uploads(&request))
+            .await
     }
 }

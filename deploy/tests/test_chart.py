@@ -118,6 +118,13 @@ def test_a_tree_has_one_pod_at_a_time():
     assert workload(template(values="memory"))["spec"]["strategy"]["type"] == "Recreate"
 
 
+def test_a_tree_that_is_shared_may_have_several_pods(tmp_path):
+    file = tmp_path / "values.yaml"
+    file.write_text(json.dumps({"replicas": 3, "config": {"backend": {"shared": True}}}))
+    found = workload(template("--values", str(file), values="existing"))
+    assert (found["kind"], found["spec"]["replicas"]) == ("StatefulSet", 3)
+
+
 def test_the_volume_is_made_or_is_the_one_named():
     made = workload(template())["spec"]
     (claim,) = made["volumeClaimTemplates"]
@@ -249,7 +256,14 @@ def accounts(**changed):
 
 
 REFUSED = {
-    "an unknown value": ('{"replicas": 2}', "replicas"),
+    "an unknown value": ('{"replica": 2}', "replica"),
+    "two pods on a tree of one": ('{"replicas": 2, "persistence": {"existingClaim": "a"}}', "/config"),
+    "two pods with a tree each": ('{"replicas": 2, "config": {"backend": {"shared": true}}}', "existingClaim"),
+    "two pods that forget": (
+        '{"replicas": 2, "config": {"backend": {"shared": true}}, "persistence": {"existingClaim": "a"},'
+        ' "backend": {"kind": "memory"}}',
+        "/backend/kind",
+    ),
     "an unknown section": ('{"config": {"listen": {"address": "0.0.0.0:1"}}}', "listen"),
     "an unknown key": ('{"config": {"s3": {"dialekt": "aws"}}}', "dialekt"),
     "what the chart sets itself": ('{"config": {"limits": {"drain_deadline": "3s"}}}', "drain_deadline"),

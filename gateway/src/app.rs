@@ -47,6 +47,7 @@ pub fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
                 adopt: config.backend.adopt_account.clone(),
                 listing_cache_bytes: config.backend.listing_cache,
                 abandoned_upload_age: config.backend.abandoned_upload_age,
+                shared: config.backend.shared,
                 ..FsOptions::new(&config.backend.root, clock)
             })?;
             Storage {

@@ -155,6 +155,18 @@ fn the_greeting_says_what_a_write_survives() {
 }
 
 #[test]
+fn a_root_is_served_by_several_only_if_all_of_them_share_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = [("T2GATE_BACKEND__SHARED", "true")];
+    let first = Running::start(dir.path(), &[], &shared);
+    let second = Running::start(dir.path(), &[], &shared);
+    let (code, said) = run(dir.path(), &["serve"]);
+    assert!(code != Some(0) && said.contains("another process serves"), "{said}");
+    assert_eq!(first.stop().0, Some(0));
+    assert_eq!(second.stop().0, Some(0));
+}
+
+#[test]
 fn doctor_says_by_its_exit_code_what_it_found() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(run(dir.path(), &["doctor", "--data", "nothing"]).0, Some(2));

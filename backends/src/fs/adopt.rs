@@ -1,12 +1,9 @@
 //! Directories that were under the root before the gateway.
 
-use std::sync::Arc;
-
 use rustix::io::Errno;
 
 use super::{
     Store,
-    bucket::Bucket,
     dir::{self, Meta},
     error::Error,
 };
@@ -17,6 +14,8 @@ impl Store {
     /// that account; else their names are given back, in order: nobody sees them.
     pub(super) fn adopt(&self, owner: Option<&AccountId>) -> Result<Vec<BucketName>, Error> {
         let failed = |source: Errno| Error::io("could not look for directories under the root")(source);
+        // What another process is just making is no directory from before.
+        let _serial = self.administer()?;
         let mut unclaimed = Vec::new();
         for name in dir::names(&self.root).map_err(failed)? {
             let Ok(name) = BucketName::parse(name) else { continue };
@@ -39,10 +38,8 @@ impl Store {
                 acl: CannedAcl::Private,
                 versioning: None,
             };
-            self.write_record(&info)?;
+            self.make(&info)?;
             tracing::info!(bucket = %info.bucket, %owner, "a directory that was there is a bucket now");
-            let mut buckets = self.buckets.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            buckets.insert(info.bucket.clone(), Arc::new(Bucket::new(info)));
         }
         Ok(Vec::new())
     }

@@ -1,6 +1,13 @@
 //! Buckets: a directory under the root with a record in `.t2/buckets`.
 
-use std::sync::{Arc, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use minicbor::{Decode, Encode};
 use rustix::{
@@ -15,6 +22,9 @@ use super::{
     error::Error,
     intent::Intent,
     layout,
+    listing::is_settled,
+    locks::file::{FileLock, Held},
+    peers::Peers,
     staging::{self, Staged},
     versions::remove_empty_histories,
 };
@@ -27,43 +37,97 @@ const MAX_RECORD: usize = 64 * 1024;
 /// Stands for the owner of a directory that was there before and is nobody's bucket.
 const NOBODY: &str = "-";
 
-/// A bucket in use.
+/// A bucket in use. What is made anew under the name of one that was deleted is another one.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) name: BucketName,
-    info: RwLock<BucketInfo>,
+    identity: Identity,
+    known: RwLock<Known>,
     /// False once it is deleted. Shared by what creates anything in it, for the step that makes it visible; exclusive
     /// for the deletion.
     alive: RwLock<bool>,
+    /// Whether its record is known to be durable: who made it may be about to sync it.
+    is_durable: AtomicBool,
+}
+
+/// Which of the buckets that have had the name: what is random in its record, and for records from before that the time.
+type Identity = (Option<[u8; 16]>, i64);
+
+/// What the record said when it was read.
+#[derive(Debug)]
+struct Known {
+    info: BucketInfo,
+    /// Of the record that was read, where another process may write the next.
+    stamp: Option<Stamp>,
+    /// A change time of the record, and since when we know it.
+    seen: Option<(Time, Instant)>,
+}
+
+/// Seconds and nanoseconds.
+type Time = (i64, u32);
+
+/// Of a record's file that cannot have changed since without another change time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    ino: u64,
+    ctime: Time,
+}
+
+impl Stamp {
+    fn of(meta: &Meta) -> Self {
+        Self {
+            ino: meta.ino,
+            ctime: meta.ctime,
+        }
+    }
 }
 
 impl Bucket {
-    pub(super) fn new(info: BucketInfo) -> Self {
+    pub(super) fn new((info, identity): (BucketInfo, Identity)) -> Self {
         Self {
             name: info.bucket.clone(),
-            info: RwLock::new(info),
+            identity,
+            known: RwLock::new(Known {
+                info,
+                stamp: None,
+                seen: None,
+            }),
             alive: RwLock::new(true),
+            is_durable: AtomicBool::new(false),
         }
     }
 
     pub(super) fn info(&self) -> BucketInfo {
-        self.info.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known().info.clone()
     }
 
-    /// As it is now. Whoever [is inside](Self::enter) does not see it change.
+    /// As it is now. Whoever [is inside](Store::enter) does not see it change.
     pub(super) fn versioning(&self) -> Option<VersioningStatus> {
-        self.info.read().unwrap_or_else(PoisonError::into_inner).versioning
+        self.known().info.versioning
     }
 
-    /// While this is held, the bucket is not deleted.
-    pub(super) fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, Error> {
-        let alive = self.alive.read().unwrap_or_else(PoisonError::into_inner);
-        if *alive {
-            Ok(alive)
-        } else {
-            Err(BackendError::NoSuchBucket.into())
-        }
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While this is held, the bucket is not deleted.
+#[derive(Debug)]
+pub(super) struct Entered<'a> {
+    /// Given back before the process's own.
+    _others: Option<Held>,
+    _alive: RwLockReadGuard<'a, bool>,
+}
+
+/// While this is held, nobody creates, changes or deletes a bucket.
+#[derive(Debug)]
+pub(super) struct Administering<'a> {
+    _others: Option<FileLock>,
+    _own: MutexGuard<'a, ()>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -78,10 +142,13 @@ struct Record {
     /// `enabled`, `suspended`; nothing where versioning was never on.
     #[n(3)]
     versioning: Option<Box<str>>,
+    /// Random. What was written before this was kept has none.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    identity: Option<[u8; 16]>,
 }
 
 impl Record {
-    fn of(info: &BucketInfo) -> Self {
+    fn of(info: &BucketInfo, identity: Identity) -> Self {
         Self {
             owner: info.owner.as_str().into(),
             created: info.created.unix_nanos(),
@@ -90,11 +157,13 @@ impl Record {
                 VersioningStatus::Enabled => "enabled".into(),
                 VersioningStatus::Suspended => "suspended".into(),
             }),
+            identity: identity.0,
         }
     }
 
-    fn into_info(self, bucket: BucketName) -> Option<BucketInfo> {
-        Some(BucketInfo {
+    fn into_info(self, bucket: BucketName) -> Option<(BucketInfo, Identity)> {
+        let identity = (self.identity, self.created);
+        let info = BucketInfo {
             bucket,
             owner: AccountId::parse(self.owner).ok()?,
             created: Timestamp::from_unix_nanos(self.created),
@@ -105,17 +174,21 @@ impl Record {
                 Some("suspended") => Some(VersioningStatus::Suspended),
                 Some(_) => return None,
             },
-        })
+        };
+        Some((info, identity))
     }
 }
 
 /// Reads the record of a bucket.
-pub(super) fn load(records: &OwnedFd, name: &BucketName) -> Result<BucketInfo, Error> {
-    let read = || {
-        let file = dir::resolve(records.as_fd(), [name.as_str()], OFlags::RDONLY)?;
-        dir::read_small(file, MAX_RECORD)
-    };
-    let bytes = read().map_err(Error::io("could not read a bucket's record"))?;
+pub(super) fn load(records: &OwnedFd, name: &BucketName) -> Result<(BucketInfo, Identity), Error> {
+    let open = || dir::resolve(records.as_fd(), [name.as_str()], OFlags::RDONLY);
+    read(&open().map_err(Error::io(UNREADABLE))?, name)
+}
+
+const UNREADABLE: &str = "could not read a bucket's record";
+
+fn read(file: &OwnedFd, name: &BucketName) -> Result<(BucketInfo, Identity), Error> {
+    let bytes = dir::read_small(file, MAX_RECORD).map_err(Error::io(UNREADABLE))?;
     attributes::decode::<Record>(&bytes)
         .and_then(|record| record.into_info(name.clone()))
         .ok_or(Error::Damaged {
@@ -125,8 +198,149 @@ pub(super) fn load(records: &OwnedFd, name: &BucketName) -> Result<BucketInfo, E
 
 impl Store {
     pub(super) fn bucket(&self, name: &BucketName) -> Result<Arc<Bucket>, Error> {
-        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-        buckets.get(name).cloned().ok_or(BackendError::NoSuchBucket.into())
+        let known = self.table().get(name).cloned();
+        let bucket = match self.peers {
+            Some(_) => self.current(name, known)?,
+            None => known,
+        };
+        bucket.ok_or(BackendError::NoSuchBucket.into())
+    }
+
+    /// All buckets, by name.
+    pub(super) fn all_buckets(&self) -> Result<Vec<Arc<Bucket>>, Error> {
+        if self.peers.is_none() {
+            return Ok(self.table().values().cloned().collect());
+        }
+        let names: BTreeSet<BucketName> = dir::names(&self.records)
+            .map_err(Error::io("could not list the buckets' records"))?
+            .into_iter()
+            .filter_map(|name| BucketName::parse(name).ok())
+            .collect();
+        self.table_mut().retain(|name, _| names.contains(name));
+        let mut buckets = Vec::with_capacity(names.len());
+        for name in &names {
+            let known = self.table().get(name).cloned();
+            buckets.extend(self.current(name, known)?);
+        }
+        Ok(buckets)
+    }
+
+    /// The bucket as its record on the disk says, which another process may have written: read, unless it is as it was
+    /// and, when it was read, had not just been written.
+    fn current(&self, name: &BucketName, known: Option<Arc<Bucket>>) -> Result<Option<Arc<Bucket>>, Error> {
+        let forget = || {
+            if let Some(known) = &known {
+                self.forget(known);
+            }
+            Ok(None)
+        };
+        let meta = match Meta::in_dir(&self.records, name.as_str()) {
+            Err(Errno::NOENT) => return forget(),
+            outcome => outcome.map_err(Error::io(UNREADABLE))?,
+        };
+        let stamp = Stamp::of(&meta);
+        let mut seen = None;
+        if let Some(bucket) = &known {
+            let last = bucket.known();
+            if last.stamp == Some(stamp) {
+                drop(last);
+                return Ok(known);
+            }
+            seen = last.seen;
+        }
+        let is_settled = is_settled(meta.ctime, self.has_local_records, &mut seen);
+        let file = match dir::resolve(self.records.as_fd(), [name.as_str()], OFlags::RDONLY) {
+            Err(Errno::NOENT) => return forget(),
+            outcome => outcome.map_err(Error::io(UNREADABLE))?,
+        };
+        let is_same = Meta::of(&file).map_err(Error::io(UNREADABLE))?;
+        let is_same = Stamp::of(&is_same) == stamp;
+        let (info, identity) = read(&file, name)?;
+        let mut table = self.table_mut();
+        let bucket = match table.get(name) {
+            Some(bucket) if bucket.identity == identity => Arc::clone(bucket),
+            _ => {
+                let bucket = Arc::new(Bucket::new((info.clone(), identity)));
+                table.insert(name.clone(), Arc::clone(&bucket));
+                bucket
+            }
+        };
+        *bucket.known_mut() = Known {
+            info,
+            stamp: (is_settled && is_same).then_some(stamp),
+            seen,
+        };
+        Ok(Some(bucket))
+    }
+
+    fn forget(&self, bucket: &Bucket) {
+        let mut table = self.table_mut();
+        if table
+            .get(&bucket.name)
+            .is_some_and(|there| there.identity == bucket.identity)
+        {
+            table.remove(&bucket.name);
+        }
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, BTreeMap<BucketName, Arc<Bucket>>> {
+        self.buckets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<BucketName, Arc<Bucket>>> {
+        self.buckets.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of an owner whose names begin with `prefix` and come after `start_after`: the first `max`.
+    pub(super) fn list_buckets(
+        &self,
+        owner: &AccountId,
+        prefix: &str,
+        start_after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<BucketInfo>, Error> {
+        let of_owner = |info: &BucketInfo| {
+            let name = info.bucket.as_str();
+            info.owner == *owner && name.starts_with(prefix) && start_after.is_none_or(|after| name > after)
+        };
+        let buckets = self.all_buckets()?;
+        Ok(buckets
+            .iter()
+            .map(|bucket| bucket.info())
+            .filter(of_owner)
+            .take(max)
+            .collect())
+    }
+
+    /// Keeps a bucket from being deleted, or says that it is.
+    pub(super) fn enter<'a>(&self, bucket: &'a Bucket) -> Result<Entered<'a>, Error> {
+        if self.peers.is_some() && !bucket.is_durable.load(Ordering::Acquire) {
+            self.durable.before_all(&[self.records.as_fd(), self.root.as_fd()])?;
+            bucket.is_durable.store(true, Ordering::Release);
+        }
+        let alive = bucket.alive.read().unwrap_or_else(PoisonError::into_inner);
+        if !*alive {
+            return Err(BackendError::NoSuchBucket.into());
+        }
+        let others = match &self.peers {
+            Some(peers) => {
+                let held = peers.enter(&bucket.name)?;
+                let now = self.bucket(&bucket.name)?;
+                if now.identity != bucket.identity {
+                    return Err(BackendError::NoSuchBucket.into());
+                }
+                // It may have been forgotten and read anew while it was in use.
+                if !std::ptr::eq(&*now, bucket) {
+                    bucket.known_mut().info = now.info();
+                }
+                Some(held)
+            }
+            None => None,
+        };
+        Ok(Entered {
+            _others: others,
+            _alive: alive,
+        })
     }
 
     /// The directory of its objects.
@@ -140,18 +354,16 @@ impl Store {
 
     pub(super) fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, Error> {
         self.durable.check_writable()?;
-        let _serial = self.administer();
-        {
-            let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(there) = buckets.get(&request.bucket) {
-                let owner = there.info().owner;
-                return Err(BackendError::BucketAlreadyExists { owner }.into());
-            }
-            let owned = buckets.values().filter(|b| b.info().owner == request.owner).count();
-            if owned >= request.max_buckets as usize {
-                let limit = request.max_buckets;
-                return Err(BackendError::TooManyBuckets { limit }.into());
-            }
+        let _serial = self.administer()?;
+        let buckets = self.all_buckets()?;
+        if let Some(there) = buckets.iter().find(|there| there.name == request.bucket) {
+            let owner = there.info().owner;
+            return Err(BackendError::BucketAlreadyExists { owner }.into());
+        }
+        let owned = buckets.iter().filter(|b| b.info().owner == request.owner).count();
+        if owned >= request.max_buckets as usize {
+            let limit = request.max_buckets;
+            return Err(BackendError::TooManyBuckets { limit }.into());
         }
         let intent = Intent::tidy(&self.staging, &request.bucket, "");
         self.claim_directory(&request.bucket)?;
@@ -163,7 +375,8 @@ impl Store {
             acl: request.acl,
             versioning: request.versioning,
         };
-        if let Err(error) = self.durable.after(&self.root).and_then(|()| self.write_record(&info)) {
+        let made = self.durable.after(&self.root).and_then(|()| self.make(&info));
+        if let Err(error) = made {
             if matches!(error, Error::NotDurable { .. }) {
                 intent.into_iter().for_each(Intent::leave);
             } else {
@@ -171,9 +384,19 @@ impl Store {
             }
             return Err(error);
         }
-        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
-        buckets.insert(info.bucket.clone(), Arc::new(Bucket::new(info.clone())));
         Ok(info)
+    }
+
+    /// Makes a bucket of a directory that is there: its record.
+    pub(super) fn make(&self, info: &BucketInfo) -> Result<(), Error> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let identity = (Some(random), info.created.unix_nanos());
+        self.write_record(info, identity)?;
+        let bucket = Bucket::new((info.clone(), identity));
+        bucket.is_durable.store(true, Ordering::Release);
+        self.table_mut().insert(info.bucket.clone(), Arc::new(bucket));
+        Ok(())
     }
 
     /// Makes the directory, or takes one that an interrupted creation or deletion left: marked as ours, and empty.
@@ -218,24 +441,27 @@ impl Store {
 
     pub(super) fn put_bucket_setting(&self, bucket: &Bucket, setting: BucketSetting) -> Result<(), Error> {
         self.durable.check_writable()?;
-        let _serial = self.administer();
-        drop(bucket.enter()?);
-        let mut info = bucket.info();
+        let _serial = self.administer()?;
+        drop(self.enter(bucket)?);
+        // As it is on the disk: what is known may be from before somebody else's change.
+        let (mut info, identity) = load(&self.records, &bucket.name)?;
         match setting {
             BucketSetting::Acl(acl) => info.acl = acl,
             BucketSetting::Versioning(status) => info.versioning = Some(status),
         }
-        self.write_record(&info)?;
-        // Whoever commits has read the settings before, or reads the new ones.
+        self.write_record(&info, identity)?;
+        // Whoever commits has read the settings before, and is waited for, or reads the new ones.
         let _no_commits = bucket.alive.write().unwrap_or_else(PoisonError::into_inner);
-        *bucket.info.write().unwrap_or_else(PoisonError::into_inner) = info;
+        let _nor_others = self.peers.as_ref().map(|peers| peers.close(&bucket.name)).transpose()?;
+        let known = &mut *bucket.known_mut();
+        (known.info, known.stamp) = (info, None);
         Ok(())
     }
 
     pub(super) fn delete_bucket(&self, bucket: &Bucket) -> Result<(), Error> {
         self.durable.check_writable()?;
-        let _serial = self.administer();
-        drop(bucket.enter()?);
+        let _serial = self.administer()?;
+        drop(self.enter(bucket)?);
         let bucket_dir = match self.bucket_dir(bucket) {
             Err(Error::Answer(BackendError::NoSuchBucket)) => None,
             outcome => Some(outcome?),
@@ -250,15 +476,14 @@ impl Store {
         let intent;
         {
             let mut alive = bucket.alive.write().unwrap_or_else(PoisonError::into_inner);
+            let _others = self.peers.as_ref().map(|peers| peers.close(&bucket.name)).transpose()?;
             is_empty()?;
             intent = Intent::tidy(&self.staging, &bucket.name, "");
             dir::unlink(&self.records, bucket.name.as_str())
                 .map_err(Error::io("could not remove the bucket's record"))?;
             *alive = false;
         }
-        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
-        buckets.remove(&bucket.name);
-        drop(buckets);
+        self.forget(bucket);
         if let Err(error) = self.durable.after(&self.records) {
             intent.into_iter().for_each(Intent::leave);
             return Err(error);
@@ -280,9 +505,9 @@ impl Store {
         dir::remove_if_ours(self.root.as_fd(), name.as_str());
     }
 
-    pub(super) fn write_record(&self, info: &BucketInfo) -> Result<(), Error> {
+    fn write_record(&self, info: &BucketInfo, identity: Identity) -> Result<(), Error> {
         let staged = Staged::create(self)?;
-        dir::write_at(staged.file(), &attributes::encode(&Record::of(info)), 0)
+        dir::write_at(staged.file(), &attributes::encode(&Record::of(info, identity)), 0)
             .map_err(Error::io("could not write a bucket's record"))?;
         self.durable
             .always(staged.file())
@@ -294,8 +519,12 @@ impl Store {
         self.durable.after(&self.records)
     }
 
-    fn administer(&self) -> MutexGuard<'_, ()> {
-        self.administration.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn administer(&self) -> Result<Administering<'_>, Error> {
+        let own = self.administration.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Administering {
+            _others: self.peers.as_ref().map(Peers::administer).transpose()?,
+            _own: own,
+        })
     }
 
     /// Uploads of a bucket that is gone.
@@ -356,5 +585,24 @@ pub(super) fn for_each_directory(top: &OwnedFd, start: &[Box<str>], mut visit: i
                 levels.pop();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_from_before_there_were_identities_is_read() {
+        #[derive(Encode)]
+        struct Old(#[n(0)] Box<str>, #[n(1)] i64, #[n(2)] Box<str>);
+        let bytes = attributes::encode(&Old("owner".into(), 7, "private".into()));
+        let record: Record = attributes::decode(&bytes).unwrap();
+        let (info, identity) = record.into_info(BucketName::parse("bucket").unwrap()).unwrap();
+        assert_eq!((info.owner.as_str(), identity), ("owner", (None, 7)));
+        // And what is written now comes back.
+        let new = Record::of(&info, (Some([3; 16]), 7));
+        let record: Record = attributes::decode(&attributes::encode(&new)).unwrap();
+        assert_eq!(record.into_info(info.bucket.clone()), Some((info, (Some([3; 16]), 7))));
     }
 }

@@ -59,7 +59,8 @@ pub mod armed {
     /// 0: never.
     static LAST: AtomicU64 = AtomicU64::new(0);
     static FAULT: Mutex<Option<Fault>> = Mutex::new(None);
-    static DELAY_NANOS: AtomicU64 = AtomicU64::new(0);
+    /// Of syncs, and of all else.
+    static DELAY_NANOS: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
     static HELD: Mutex<bool> = Mutex::new(false);
     static RELEASED: Condvar = Condvar::new();
 
@@ -91,7 +92,14 @@ pub mod armed {
     /// From now on every sync takes so much longer: disks differ, and on a fast one nobody waits for anybody.
     pub fn delay_syncs(by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        DELAY_NANOS.store(nanos, Ordering::SeqCst);
+        DELAY_NANOS[0].store(nanos, Ordering::SeqCst);
+    }
+
+    /// From now on every other change takes so much longer, before it is made: between what is judged and what is done
+    /// then others have time.
+    pub fn delay_changes(by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        DELAY_NANOS[1].store(nanos, Ordering::SeqCst);
     }
 
     /// Whether syncs that begin from now on wait until they are released.
@@ -119,8 +127,12 @@ pub mod armed {
     }
 
     pub(in crate::fs) fn fault(call: Call) -> Result<(), Errno> {
-        let delay = DELAY_NANOS.load(Ordering::SeqCst);
-        if call == Call::Sync && delay > 0 {
+        let delay = match call {
+            Call::Open => 0,
+            Call::Sync => DELAY_NANOS[0].load(Ordering::SeqCst),
+            Call::Add | Call::Remove => DELAY_NANOS[1].load(Ordering::SeqCst),
+        };
+        if delay > 0 {
             std::thread::sleep(Duration::from_nanos(delay));
         }
         if call == Call::Sync {

@@ -173,7 +173,7 @@ impl Doctor {
             outcome => outcome.map_err(failed)?,
         };
         let space = dir::resolve_dir(root.as_fd(), [layout::SPACE]).map_err(failed)?;
-        let lock = layout::take_lock(&space, path)?;
+        let lock = layout::take_lock(&space, path, false)?;
         layout::check_format(&space, path)?;
         let part = |name| layout::own_dir(&space, name).map_err(failed);
         Ok(Self {

@@ -149,6 +149,15 @@ impl Durable {
         }
     }
 
+    /// Makes all durable that is visible below `root`: before anything is removed that it may replace.
+    pub(super) fn all_that_is_visible(&self, root: &OwnedFd) -> Result<(), Errno> {
+        if self.durability == Durability::ProcessSafe {
+            return Ok(());
+        }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        fs::syncfs(root)
+    }
+
     /// Syncs now, whatever the level: for the few records without which nothing can be served.
     pub(super) fn always(&self, fd: impl AsFd) -> Result<(), Errno> {
         crash::point();

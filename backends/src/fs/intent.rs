@@ -1,4 +1,4 @@
-//! Notes in staging of what a write is about to do, so that the start after a crash knows where to tidy up without
+//! Notes in staging of what a write is about to do, so that whoever sweeps after a crash knows where to tidy up without
 //! looking at the whole tree.
 //!
 //! A note is a symbolic link that nobody follows: made and removed in one step each. It is not synced: after a loss of
@@ -27,6 +27,7 @@ use super::{
     dir::{self, Entry, Meta},
     error::Error,
     object::{prune, split, strs},
+    peers::PROCESS,
     side::remove_side_file,
     staging,
     versions::{Current, History, remove_empty_histories},
@@ -101,24 +102,50 @@ impl Drop for Intent {
 }
 
 impl Store {
-    /// Finishes or undoes what notes tell of, then empties staging. Only this process can have anything there.
-    pub(super) fn sweep(&self) -> Result<(), Errno> {
-        let mut names = dir::names(&self.staging)?;
+    /// Finishes or undoes what notes of processes that have ended tell of, then removes what they left in staging.
+    pub(super) fn sweep(&self) -> Result<(), Error> {
+        const FAILED: &str = "could not clear .t2/staging";
+        if self.peers.is_some() {
+            return self.sweep_peers().map(drop);
+        }
+        // Only this process can have anything there now, also where several have had.
+        for name in dir::names(&self.staging).map_err(Error::io(FAILED))? {
+            if name.starts_with(PROCESS)
+                && let Ok(left) = dir::resolve_dir(self.staging.as_fd(), [&*name])
+            {
+                self.clear(&left).map_err(Error::io(FAILED))?;
+            }
+        }
+        self.clear(&self.staging).map_err(Error::io(FAILED))
+    }
+
+    /// Follows the notes in a directory of staging, and removes all that is there.
+    pub(super) fn clear(&self, staging: &OwnedFd) -> Result<(), Errno> {
+        let names = dir::names(staging)?;
+        self.clear_names(staging, names)
+    }
+
+    pub(super) fn clear_names(&self, staging: &OwnedFd, mut names: Vec<Box<str>>) -> Result<(), Errno> {
+        // Who was killed may have replaced an object and not have made that durable: after a loss of power it would be
+        // there again, and its side file must be.
+        if names.iter().any(|name| name.starts_with(SIDE)) {
+            self.durable.all_that_is_visible(&self.root)?;
+        }
         // What is to come back comes back before anybody misses it: `back` sorts first.
         names.sort_unstable();
         for name in names {
             if (name.starts_with(TIDY) || name.starts_with(SIDE) || name.starts_with(BACK))
-                && let Err(error) = self.follow(&name)
+                && let Err(error) = self.follow(staging, &name)
             {
                 tracing::warn!(%error, "something that a crash left may stay; `t2gate doctor` finds it");
             }
-            dir::remove_tree(self.staging.as_fd(), &name, 3)?;
+            dir::remove_tree(staging.as_fd(), &name, 3)?;
         }
         Ok(())
     }
 
-    fn follow(&self, name: &str) -> Result<(), Error> {
-        let target = fs::readlinkat(&self.staging, name, Vec::new()).map_err(Error::io("could not read a note"))?;
+    fn follow(&self, staging: &OwnedFd, name: &str) -> Result<(), Error> {
+        let target = fs::readlinkat(staging, name, Vec::new()).map_err(Error::io("could not read a note"))?;
         let Some((bucket, key)) = target.to_str().ok().and_then(|target| target.split_once('/')) else {
             return Ok(());
         };
@@ -134,7 +161,7 @@ impl Store {
         match (name.strip_prefix(SIDE), key) {
             (Some(id), key) => self.follow_side(id, &bucket, key),
             (None, key) => {
-                let noted = Meta::in_dir(&self.staging, name)
+                let noted = Meta::in_dir(staging, name)
                     .map_err(Error::io("could not look at a note"))?
                     .mtime;
                 if key.is_empty() {
@@ -197,11 +224,14 @@ impl Store {
                 .map(|entry| matches!(entry, Entry::File(..)))
                 .map_err(Error::io("could not look for an object"))
         };
-        if is_file(&name.plain)? && is_file(&name.forced)? {
-            let (leaf, dirs) = split(&name.parents, &name.forced);
-            dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs))
-                .and_then(|dir| dir::unlink(dir, leaf))
-                .map_err(Error::io("could not remove an object's other name"))?;
+        {
+            let _guard = self.keys.lock(&bucket.name, key)?;
+            if is_file(&name.plain)? && is_file(&name.forced)? {
+                let (leaf, dirs) = split(&name.parents, &name.forced);
+                dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs))
+                    .and_then(|dir| dir::unlink(dir, leaf))
+                    .map_err(Error::io("could not remove an object's other name"))?;
+            }
         }
         for last in [&name.forced, &name.plain] {
             let dirs = split(&name.parents, last).1;
@@ -221,6 +251,7 @@ impl Store {
 
     /// What is newest is current, and nothing has more names than it needs.
     fn tidy_versions(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, name: &StorageName) -> Result<(), Error> {
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, name)?;
         if let Some(history) = &versions.history {
             let second = versions.current.as_ref().and_then(Current::needless_name);
@@ -240,6 +271,8 @@ impl Store {
 
     /// What is no bucket, though the gateway made it, goes if it is empty.
     fn tidy_bucket(&self, bucket: &BucketName, noted: (i64, u32)) -> Result<(), Error> {
+        // Another process may be making it.
+        let _serial = self.administer()?;
         if self.bucket(bucket).is_ok() {
             return Ok(());
         }

@@ -3,14 +3,18 @@
 //! ```text
 //! BUCKET/KEY                  an object
 //! .t2/format                  the version of all this
-//! .t2/lock                    held by the one process that serves the root
-//! .t2/staging/                writes not yet done; emptied at every start
+//! .t2/lock                    held by whoever serves the root: alone, or by several who share it
+//! .t2/locks/                  what those who share it lock (`locks`)
+//! .t2/staging/                writes not yet done, of those who share it in a directory each; what has no owner any
+//!                             more is swept
 //! .t2/attributes/ID           what is too large for an extended attribute
 //! .t2/buckets/BUCKET          a bucket's record; a directory without one is no bucket
 //! .t2/uploads/BUCKET/ID/      multipart uploads under way:
 //!     upload                  what it was begun with
 //!     data.SIZE, slots.SIZE   parts in place, and which of them are there
 //!     part.N                  a part in a file of its own
+//!     gate, lock, claims      locks between processes
+//!     claim.N                 locked by who writes part N in place
 //! .t2/versions/BUCKET/KEY/    what is kept of a key beside its current object (`versions`)
 //! .t2/lost/                   files that `doctor` took out of the tree
 //! ```
@@ -33,8 +37,9 @@ use super::{
     dir,
     durable::Durable,
     error::Error,
-    listing::ListingCache,
-    locks::{KeyLocks, Moves, UploadLocks},
+    listing::{ListingCache, is_local},
+    locks::{KeyLocks, Moves, UploadLocks, file},
+    peers::{self, Peers},
     staging,
 };
 use crate::BucketName;
@@ -54,8 +59,10 @@ pub enum FsOpenError {
         action: &'static str,
         source: std::io::Error,
     },
-    #[error("{}: another process serves this directory (it holds .t2/lock)", .0.display())]
+    #[error("{}: another process serves this directory (it holds .t2/lock); several can, if all of them share it", .0.display())]
     Locked(PathBuf),
+    #[error("{}: a process that does not share it serves this directory (it holds .t2/lock)", .0.display())]
+    NotShared(PathBuf),
     #[error("{}: .t2/format says {found:?}, and this version of t2gate knows format {FORMAT} alone", root.display())]
     UnknownFormat { root: PathBuf, found: String },
     #[error("{}: the file system keeps no user extended attributes", .0.display())]
@@ -84,17 +91,30 @@ impl Store {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root_dir = fs::open(root, flags, Mode::empty()).map_err(failed("could not open the directory"))?;
         let space = own_dir(&root_dir, SPACE).map_err(failed("could not create .t2"))?;
-        let lock = take_lock(&space, root)?;
-        check_format(&space, root)?;
-
+        let lock = take_lock(&space, root, options.shared)?;
         let part = |name| own_dir(&space, name).map_err(failed("could not create a directory in .t2"));
-        let staging = part("staging")?;
+        let locks = options.shared.then(|| part("locks")).transpose()?;
+        {
+            // Of several who start at once one writes it.
+            let serial = locks.as_ref().map(peers::administer).transpose();
+            let _serial = serial.map_err(failed("could not take a lock in .t2/locks"))?;
+            check_format(&space, root)?;
+        }
+
+        let mut staging = part("staging")?;
         let attributes = part("attributes")?;
         let records = part("buckets")?;
         let uploads = part("uploads")?;
         let versions = part("versions")?;
         probe_attributes(&staging, root)?;
-        for dir in [&space, &root_dir] {
+        let mut peers = None;
+        if let Some(locks) = locks {
+            let joined = Peers::join(locks, staging).map_err(failed("could not create a directory in .t2/staging"))?;
+            (peers, staging) = (Some(joined.0), joined.1);
+        }
+        let locks = peers.as_ref().map(Peers::locks);
+        let moves = Moves::new(locks.map(|dir| &**dir)).map_err(failed("could not open .t2/locks/moves"))?;
+        for dir in [&records, &space, &root_dir] {
             fs::fsync(dir).map_err(failed("could not sync the directory"))?;
         }
         let store = Self {
@@ -103,19 +123,25 @@ impl Store {
             root: root_dir,
             staging: Arc::new(staging),
             attributes: Arc::new(attributes),
+            has_local_records: is_local(&records),
             records,
-            uploads,
+            uploads: Arc::new(uploads),
             versions,
             lock,
             clock: options.clock,
-            keys: KeyLocks::new(),
-            moves: Moves::default(),
+            keys: KeyLocks::new(locks.cloned()),
+            peers,
+            moves,
             upload_locks: UploadLocks::default(),
             listing_cache: ListingCache::new(options.listing_cache_bytes),
             abandoned_upload_age: options.abandoned_upload_age,
             administration: Mutex::new(()),
         };
-        store.sweep().map_err(failed("could not clear .t2/staging"))?;
+        store.sweep().map_err(|error| FsOpenError::Io {
+            root: root.into(),
+            action: "could not clear .t2/staging",
+            source: std::io::Error::other(error),
+        })?;
         Ok(store)
     }
 }
@@ -128,17 +154,22 @@ pub(super) fn own_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     }
 }
 
-pub(super) fn take_lock(space: &OwnedFd, root: &Path) -> Result<OwnedFd, FsOpenError> {
+/// Alone, or shared with others who share it.
+pub(super) fn take_lock(space: &OwnedFd, root: &Path, shared: bool) -> Result<OwnedFd, FsOpenError> {
     let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
         action: "could not lock .t2/lock",
         source: source.into(),
     };
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = fs::openat(space, "lock", flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
-    match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(Errno::WOULDBLOCK) => Err(FsOpenError::Locked(root.into())),
+    let lock = file::open(space, "lock").map_err(failed)?;
+    let (operation, refused): (_, fn(PathBuf) -> FsOpenError) = if shared {
+        (FlockOperation::NonBlockingLockShared, FsOpenError::NotShared)
+    } else {
+        (FlockOperation::NonBlockingLockExclusive, FsOpenError::Locked)
+    };
+    match file::try_for(&lock, operation) {
+        Ok(true) => Ok(lock),
+        Ok(false) => Err(refused(root.into())),
         Err(error) => Err(failed(error)),
     }
 }
@@ -203,8 +234,8 @@ fn load_buckets(records: &OwnedFd, root: &Path) -> Result<BTreeMap<BucketName, A
             continue;
         };
         match bucket::load(records, &name) {
-            Ok(info) => {
-                buckets.insert(name, Arc::new(Bucket::new(info)));
+            Ok(loaded) => {
+                buckets.insert(name, Arc::new(Bucket::new(loaded)));
             }
             Err(Error::Io { source, .. }) => return Err(failed(source)),
             Err(_) => {

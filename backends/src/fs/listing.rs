@@ -10,8 +10,9 @@ use rustix::fd::{AsFd, OwnedFd};
 
 use self::snapshot::Entry;
 pub(super) use self::{
-    cache::ListingCache,
+    cache::{ListingCache, is_settled},
     snapshot::{Position, Snapshot, Tree},
+    watch::is_local,
 };
 use super::{
     Store, attributes,

@@ -3,13 +3,12 @@
 //!
 //! An upload comes and goes as a whole: its directory is renamed into place when it is created and renamed away when it
 //! is completed or aborted. Writers of parts hold its lock shared for their steps, Complete and Abort hold it
-//! exclusively, so that no part arrives where nobody looks for it any more.
+//! exclusively ([`turn`]), so that no part arrives where nobody looks for it any more.
 
 mod complete;
 mod slots;
 mod stored;
-
-use std::sync::PoisonError;
+mod turn;
 
 use minicbor::{Decode, Encode};
 use rustix::{
@@ -18,13 +17,17 @@ use rustix::{
     io::Errno,
 };
 
-pub(super) use self::slots::{Placed, Slot, receive};
 use self::stored::{PartRecord, Stored, part_name, places};
+pub(super) use self::{
+    slots::{Placed, Slot, receive},
+    turn::claimed,
+};
 use super::{
     Store,
     attributes::{self, Rest},
     bucket::Bucket,
     dir::{self, Meta},
+    durable::Spot,
     error::Error,
     staging::{self, Staged},
 };
@@ -95,24 +98,32 @@ impl Store {
         let prepared = Prepared::create(self).map_err(Error::io(FAILED))?;
         let file = dir::create_file(&prepared.dir, UPLOAD).map_err(Error::io(FAILED))?;
         dir::write_at(&file, &attributes::encode(&record), 0).map_err(Error::io(FAILED))?;
+        if self.peers.is_some() {
+            // So that later their making is no change that an upload's age is told from.
+            turn::open_gated(&prepared.dir).map_err(Error::io(FAILED))?;
+        }
         self.durable.before(&file)?;
         self.durable.before(&prepared.dir)?;
 
         let uploads = {
-            let _alive = bucket.enter()?;
-            let uploads = match fs::mkdirat(&self.uploads, bucket.name.as_str(), Mode::from_raw_mode(0o700)) {
-                Ok(()) => {
-                    self.durable.before(&self.uploads)?;
-                    self.uploads_of(&bucket.name)
-                }
-                Err(Errno::EXIST) => self.uploads_of(&bucket.name),
+            let _alive = self.enter(bucket)?;
+            let uploads = match fs::mkdirat(&*self.uploads, bucket.name.as_str(), Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => self.uploads_of(&bucket.name),
                 Err(error) => Err(error),
             }
             .map_err(Error::io(FAILED))?;
             prepared.rename(&uploads, id.as_str()).map_err(Error::io(FAILED))?;
             uploads
         };
-        self.durable.after(uploads)?;
+        // The directory may be as new, whoever made it.
+        self.durable.after_spots(
+            &[],
+            &[Spot {
+                base: self.uploads.as_fd(),
+                names: &[bucket.name.as_str().into()],
+                dir: &uploads,
+            }],
+        )?;
         Ok(id)
     }
 
@@ -134,8 +145,8 @@ impl Store {
         self.durable.before(staged.file())?;
         let lock = self.upload_locks.of(&upload.upload_id);
         let dir = {
-            let _shared = lock.under_way()?;
-            let _alive = bucket.enter()?;
+            let _shared = self.under_way(&lock, upload)?;
+            let _alive = self.enter(bucket)?;
             let there = self.open_upload(upload)?;
             staged
                 .rename(&there.dir, &part_name(part_number))
@@ -144,7 +155,7 @@ impl Store {
         };
         staged.moved();
         self.durable.after(&dir)?;
-        self.free_slots(&dir, &lock, part_number);
+        self.free_slots(upload, &dir, &lock, part_number);
         Ok(Part {
             part_number,
             size: summary.size,
@@ -163,9 +174,10 @@ impl Store {
     ) -> Result<Option<Slot>, Error> {
         self.durable.check_writable()?;
         let lock = self.upload_locks.of(&upload.upload_id);
-        let _shared = lock.under_way()?;
+        let _shared = self.under_way(&lock, upload)?;
         let there = self.open_upload(upload)?;
-        Slot::claim(&there.dir, &lock, &self.durable, part_number, length)
+        let stand = self.stand(upload, &there.dir)?;
+        Slot::claim(&there.dir, &lock, stand, &self.durable, part_number, length)
     }
 
     /// Ends a part that was written in place.
@@ -174,8 +186,8 @@ impl Store {
         slot.sync(&summary, &self.durable)?;
         let last_modified = self.clock.now();
         let table = {
-            let _shared = slot.lock().under_way()?;
-            let _alive = bucket.enter()?;
+            let _shared = self.under_way(slot.lock(), upload)?;
+            let _alive = self.enter(bucket)?;
             self.open_upload(upload)?;
             slot.commit(&summary, last_modified)?
         };
@@ -192,9 +204,9 @@ impl Store {
     pub(super) fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), Error> {
         self.durable.check_writable()?;
         let lock = self.upload_locks.of(&upload.upload_id);
-        let mut ended = lock.ended.write().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.alone(&lock, upload)?;
         self.open_upload(upload)?;
-        *ended = true;
+        *alone.ended = true;
         self.drop_upload(upload)
     }
 

@@ -1,8 +1,9 @@
-//! What is done from time to time: uploads that nobody goes on with are ended, and what a crash left of completed ones.
+//! What is done from time to time: uploads that nobody goes on with are ended, and what a crash left of completed ones;
+//! what other processes leave when they are killed is removed.
 
 use std::{
     sync::{
-        Arc, PoisonError, Weak,
+        Arc, Weak,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -16,14 +17,14 @@ use super::{
     bucket::Bucket,
     dir::{self, Meta},
     error::Error,
-    multipart::load_upload,
+    multipart::{Upload, claimed, load_upload},
 };
 use crate::{BackendError, Timestamp, UploadId, UploadRef};
 
-/// How long after the start it is done first, so that a start is not slowed down by it.
-const FIRST: Duration = Duration::from_mins(1);
-/// The time between two rounds.
-const INTERVAL: Duration = Duration::from_hours(1);
+/// The time between two rounds, and before the first, so that a start is not slowed down by it.
+const INTERVAL: Duration = Duration::from_mins(1);
+/// In each round what processes have left that have ended; in the first of so many abandoned uploads too.
+const ROUNDS: usize = 60;
 
 /// Goes on as long as this is held.
 #[derive(Debug)]
@@ -45,17 +46,26 @@ impl Upkeep {
 }
 
 fn run(store: &Weak<Store>, ended: &mpsc::Receiver<()>) {
-    let mut wait = FIRST;
-    while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+    for round in 0_usize.. {
+        if ended.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
         let Some(store) = store.upgrade() else {
             return;
         };
+        match store.sweep_peers() {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "cleared what processes left that have ended"),
+            Err(error) => tracing::warn!(%error, "could not clear what processes left that have ended"),
+        }
+        if round % ROUNDS > 0 {
+            continue;
+        }
         match store.sweep_uploads() {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "ended multipart uploads that were abandoned"),
             Err(error) => tracing::warn!(%error, "could not look for abandoned multipart uploads"),
         }
-        wait = INTERVAL;
     }
 }
 
@@ -63,12 +73,8 @@ impl Store {
     /// How many uploads were ended.
     pub(super) fn sweep_uploads(&self) -> Result<usize, Error> {
         self.durable.check_writable()?;
-        let buckets: Vec<Arc<Bucket>> = {
-            let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-            buckets.values().cloned().collect()
-        };
         let mut swept = 0;
-        for bucket in buckets {
+        for bucket in self.all_buckets()? {
             let uploads = match self.uploads_of(&bucket.name) {
                 Err(Errno::NOENT) => continue,
                 outcome => outcome.map_err(Error::io("could not open the uploads"))?,
@@ -104,28 +110,29 @@ impl Store {
     fn sweep_upload(&self, bucket: &Bucket, upload: &UploadRef, initiated: Timestamp) -> Result<bool, Error> {
         let lock = self.upload_locks.of(&upload.upload_id);
         // What is busy is not abandoned.
-        let Ok(mut ended) = lock.ended.try_write() else {
+        let Some(mut alone) = self.try_alone(&lock, upload)? else {
             return Ok(false);
         };
-        if *ended || !lock.claims().is_empty() {
+        let there = self.open_upload(upload)?;
+        let claimed = claimed(&there.dir, &lock).map_err(Error::io("could not look at an upload"))?;
+        if *alone.ended || !claimed.is_empty() {
             return Ok(false);
         }
         let is_done = self.completed(bucket, upload)?.is_some();
-        if !is_done && !self.is_abandoned(upload, initiated)? {
+        if !is_done && !self.is_abandoned(&there, initiated)? {
             return Ok(false);
         }
-        *ended = true;
+        *alone.ended = true;
         self.drop_upload(upload)?;
         Ok(!is_done)
     }
 
     /// Whether no part has come for so long.
-    fn is_abandoned(&self, upload: &UploadRef, initiated: Timestamp) -> Result<bool, Error> {
+    fn is_abandoned(&self, there: &Upload, initiated: Timestamp) -> Result<bool, Error> {
         let failed = || Error::io("could not look at an upload");
         let Some(age) = self.abandoned_upload_age else {
             return Ok(false);
         };
-        let there = self.open_upload(upload)?;
         let mut last = initiated.max(Meta::of(&there.dir).map_err(failed())?.last_modified());
         for name in dir::names(&there.dir).map_err(failed())? {
             match Meta::in_dir(&there.dir, &name) {

@@ -12,14 +12,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use t2gate_backends::{BackendError, BucketName, Durability, UploadEntry, conformance::Subject, crash_points};
+use t2gate_backends::{BackendError, BucketName, FsOptions, UploadEntry, conformance::Subject, crash_points};
 
-use crate::ops::{Op, Ops, Seen, expect, perform, see, subject};
+use crate::ops::{Op, Ops, Seen, expect, perform, see, subject_of};
 
-const PROCESS_SAFE: Durability = Durability::ProcessSafe;
 const ROOT: &str = "T2GATE_CRASH_ROOT";
 const SCENARIO: &str = "T2GATE_CRASH_SCENARIO";
 const POINT: &str = "T2GATE_CRASH_POINT";
+/// Whether the root is shared.
+const SHARED: &str = "T2GATE_CRASH_SHARED";
 /// Scenarios made at random, in addition.
 const MORE: &str = "T2GATE_TEST_CRASHES";
 
@@ -78,9 +79,10 @@ fn killed_child() {
     };
     let point: u64 = std::env::var(POINT).unwrap().parse().unwrap();
     let scenario = std::env::var(SCENARIO).unwrap();
+    let shared = std::env::var(SHARED).unwrap() == "true";
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let subject = subject(Path::new(&root), "bucket", PROCESS_SAFE).await;
+        let subject = subject_of(options(Path::new(&root), shared), "bucket").await;
         let mut acknowledged = fs::File::create(Path::new(&root).with_extension("acknowledged")).unwrap();
         crash_points::arm(point);
         for op in scenario.lines() {
@@ -92,12 +94,13 @@ fn killed_child() {
 }
 
 /// Whether the child was killed.
-fn run_child(root: &Path, ops: &[Op], point: u64) -> bool {
+fn run_child(root: &Path, ops: &[Op], point: u64, shared: bool) -> bool {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::killed_child", "--test-threads", "1"])
         .env(ROOT, root)
         .env(SCENARIO, ops.join("\n"))
         .env(POINT, point.to_string())
+        .env(SHARED, shared.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -107,16 +110,35 @@ fn run_child(root: &Path, ops: &[Op], point: u64) -> bool {
     killed
 }
 
+fn options(root: &Path, shared: bool) -> FsOptions {
+    FsOptions {
+        shared,
+        ..crate::options(root)
+    }
+}
+
 #[test]
 fn wherever_the_process_is_killed_every_acknowledged_write_is_there_and_no_litter() {
+    kill_everywhere(scenarios(), false);
+}
+
+#[test]
+fn the_same_of_a_process_that_shares_its_root() {
+    let all = std::env::var(MORE).is_ok();
+    let some = scenarios().into_iter().enumerate();
+    let some = some.filter(|(n, _)| all || matches!(n, 3 | 5 | 7 | 9 | 11 | 13));
+    kill_everywhere(some.map(|(_, scenario)| scenario), true);
+}
+
+fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, shared: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut crashes = 0;
-    for scenario in scenarios() {
+    for scenario in scenarios {
         let prepared = tempfile::tempdir().unwrap();
         let mut before = Seen::default();
         let original = prepared.path().join("root");
         runtime.block_on(async {
-            let subject = subject(&original, "bucket", PROCESS_SAFE).await;
+            let subject = subject_of(options(&original, shared), "bucket").await;
             for op in &scenario.before {
                 perform(&subject, op).await;
                 expect(&mut before, op);
@@ -133,7 +155,7 @@ fn wherever_the_process_is_killed_every_acknowledged_write_is_there_and_no_litte
                     .unwrap()
                     .success()
             );
-            if !run_child(&root, &scenario.ops, point) {
+            if !run_child(&root, &scenario.ops, point, shared) {
                 assert!(point > 3, "no point was passed");
                 break;
             }
@@ -153,7 +175,7 @@ fn wherever_the_process_is_killed_every_acknowledged_write_is_there_and_no_litte
                 scenario.ops, scenario.before
             );
             runtime.block_on(async {
-                let subject = subject(&root, "bucket", PROCESS_SAFE).await;
+                let subject = subject_of(options(&root, shared), "bucket").await;
                 let found = see(&subject).await;
                 assert!(found == seen || found == or, "{at}: {:?}", found.1.keys());
                 assert_eq!(litter(&root), Vec::<String>::new(), "{at}");
@@ -176,7 +198,7 @@ fn wherever_the_process_is_killed_every_acknowledged_write_is_there_and_no_litte
             fs::remove_dir_all(&root).unwrap();
         }
     }
-    assert!(crashes > 200, "{crashes}");
+    assert!(crashes > if shared { 80 } else { 200 }, "{crashes}");
 }
 
 async fn abort_all(subject: &Subject) {
@@ -201,6 +223,11 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
             .collect()
     };
     let mut litter = names(&root.join(".t2/staging"));
+    // Whoever shares the root and lives has an empty directory there.
+    if let Some(own) = litter.iter().position(|name| name.starts_with("process.")) {
+        let own = litter.swap_remove(own);
+        litter.extend(names(&root.join(".t2/staging").join(own)));
+    }
     let mut sides: BTreeSet<String> = names(&root.join(".t2/attributes")).into_iter().collect();
     let records = names(&root.join(".t2/buckets"));
     for bucket in names(root).into_iter().filter(|name| name != ".t2") {

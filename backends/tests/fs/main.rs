@@ -5,6 +5,7 @@ mod commit;
 mod crash;
 mod doctor;
 mod faults;
+mod in_turn;
 mod kept_order;
 mod large;
 mod opening;
@@ -13,6 +14,7 @@ mod pages;
 mod parts;
 mod power_cut;
 mod register;
+mod shared;
 mod tree;
 
 use std::{
@@ -90,10 +92,12 @@ impl std::ops::Deref for Tree {
 
 /// Opens a root that was closed. A process that another test is just starting may hold the lock for a moment: it has all
 /// descriptors until it is another program.
-fn again<T>(mut open: impl FnMut() -> Result<T, FsOpenError>) -> T {
+pub(crate) fn again<T>(mut open: impl FnMut() -> Result<T, FsOpenError>) -> T {
     for _ in 0..500 {
         match open() {
-            Err(FsOpenError::Locked(_)) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            Err(FsOpenError::Locked(_) | FsOpenError::NotShared(_)) => {
+                std::thread::sleep(std::time::Duration::from_millis(10))
+            }
             outcome => return outcome.unwrap(),
         }
     }

@@ -188,6 +188,10 @@ pub(crate) async fn subject(root: &Path, bucket: &str, durability: Durability) -
         durability,
         ..FsOptions::new(root, Arc::new(SystemClock))
     };
+    subject_of(options, bucket).await
+}
+
+pub(crate) async fn subject_of(options: FsOptions, bucket: &str) -> Subject {
     let backend: Arc<dyn Backend> = Arc::new(again(|| FsBackend::open(options.clone())));
     Subject::of(backend, BucketName::parse(bucket).unwrap()).await
 }

@@ -1,5 +1,6 @@
 //! P4: conditional writes make of a key a register with compare-and-set. Many tasks write and read few keys, and the history
-//! of what each began and ended must be one that a register could have.
+//! of what each began and ended must be one that a register could have. Those of several processes too
+//! (`shared/processes.rs`).
 //!
 //! Every value is written once, so that nearly every step has one explanation and the search for an order is short.
 
@@ -11,72 +12,85 @@ use std::{
     },
 };
 
-use t2gate_backends::{BackendError, ETag, IfMatch, WriteCondition};
+use t2gate_backends::{
+    BackendError, BodySummary, ChecksumAlgorithm, ETag, IfMatch, WriteCondition, conformance::Subject,
+};
 
 use crate::Tree;
 
 /// What one call was, between two moments.
 #[derive(Debug, Clone)]
-struct Call {
-    began: u64,
-    ended: u64,
-    did: Did,
+pub(crate) struct Call {
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+    pub(crate) did: Did,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Did {
+pub(crate) enum Did {
     /// `None`: nothing was there.
     Read(Option<ETag>),
     /// If-Match with `from`, or If-None-Match: * where that is `None`. `to` is `None` for a delete.
     Swapped { from: Option<ETag>, to: Option<ETag> },
     /// The condition was refused.
     Refused { from: Option<ETag> },
+    /// Without a condition.
+    Put { to: ETag },
+    /// Without a condition. Whether there was anything.
+    Deleted { existed: bool },
 }
 
-const KEYS: [&str; 3] = ["a", "a/b", "c"];
+pub(crate) const KEYS: [&str; 3] = ["a", "a/b", "c"];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn racing_conditional_writes_make_a_history_that_a_register_could_have() {
-    let tree = Arc::new(Tree::new().await);
-    let clock = Arc::new(AtomicU64::new(0));
-    let tasks: Vec<_> = (0..12_u64)
-        .map(|task| {
-            let (tree, clock) = (Arc::clone(&tree), Arc::clone(&clock));
-            tokio::spawn(async move {
-                let mut calls: Vec<(usize, Call)> = Vec::new();
-                let mut state = (task + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-                let mut seen: HashMap<usize, Option<ETag>> = HashMap::new();
-                for n in 0..150 {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    let key = usize::try_from((state >> 40) % 3).unwrap();
-                    let from = seen.get(&key).cloned();
-                    let began = clock.fetch_add(1, Ordering::SeqCst);
-                    let did = match from {
-                        Some(from) if (state >> 50) % 4 != 0 => {
-                            let delete = from.is_some() && (state >> 20) % 5 == 0;
-                            swap(&tree, KEYS[key], from, delete, format!("{task}-{n}")).await
-                        }
-                        _ => Did::Read(read(&tree, KEYS[key]).await),
-                    };
-                    let ended = clock.fetch_add(1, Ordering::SeqCst);
-                    match &did {
-                        Did::Read(found) => drop(seen.insert(key, found.clone())),
-                        Did::Swapped { to, .. } => drop(seen.insert(key, to.clone())),
-                        Did::Refused { .. } => drop(seen.remove(&key)),
-                    }
-                    calls.push((key, Call { began, ended, did }));
-                }
-                calls
-            })
-        })
-        .collect();
-    let mut histories: Vec<Vec<Call>> = vec![Vec::new(); KEYS.len()];
-    for task in tasks {
-        for (key, call) in task.await.unwrap() {
-            histories[key].push(call);
+/// Makes so many calls, of all kinds, one after the other; `name` and the number of the call make what is written unique.
+pub(crate) async fn play(
+    subject: &Subject,
+    name: &str,
+    seed: u64,
+    count: u64,
+    now: impl Fn() -> u64,
+) -> Vec<(usize, Call)> {
+    let mut calls: Vec<(usize, Call)> = Vec::new();
+    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut seen: HashMap<usize, Option<ETag>> = HashMap::new();
+    for n in 0..count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let key = usize::try_from((state >> 40) % 3).unwrap();
+        let value = format!("{name}-{n}");
+        let began = now();
+        let did = match ((state >> 50) % 16, seen.get(&key).cloned()) {
+            (0, _) => Did::Put {
+                to: subject.put(KEYS[key], value).await.etag,
+            },
+            (1, _) => Did::Deleted {
+                existed: subject.delete(KEYS[key]).await.existed,
+            },
+            (kind, Some(from)) if kind % 4 != 0 => {
+                let delete = from.is_some() && (state >> 20).is_multiple_of(5);
+                swap(subject, KEYS[key], from, delete, value).await
+            }
+            (kind, _) => Did::Read(read(subject, KEYS[key], kind % 8 == 0).await),
+        };
+        let ended = now();
+        match &did {
+            Did::Read(found) => drop(seen.insert(key, found.clone())),
+            Did::Swapped { to, .. } => drop(seen.insert(key, to.clone())),
+            Did::Put { to } => drop(seen.insert(key, Some(to.clone()))),
+            Did::Deleted { .. } => drop(seen.insert(key, None)),
+            Did::Refused { .. } => drop(seen.remove(&key)),
         }
+        calls.push((key, Call { began, ended, did }));
+    }
+    calls
+}
+
+/// Asserts that there was a race, and that registers could have had it.
+pub(crate) fn judge(calls: impl IntoIterator<Item = (usize, Call)>) {
+    let mut histories: Vec<Vec<Call>> = vec![Vec::new(); KEYS.len()];
+    for (key, call) in calls {
+        histories[key].push(call);
     }
     for history in histories {
         let won = history
@@ -92,24 +106,51 @@ async fn racing_conditional_writes_make_a_history_that_a_register_could_have() {
     }
 }
 
-async fn read(tree: &Tree, key: &str) -> Option<ETag> {
-    match tree.open(key).await {
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn racing_conditional_writes_make_a_history_that_a_register_could_have() {
+    let tree = Arc::new(Tree::new().await);
+    let clock = Arc::new(AtomicU64::new(0));
+    let tasks: Vec<_> = (0..12_u64)
+        .map(|task| {
+            let (tree, clock) = (Arc::clone(&tree), Arc::clone(&clock));
+            tokio::spawn(async move {
+                let now = || clock.fetch_add(1, Ordering::SeqCst);
+                play(&tree, &task.to_string(), task, 150, now).await
+            })
+        })
+        .collect();
+    let mut calls = Vec::new();
+    for task in tasks {
+        calls.extend(task.await.unwrap());
+    }
+    judge(calls);
+}
+
+/// With or without its bytes.
+async fn read(subject: &Subject, key: &str, whole: bool) -> Option<ETag> {
+    if whole {
+        let bytes = subject.get(key).await?;
+        return Some(ETag::from_md5(
+            BodySummary::of(&bytes, ChecksumAlgorithm::Crc64Nvme).md5,
+        ));
+    }
+    match subject.open(key).await {
         Ok(open) => Some(open.info.etag),
         Err(BackendError::NoSuchKey) => None,
         Err(error) => panic!("{error}"),
     }
 }
 
-async fn swap(tree: &Tree, key: &str, from: Option<ETag>, delete: bool, value: String) -> Did {
+async fn swap(subject: &Subject, key: &str, from: Option<ETag>, delete: bool, value: String) -> Did {
     let condition = WriteCondition {
         if_match: from.clone().map(|etag| IfMatch::OneOf(vec![etag])),
         if_none_match: from.is_none(),
         keep_all: false,
     };
     let outcome = if delete {
-        tree.delete_if(condition, key).await.map(|_| None)
+        subject.delete_if(condition, key).await.map(|_| None)
     } else {
-        tree.put_if(condition, key, value).await.map(|info| Some(info.etag))
+        subject.put_if(condition, key, value).await.map(|info| Some(info.etag))
     };
     match outcome {
         Ok(to) => Did::Swapped { from, to },
@@ -120,7 +161,7 @@ async fn swap(tree: &Tree, key: &str, from: Option<ETag>, delete: bool, value: S
 
 /// Whether a register could have this history: some order of the calls, each between its beginning and its end, in which
 /// every read sees what was there, every swap finds what it names, and every refusal does not.
-fn check(history: &[Call]) -> Result<(), String> {
+pub(crate) fn check(history: &[Call]) -> Result<(), String> {
     let mut left: Vec<&Call> = history.iter().collect();
     left.sort_by_key(|call| call.began);
     // Depth first; what cannot be is not tried twice.
@@ -147,7 +188,10 @@ fn check(history: &[Call]) -> Result<(), String> {
         match step {
             Some((i, then)) => {
                 done[i] = true;
-                let window: Vec<usize> = (first..left.len()).filter(|&j| done[j]).collect();
+                let window: Vec<usize> = (first..left.len())
+                    .take_while(|&j| left[j].began <= bound)
+                    .filter(|&j| done[j])
+                    .collect();
                 if dead.insert((first, window, then.clone())) {
                     path.push((i, std::mem::replace(&mut current, then)));
                     next = 0;
@@ -174,6 +218,8 @@ fn after(current: &Option<ETag>, did: &Did) -> Option<Option<ETag>> {
         Did::Read(found) => (found == current).then(|| current.clone()),
         Did::Swapped { from, to } => (from == current).then(|| to.clone()),
         Did::Refused { from } => (from != current).then(|| current.clone()),
+        Did::Put { to } => Some(Some(to.clone())),
+        Did::Deleted { existed } => (*existed == current.is_some()).then_some(None),
     }
 }
 

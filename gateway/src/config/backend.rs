@@ -7,7 +7,7 @@ use t2gate_backends::{AccountId, DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_C
 
 use super::{
     fault::Faults,
-    raw::{Period, Size},
+    raw::{Period, Size, Switch},
 };
 
 /// Where objects are kept.
@@ -24,6 +24,8 @@ pub struct Backend {
     pub listing_cache: usize,
     /// After how long a multipart upload that no part comes to is ended. `None`: never.
     pub abandoned_upload_age: Option<Duration>,
+    /// Whether other processes may serve the same `root` of `fs` at the same time.
+    pub shared: bool,
 }
 
 /// The storages that there are.
@@ -44,6 +46,7 @@ pub(super) struct RawBackend {
     pub(super) durability: String,
     pub(super) listing_cache: Size,
     pub(super) abandoned_upload_age: Period,
+    pub(super) shared: Switch,
 }
 
 impl Default for RawBackend {
@@ -55,6 +58,7 @@ impl Default for RawBackend {
             durability: "power-safe".to_owned(),
             listing_cache: Size(DEFAULT_LISTING_CACHE_BYTES as u64),
             abandoned_upload_age: Period(DEFAULT_ABANDONED_UPLOAD_AGE),
+            shared: Switch(false),
         }
     }
 }
@@ -83,6 +87,12 @@ impl RawBackend {
         };
         let listing_cache = faults.within("listing_cache", self.listing_cache.0, 0, 1 << 40);
         let Period(age) = self.abandoned_upload_age;
+        if self.shared.0 && kind == Some(BackendKind::Memory) {
+            faults.add(
+                "shared",
+                "cannot be with kind = \"memory\": nobody else sees what is there",
+            );
+        }
         Some(Backend {
             kind: kind?,
             root: self.root.into(),
@@ -90,6 +100,7 @@ impl RawBackend {
             durability: durability?,
             listing_cache: listing_cache?,
             abandoned_upload_age: (!age.is_zero()).then_some(age),
+            shared: self.shared.0,
         })
     }
 }

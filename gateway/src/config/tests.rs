@@ -271,6 +271,16 @@ fn durability_is_the_safest_unless_configured() {
 }
 
 #[test]
+fn a_root_is_shared_only_where_that_is_said_and_can_be() {
+    assert!(!defaults().backend.shared);
+    assert!(load("[backend]\nshared = true\n", &[]).unwrap().backend.shared);
+    let variables = [("T2GATE_BACKEND__SHARED", "true")];
+    assert!(load("", &variables).unwrap().backend.shared);
+    let faults = faults("[backend]\nkind = \"memory\"\nshared = true\n", &[]);
+    assert!(faults[0].contains("backend.shared"), "{faults:?}");
+}
+
+#[test]
 fn a_fault_names_the_variable_or_the_command_line_that_it_came_from() {
     let error = load("[limits]\nconnections = 5\n", &[("T2GATE_LIMITS__CONNECTIONS", "x")]).unwrap_err();
     assert!(

@@ -453,7 +453,7 @@ fn apply(changes: &Changes, snapshot: &mut Arc<Snapshot>, dir: &OwnedFd, moves: 
 
 /// Whether a change that happens from now on gives another change time than this. `seen` is for where the clock that it
 /// is from is not ours.
-fn is_settled(ctime: Time, is_local: bool, seen: &mut Option<(Time, Instant)>) -> bool {
+pub(in crate::fs) fn is_settled(ctime: Time, is_local: bool, seen: &mut Option<(Time, Instant)>) -> bool {
     let tick = if ctime.1 == 0 { COARSE_TICK } else { TICK };
     if is_local {
         // The clock that the kernel takes the times of files from.

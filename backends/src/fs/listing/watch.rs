@@ -85,7 +85,7 @@ impl Watches {
 }
 
 /// Whether only this kernel changes what is on the file system of `dir`.
-pub(super) fn is_local(dir: &OwnedFd) -> bool {
+pub(in crate::fs) fn is_local(dir: &OwnedFd) -> bool {
     // ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS, bcachefs.
     const LOCAL: [u32; 7] = [
         0xEF53,

@@ -1,9 +1,6 @@
 //! Completing an upload: the step from parts to an object.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::PoisonError,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -14,6 +11,7 @@ use rustix::{
 use super::{
     slots,
     stored::{Place, Stored, copy_part, part_name, stored_parts},
+    turn,
 };
 use crate::{
     BackendError, CompleteMultipartUpload, ObjectAttributes, ObjectInfo, ObjectPart, ObjectRef, PartNumber, UploadRef,
@@ -37,10 +35,10 @@ impl Store {
     ) -> Result<ObjectInfo, Error> {
         self.durable.check_writable()?;
         let lock = self.upload_locks.of(&request.upload.upload_id);
-        let mut ended = lock.ended.write().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.alone(&lock, &request.upload)?;
         if let Some(done) = self.completed(bucket, &request.upload)? {
             // Where a crash came between the object and the end of its upload.
-            *ended = true;
+            *alone.ended = true;
             self.drop_upload(&request.upload)?;
             return Ok(done);
         }
@@ -75,7 +73,7 @@ impl Store {
         let key = request.upload.key.clone();
         let published = self.publish(bucket, key, &request.condition, request.versions.as_ref(), staged, new);
         // Once the object may be there, no writer of a part comes near it any more.
-        *ended = matches!(published, Ok(_) | Err(Error::NotDurable { .. }));
+        *alone.ended = matches!(published, Ok(_) | Err(Error::NotDurable { .. }));
         let info = published?;
         self.drop_upload(&request.upload)?;
         Ok(info)
@@ -138,7 +136,8 @@ impl Store {
         let one_behind_the_other = parts.iter().zip(1..).all(|(part, n)| part.part_number.get() == n);
         let in_steps = full.iter().all(|part| part.size == size);
         // What comes after the last is cut off, and must not be anybody's: the object may yet be refused.
-        let nothing_behind = !lock.claims().iter().any(|claim| claim.0 == size && claim.1 > number)
+        let claimed = turn::claimed(dir, lock).map_err(Error::io(FAILED))?;
+        let nothing_behind = claimed.last().is_none_or(|claimed| *claimed <= number)
             && slots::records(dir, size, number.get())
                 .map_err(Error::io(FAILED))?
                 .is_empty();

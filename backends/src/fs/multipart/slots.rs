@@ -22,8 +22,9 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
+use super::turn::{Claim, Stand};
 use crate::{
-    BackendError, BodyEvent, BodySummary, MAX_PART_NUMBER, ObjectBody, PartNumber, StoredPart, Timestamp,
+    BackendError, BodyEvent, BodySummary, MAX_PART_NUMBER, ObjectBody, PartNumber, StoredPart, Timestamp, UploadRef,
     fs::{
         Store,
         attributes::{self, StoredChecksum},
@@ -79,6 +80,9 @@ pub(super) fn open_data(dir: &OwnedFd, size: u64) -> Result<Option<OwnedFd>, Err
 #[derive(Debug)]
 pub(in crate::fs) struct Slot {
     lock: Arc<UploadLock>,
+    /// Among other processes, if there are any; the claim is given back first.
+    _claim: Option<Claim>,
+    stand: Option<Stand>,
     data: OwnedFd,
     table: OwnedFd,
     size: u64,
@@ -94,6 +98,7 @@ impl Slot {
     pub(super) fn claim(
         dir: &OwnedFd,
         lock: &Arc<UploadLock>,
+        stand: Option<Stand>,
         durable: &Durable,
         number: PartNumber,
         length: u64,
@@ -101,6 +106,7 @@ impl Slot {
         const FAILED: &str = "could not open the place of a part";
         // One at a time: a file is made once.
         let mut claims = lock.claims();
+        let _others = stand.as_ref().map(Stand::claims).transpose()?;
         let names = dir::names(dir).map_err(Error::io(FAILED))?;
         if length == 0 || names.iter().any(|name| **name == *super::stored::part_name(number)) {
             return Ok(None);
@@ -135,9 +141,18 @@ impl Slot {
             return Ok(None);
         };
         let table = dir::resolve(dir.as_fd(), [table_name(size).as_str()], OFlags::RDWR).map_err(Error::io(FAILED))?;
+        let claim = match &stand {
+            Some(stand) => match stand.claim(number)? {
+                None => return Ok(None),
+                claim => claim,
+            },
+            None => None,
+        };
         claims.insert((size, number));
         Ok(Some(Self {
             lock: Arc::clone(lock),
+            _claim: claim,
+            stand,
             data,
             table,
             size,
@@ -159,6 +174,10 @@ impl Slot {
             });
         }
         let _shared = self.lock.under_way()?;
+        let stand = self.stand.as_ref();
+        let _others = stand
+            .map(|stand| stand.under_way(&data_name(self.size), &self.data))
+            .transpose()?;
         dir::write_slices_at(&self.data, slices, offset(self.size, self.number) + self.written)
             .map_err(Error::io("could not write data"))?;
         self.written = came;
@@ -351,9 +370,9 @@ impl Record {
 
 impl Store {
     /// Gives back the room of a part that lies in a file of its own now, durably.
-    pub(super) fn free_slots(&self, dir: &OwnedFd, lock: &UploadLock, number: PartNumber) {
+    pub(super) fn free_slots(&self, upload: &UploadRef, dir: &OwnedFd, lock: &UploadLock, number: PartNumber) {
         // The room of what has ended is not its own any more.
-        let Ok(_shared) = lock.under_way() else {
+        let Ok(_shared) = self.under_way(lock, upload) else {
             return;
         };
         let free = || -> Result<(), Errno> {

@@ -127,9 +127,9 @@ impl Store {
             return Ok(None);
         }
         self.durable.check_writable()?;
-        let _alive = bucket.enter()?;
+        let _alive = self.enter(bucket)?;
         let bucket_dir = self.bucket_dir(bucket)?;
-        let _guard = self.keys.lock(&bucket.name, write.key.as_str());
+        let _guard = self.keys.lock(&bucket.name, write.key.as_str())?;
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), write.key, &write.name)?;
         let plan = versions.state().write(write.condition, write.stamp)?;
         match (plan.displaced, &versions.current) {
@@ -145,7 +145,7 @@ impl Store {
         let mut intent = None;
         let (bucket_dir, committed) = loop {
             self.durable.check_writable()?;
-            let alive = bucket.enter()?;
+            let alive = self.enter(bucket)?;
             let bucket_dir = self.bucket_dir(bucket)?;
             let error = match self.try_commit(bucket, &bucket_dir, &mut write, &mut intent) {
                 Ok(Step::Done(committed)) => break (bucket_dir, committed),
@@ -223,7 +223,7 @@ impl Store {
             }
         };
 
-        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         let mut versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &write.name)?;
         if let (Some(current), Some(linked)) = (&mut versions.current, &write.linked) {
             current.take_tag_of(linked);
@@ -274,7 +274,7 @@ impl Store {
         let gone = gone
             .into_iter()
             .chain(linked.filter(|_| plan.displaced == Displaced::Dropped));
-        self.clear(bucket, key, &write.name, &versions, gone, &mut changed, &mut sides);
+        self.clear_kept(bucket, key, &write.name, &versions, gone, &mut changed, &mut sides);
         let replaced = versions.current.filter(|_| plan.displaced == Displaced::Dropped);
         Ok(Step::Done(Committed {
             version: plan.version,
@@ -299,7 +299,7 @@ impl Store {
         const FAILED: &str = "could not put the object in its place";
         if !versions.taken {
             let (leaf, dirs) = split(&name.parents, &name.plain);
-            let _moving = versions.has_forced.then(|| self.moves.begin());
+            let _moving = versions.has_forced.then(|| self.moves.begin()).transpose()?;
             match staged.rename(parent, leaf) {
                 Ok(()) => {}
                 Err(Errno::NOENT | Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => return Ok(None),
@@ -332,7 +332,7 @@ impl Store {
 
     /// Removes from the history what `gone` names, and what is nothing any more. A failure leaves litter, nothing worse.
     #[expect(clippy::too_many_arguments, reason = "where it is, and what it adds to")]
-    pub(super) fn clear(
+    pub(super) fn clear_kept(
         &self,
         bucket: &Bucket,
         key: &Key,

@@ -78,7 +78,7 @@ impl Store {
         };
         for _ in 0..MAX_ATTEMPTS {
             self.durable.check_writable()?;
-            let alive = bucket.enter()?;
+            let alive = self.enter(bucket)?;
             let bucket_dir = self.bucket_dir(bucket)?;
             let step = match &request.object.version_id {
                 None => self.delete_by_name(bucket, &bucket_dir, &mut deletion),
@@ -154,7 +154,7 @@ impl Store {
         deletion: &mut Deletion<'_>,
     ) -> Result<Step, Error> {
         let (key, request) = (deletion.key, deletion.request);
-        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         let mut versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &deletion.name)?;
         if let (Some(current), Some(linked)) = (&mut versions.current, &deletion.linked) {
             current.take_tag_of(linked);
@@ -236,9 +236,9 @@ impl Store {
                 history: History::open(self, bucket, name)?,
                 ..versions
             };
-            self.clear(bucket, key, name, &now, gone, &mut changed, &mut sides);
+            self.clear_kept(bucket, key, name, &now, gone, &mut changed, &mut sides);
         } else {
-            self.clear(bucket, key, name, &versions, gone, &mut changed, &mut sides);
+            self.clear_kept(bucket, key, name, &versions, gone, &mut changed, &mut sides);
         }
         Ok(Step::Done(Deleted {
             outcome: DeleteObjectOutcome {
@@ -265,7 +265,7 @@ impl Store {
         {
             return Ok(Step::Again);
         }
-        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &deletion.name)?;
         let outcome = |delete_marker| DeleteObjectOutcome {
             existed: true,
@@ -333,7 +333,7 @@ impl Store {
         if let Some(uncovered) = uncovered {
             self.drop_second_name(bucket, deletion, history, uncovered, &mut changed);
         }
-        self.clear(bucket, key, &deletion.name, &versions, [], &mut changed, &mut sides);
+        self.clear_kept(bucket, key, &deletion.name, &versions, [], &mut changed, &mut sides);
         Ok(Step::Done(Deleted {
             outcome: outcome(kept.marker),
             changed,
@@ -381,7 +381,7 @@ impl Store {
             }
             _ => changed.extend(self.drop_names(bucket_dir.as_fd(), name, versions)?),
         }
-        self.clear(bucket, key, &deletion.name, versions, [], &mut changed, &mut sides);
+        self.clear_kept(bucket, key, &deletion.name, versions, [], &mut changed, &mut sides);
         Ok(Step::Done(Deleted {
             outcome,
             changed,

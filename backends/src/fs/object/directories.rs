@@ -90,7 +90,7 @@ impl Store {
     /// second.
     fn move_aside(&self, bucket: &Bucket, dir: &OwnedFd, name: &str, key: &str) -> Result<(), Error> {
         let target = {
-            let _guard = self.keys.lock(&bucket.name, key);
+            let _guard = self.keys.lock(&bucket.name, key)?;
             match Meta::in_dir(dir, name) {
                 Ok(meta) if meta.is_file() => {}
                 Ok(meta) if meta.is_dir() => return Ok(()),
@@ -107,7 +107,7 @@ impl Store {
                 Err(Errno::NOENT) => return Ok(()),
                 outcome => outcome.map_err(Error::io("could not create a directory"))?,
             };
-            let _moving = self.moves.begin();
+            let _moving = self.moves.begin()?;
             match crash::fault(Call::Add).and_then(|()| fs::renameat(dir, name, &target, leaf)) {
                 Ok(()) => crash::point(),
                 Err(Errno::NOENT) => return Ok(()),

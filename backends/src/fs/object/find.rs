@@ -46,7 +46,7 @@ impl Store {
             return Ok(Found::Object(file, meta));
         }
         // It may just be moving from one of its names to the other, or from its history to one of them.
-        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         if bucket.versioning().is_none() {
             let found = find_once(bucket_dir, &name)?;
             return Ok(found.map_or(Found::Nothing, |(file, meta)| Found::Object(file, meta)));
@@ -93,7 +93,7 @@ impl Store {
             };
         }
         // It may just be moving between the two, or say nothing of its version.
-        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
         if versions.current_version().is_some_and(|version| version.id() == *id)
             && let Some(current) = versions.current
@@ -120,7 +120,7 @@ impl Store {
             // Nothing has displaced it yet, nor anything before it.
             return Ok(Some(VersionId::null()));
         }
-        let _guard = self.keys.lock(&bucket.name, key.as_str());
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
         let is_it = versions
             .current

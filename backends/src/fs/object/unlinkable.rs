@@ -74,6 +74,7 @@ impl Store {
         const FAILED: &str = "could not bring an object back";
         let name = StorageName::of(key.as_str());
         let bucket_dir = self.bucket_dir(bucket)?;
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         if super::find::find_once(bucket_dir.as_fd(), &name)?.is_some() {
             return Ok(());
         }
