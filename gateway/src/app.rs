@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use http::HeaderValue;
-use t2gate_backends::{Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, SystemClock};
+use t2gate_backends::{
+    Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, SystemClock, Versioned,
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -48,18 +50,26 @@ pub fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
                 listing_cache_bytes: config.backend.listing_cache,
                 abandoned_upload_age: config.backend.abandoned_upload_age,
                 shared: config.backend.shared,
-                ..FsOptions::new(&config.backend.root, clock)
+                ..FsOptions::new(&config.backend.root, clock.clone())
             })?;
             Storage {
                 unclaimed: backend.unclaimed().to_vec(),
-                backend: Arc::new(backend),
+                backend: versioned(backend, clock),
             }
         }
         BackendKind::Memory => Storage {
-            backend: Arc::new(MemoryBackend::new(clock)),
+            backend: versioned(MemoryBackend::new(clock.clone()), clock),
             unclaimed: Vec::new(),
         },
     })
+}
+
+/// With versions, where the storage can keep what a write displaces.
+fn versioned<B: Backend>(backend: B, clock: Arc<dyn Clock>) -> Arc<dyn Backend> {
+    match Versioned::new(backend, clock) {
+        Ok(versioned) => Arc::new(versioned),
+        Err(plain) => Arc::new(plain),
+    }
 }
 
 /// Serves until `shutdown`, then drains. The admin listener stops last, so that it can say that the gateway drains.

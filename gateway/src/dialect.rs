@@ -6,6 +6,7 @@
 use std::fmt;
 
 use http::StatusCode;
+use t2gate_backends::VersioningStatus;
 
 use crate::s3::{S3Error, S3ErrorCode};
 
@@ -22,8 +23,9 @@ pub enum Dialect {
 /// One column of the table.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// DELETE of an object, version or setting that is not there: 404 with the code that names it, else 204. In
-    /// DeleteObjects it is reported as deleted in both dialects, so that bulk deletes can be repeated.
+    /// DELETE of an object, version or setting that is not there: 404 with the code that names it, else 204, and an
+    /// object that is not there gets a delete marker all the same where versions are kept. In DeleteObjects it is
+    /// reported as deleted in both dialects, so that bulk deletes can be repeated.
     pub delete_missing_is_an_error: bool,
     /// 500, 502, 503 and 504 carry JSON, else XML. 501 is XML always: clients branch on its code.
     pub json_server_errors: bool,
@@ -41,6 +43,8 @@ pub struct Rules {
     pub control_characters_in_keys: bool,
     /// A `public-read` bucket can be listed without credentials, as it can be read.
     pub anonymous_listing: bool,
+    /// Of a new bucket, where the storage can keep versions.
+    pub new_bucket_versioning: Option<VersioningStatus>,
     /// Buckets per account, unless the configuration says otherwise.
     pub max_buckets: u32,
 }
@@ -54,6 +58,7 @@ static T2: Rules = Rules {
     dotted_bucket_names: false,
     control_characters_in_keys: false,
     anonymous_listing: false,
+    new_bucket_versioning: Some(VersioningStatus::Enabled),
     max_buckets: 100,
 };
 
@@ -66,6 +71,7 @@ static AWS: Rules = Rules {
     dotted_bucket_names: true,
     control_characters_in_keys: true,
     anonymous_listing: true,
+    new_bucket_versioning: None,
     max_buckets: 100,
 };
 
@@ -177,6 +183,13 @@ mod tests {
         assert_eq!(both(S3ErrorCode::RateLimited), (Xml, Xml));
         assert_eq!(both(S3ErrorCode::NoSuchKey), (Xml, Xml));
         assert_eq!(both(S3ErrorCode::NotModified), (Empty, Empty));
+    }
+
+    #[test]
+    fn a_new_bucket_keeps_versions_in_t2_alone() {
+        let new = |dialect: Dialect| dialect.rules().new_bucket_versioning;
+        assert_eq!(new(Dialect::T2), Some(VersioningStatus::Enabled));
+        assert_eq!(new(Dialect::Aws), None);
     }
 
     #[test]

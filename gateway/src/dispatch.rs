@@ -95,16 +95,18 @@ impl Carrier {
             Operation::ListBuckets(request) => self.list_buckets(request, grant).await,
             Operation::CreateBucket(request) => self.create_bucket(request, grant, body).await,
             Operation::HeadBucket(_) => self.head_bucket(),
-            Operation::DeleteBucket(bucket) => self.delete_bucket(bucket).await,
+            Operation::DeleteBucket(bucket) => self.delete_bucket(bucket, grant).await,
             Operation::GetBucketLocation(_) => self.get_bucket_location(),
             Operation::GetBucketAcl(_) => self.get_bucket_acl(grant),
             Operation::PutBucketAcl(request) => self.put_bucket_acl(request, grant, body).await,
-            Operation::GetBucketVersioning(_) => Ok(encode::get_bucket_versioning()),
+            Operation::GetBucketVersioning(_) => self.get_bucket_versioning(grant),
+            Operation::PutBucketVersioning(bucket) => self.put_bucket_versioning(bucket, grant, body).await,
             Operation::GetUnsetBucketConfiguration(bucket, unset) => {
                 encode::get_unset_bucket_configuration(&bucket, unset)
             }
             Operation::ListObjects(request) => self.list_objects(request, grant).await,
             Operation::ListObjectsV2(request) => self.list_objects_v2(request, grant).await,
+            Operation::ListObjectVersions(request) => self.list_object_versions(request, grant).await,
             Operation::DeleteObjects(request) => self.delete_objects(request, grant, body).await,
             Operation::PutObject(request) => self.put_object(request, grant, body).await,
             Operation::GetObject(request) => self.get_object(request, grant).await,

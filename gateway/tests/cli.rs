@@ -167,6 +167,25 @@ fn a_root_is_served_by_several_only_if_all_of_them_share_it() {
 }
 
 #[test]
+fn the_greeting_says_what_becomes_of_what_is_overwritten() {
+    for (dialect, said) in [
+        ("t2", "a new bucket keeps what is overwritten or deleted"),
+        ("aws", "is gone, unless the bucket's versioning is enabled"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let running = Running::start(
+            dir.path(),
+            &["--dialect", dialect],
+            &[("T2GATE_BACKEND__KIND", "memory")],
+        );
+        let (code, output) = running.stop();
+        assert_eq!(code, Some(0));
+        assert!(output.contains(said), "{output}");
+        assert!(!output.contains("not yet    versioning"), "{output}");
+    }
+}
+
+#[test]
 fn doctor_says_by_its_exit_code_what_it_found() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(run(dir.path(), &["doctor", "--data", "nothing"]).0, Some(2));

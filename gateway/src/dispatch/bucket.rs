@@ -3,21 +3,22 @@
 use futures::{StreamExt as _, stream};
 use t2gate_backends::{
     AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CreateBucket as BackendCreate, DeleteObjectOutcome,
-    ListObjects as BackendList, ObjectRef,
+    ListObjectVersions as BackendListVersions, ListObjects as BackendList, ObjectRef, VersioningStatus,
 };
 
 use super::{Carrier, Reply};
 use crate::{
-    acl::{self, Wanted},
+    acl::{self, Denied, Wanted},
     body::UnverifiedBody,
+    keys::Capability,
     layer::authorize::Grant,
     limits,
     s3::{
         S3Error, S3ErrorCode,
         encode::{self, DeleteResult},
         operation::{
-            CreateBucket, DeleteObject, DeleteObjects, ListBuckets, ListObjects, ListObjectsV2, PutBucketAcl,
-            delete_access,
+            CreateBucket, DeleteObject, DeleteObjects, ListBuckets, ListObjectVersions, ListObjects, ListObjectsV2,
+            PutBucketAcl, delete_access,
         },
         xml::{self, DeleteEntry, DeleteTarget},
     },
@@ -92,7 +93,7 @@ impl Carrier {
             owner: owner.clone(),
             acl: request.acl,
             max_buckets: self.max_buckets(&owner),
-            versioning: None,
+            versioning: self.new_bucket_versioning(),
         };
         match self.backend.create_bucket(create).await {
             Ok(_) => Ok(encode::create_bucket(&request.bucket)),
@@ -102,6 +103,11 @@ impl Carrier {
             )),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn new_bucket_versioning(&self) -> Option<VersioningStatus> {
+        let versioning = self.settings.dialect.rules().new_bucket_versioning;
+        versioning.filter(|_| self.backend.capabilities().versioning)
     }
 
     fn max_buckets(&self, account: &AccountId) -> u32 {
@@ -115,9 +121,14 @@ impl Carrier {
         Ok(encode::head_bucket(&self.settings.region))
     }
 
-    pub(super) async fn delete_bucket(&self, bucket: BucketName) -> Reply {
+    pub(super) async fn delete_bucket(&self, bucket: BucketName, grant: &Grant) -> Reply {
+        let is_versioned = grant.bucket()?.versioning.is_some();
         self.backend.delete_bucket(&bucket).await.map_err(|error| match error {
             BackendError::NoSuchBucket => S3Error::no_such_bucket(bucket.as_str()),
+            BackendError::BucketNotEmpty if is_versioned => S3Error::new(
+                S3ErrorCode::BucketNotEmpty,
+                "The bucket you tried to delete is not empty. You must delete all versions in the bucket.",
+            ),
             other => other.into(),
         })?;
         Ok(encode::delete_bucket())
@@ -129,7 +140,7 @@ impl Carrier {
 
     pub(super) fn get_bucket_acl(&self, grant: &Grant) -> Reply {
         let bucket = grant.bucket()?;
-        Ok(encode::get_acl(&bucket.owner, bucket.acl))
+        Ok(encode::get_bucket_acl(&bucket.owner, bucket.acl))
     }
 
     pub(super) async fn put_bucket_acl(&self, request: PutBucketAcl, grant: &Grant, body: UnverifiedBody) -> Reply {
@@ -144,7 +155,33 @@ impl Carrier {
         self.backend
             .put_bucket_setting(&request.bucket, BucketSetting::Acl(acl))
             .await?;
-        Ok(encode::put_acl())
+        Ok(encode::put_bucket_acl())
+    }
+
+    pub(super) fn get_bucket_versioning(&self, grant: &Grant) -> Reply {
+        Ok(encode::get_bucket_versioning(grant.bucket()?.versioning))
+    }
+
+    pub(super) async fn put_bucket_versioning(&self, bucket: BucketName, grant: &Grant, body: UnverifiedBody) -> Reply {
+        let capabilities = self.backend.capabilities();
+        if !capabilities.versioning {
+            return Err(BackendError::NotSupported {
+                operation: "PutBucketVersioning",
+                backend: capabilities.name,
+            }
+            .into());
+        }
+        let document = body.collect(limits::MAX_XML_BYTES).await?;
+        self.check_same_bucket(grant).await?;
+        let status = xml::parse_versioning_configuration(&document)?;
+        // From then on writes destroy what they replace.
+        if status == VersioningStatus::Suspended && !grant.may_destroy {
+            return Err(Denied::Capability(Capability::DeleteFiles).into());
+        }
+        self.backend
+            .put_bucket_setting(&bucket, BucketSetting::Versioning(status))
+            .await?;
+        Ok(encode::put_bucket_versioning())
     }
 
     pub(super) async fn list_objects(&self, request: ListObjects, grant: &Grant) -> Reply {
@@ -170,6 +207,19 @@ impl Carrier {
         };
         let page = self.backend.list_objects(list).await?;
         encode::list_objects_v2(&request, &page, &grant.bucket()?.owner)
+    }
+
+    pub(super) async fn list_object_versions(&self, request: ListObjectVersions, grant: &Grant) -> Reply {
+        let list = BackendListVersions {
+            bucket: request.bucket.clone(),
+            prefix: request.prefix.clone(),
+            delimiter: request.delimiter.clone(),
+            key_marker: request.key_marker.clone(),
+            version_id_marker: request.version_id_marker.clone(),
+            max_keys: request.max_keys,
+        };
+        let page = self.backend.list_object_versions(list).await?;
+        encode::list_object_versions(&request, &page, &grant.bucket()?.owner)
     }
 
     pub(super) async fn delete_objects(&self, request: DeleteObjects, grant: &Grant, body: UnverifiedBody) -> Reply {
@@ -227,9 +277,6 @@ impl Carrier {
                 version_id: target.version_id,
             },
         };
-        match self.delete(delete, grant).await {
-            Err(error) if error.code() == S3ErrorCode::NoSuchVersion => Ok(DeleteObjectOutcome::default()),
-            other => other,
-        }
+        self.delete(delete, grant).await
     }
 }

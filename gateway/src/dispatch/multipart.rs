@@ -6,7 +6,7 @@ use t2gate_backends::{
     MultipartUpload, ObjectAttributes, Part, UploadRef,
 };
 
-use super::{Carrier, Reply, object::guard_overwrite};
+use super::{Carrier, Reply, object::guarded};
 use crate::{
     body::{UnverifiedBody, copied_body},
     layer::authorize::Grant,
@@ -100,7 +100,7 @@ impl Carrier {
         grant: &Grant,
         body: UnverifiedBody,
     ) -> Reply {
-        let condition = guard_overwrite(request.condition, grant)?;
+        let condition = guarded(request.condition, grant);
         // A checksum in the headers is that of the whole object, which is in the request already.
         let document = body.without_checksum_headers().collect(limits::MAX_XML_BYTES).await?;
         let parts = xml::parse_complete_multipart_upload(&document)?;
@@ -110,15 +110,14 @@ impl Carrier {
         let complete = BackendComplete {
             upload: request.upload.clone(),
             parts,
-            condition: condition.condition.clone(),
+            condition,
             checksum: request.checksum,
             checksum_type: request.checksum_type,
             size: request.size,
             min_part_size: limits::MIN_PART_BYTES,
             versions: None,
         };
-        let info = self.backend.complete_multipart_upload(complete).await;
-        let info = info.map_err(|error| condition.explain(error))?;
+        let info = self.backend.complete_multipart_upload(complete).await?;
         Ok(encode::complete_multipart_upload(
             &request.upload.bucket,
             &info,

@@ -6,7 +6,7 @@ use http_body_util::StreamBody;
 use t2gate_backends::{
     BackendError, CannedAcl, ChecksumAlgorithm, ChecksumType, CopyObject as BackendCopy, DeleteObject as BackendDelete,
     DeleteObjectOutcome, ObjectAttributes, ObjectInfo, ObjectRef, OpenObject, PutObject as BackendPut, ReadCondition,
-    ReadRefusal, WriteCondition,
+    ReadRefusal, VersioningStatus, WriteCondition,
 };
 
 use super::{Carrier, Reply};
@@ -51,13 +51,13 @@ impl Carrier {
     pub(super) async fn put_object(&self, request: PutObject, grant: &Grant, body: UnverifiedBody) -> Reply {
         self.judge_object_acl(request.acl, grant)?;
         let expectation = body.expectation(limits::MAX_PUT_BYTES)?;
-        let condition = guard_overwrite(request.condition, grant)?;
+        let condition = guarded(request.condition, grant);
         let object = ObjectRef {
             bucket: request.bucket.clone(),
             key: request.key.clone(),
             version_id: None,
         };
-        self.judge_early(&object, &condition).await?;
+        self.judge_early(&object, &condition, grant).await?;
         let (body, _) = body.into_object_body(expectation, None)?;
         let put = BackendPut {
             bucket: request.bucket,
@@ -67,45 +67,42 @@ impl Carrier {
                 user_metadata: request.user_metadata,
                 checksum: None,
             },
-            condition: condition.condition.clone(),
+            condition,
             versions: None,
         };
-        let info = self
-            .backend
-            .put_object(put, body)
-            .await
-            .map_err(|error| condition.explain(error))?;
+        let info = self.backend.put_object(put, body).await?;
         Ok(encode::put_object(&info))
     }
 
     pub(super) async fn delete_object(&self, request: DeleteObject, grant: &Grant) -> Reply {
+        let object = request.object.clone();
         let outcome = self.delete(request, grant).await?;
         if !outcome.existed && self.settings.dialect.rules().delete_missing_is_an_error {
-            return Err(missing_key(BackendError::NoSuchKey, grant));
+            let missing = match object.version_id {
+                Some(_) => BackendError::NoSuchVersion,
+                None => BackendError::NoSuchKey,
+            };
+            return Err(missing_object(missing, &object, grant));
         }
         Ok(encode::delete_object(&outcome))
     }
 
     /// Deletes one object, by itself or as one of many.
     pub(super) async fn delete(&self, request: DeleteObject, grant: &Grant) -> Result<DeleteObjectOutcome, S3Error> {
-        if !grant.may_destroy {
-            return Err(lacks_delete_files());
-        }
+        let object = request.object.clone();
         let delete = BackendDelete {
             object: request.object,
-            condition: request.condition,
-            mark_missing: false,
+            condition: guarded(request.condition, grant),
+            mark_missing: !self.settings.dialect.rules().delete_missing_is_an_error,
             versions: None,
         };
-        self.backend
-            .delete_object(delete)
-            .await
-            .map_err(|error| missing_key(error, grant))
+        let outcome = self.backend.delete_object(delete).await;
+        outcome.map_err(|error| missing_object(error, &object, grant))
     }
 
     pub(super) async fn copy_object(&self, request: CopyObject, grant: &Grant) -> Reply {
         self.judge_object_acl(request.acl, grant)?;
-        let condition = guard_overwrite(request.condition.clone(), grant)?;
+        let condition = guarded(request.condition.clone(), grant);
         let source = self.open_source(&request.source, grant).await?;
         if source.info.size > limits::MAX_PUT_BYTES {
             let message = format!(
@@ -115,7 +112,9 @@ impl Carrier {
             return Err(S3Error::new(S3ErrorCode::InvalidRequest, message));
         }
         let object = &request.source.object;
-        let onto_itself = object.bucket == request.bucket && object.key == request.key && object.version_id.is_none();
+        // By its id an older version can be brought back. Without versioning the one id that there is names the same.
+        let same = object.version_id.is_none() || source.info.version_id.is_none();
+        let onto_itself = same && object.bucket == request.bucket && object.key == request.key;
         if onto_itself && request.replace_metadata.is_none() && !request.changes_something {
             return Err(S3Error::new(
                 S3ErrorCode::InvalidRequest,
@@ -135,15 +134,22 @@ impl Carrier {
         };
         let info = if self.copies_as_it_is(&request, &source.info) {
             let copy = BackendCopy {
-                source: request.source.object,
+                source: ObjectRef {
+                    // The one that was opened, whatever is written over it meanwhile.
+                    version_id: source.info.version_id.clone(),
+                    ..request.source.object.clone()
+                },
                 source_etag: source.info.etag.clone(),
                 bucket: request.bucket,
                 key: request.key,
                 attributes,
-                condition: condition.condition.clone(),
+                condition,
                 versions: None,
             };
-            self.backend.copy_object(copy).await
+            self.backend.copy_object(copy).await.map_err(|error| match error {
+                BackendError::NoSuchVersion if request.source.object.version_id.is_none() => BackendError::NoSuchKey,
+                other => other,
+            })
         } else {
             let keep = request
                 .checksum_algorithm
@@ -155,12 +161,12 @@ impl Carrier {
                 bucket: request.bucket,
                 key: request.key,
                 attributes,
-                condition: condition.condition.clone(),
+                condition,
                 versions: None,
             };
             self.backend.put_object(put, body).await
         };
-        let info = info.map_err(|error| condition.explain(error))?;
+        let info = info?;
         Ok(encode::copy_object(&info, source.info.version_id.as_ref()))
     }
 
@@ -178,13 +184,14 @@ impl Carrier {
     }
 
     pub(super) async fn get_object_acl(&self, object: ObjectRef, grant: &Grant) -> Reply {
-        self.open(&object, grant).await?;
+        let opened = self.open(&object, grant).await?;
         let bucket = grant.bucket()?;
-        Ok(encode::get_acl(&bucket.owner, bucket.acl))
+        let version_id = opened.info.version_id.as_ref();
+        Ok(encode::get_object_acl(&bucket.owner, bucket.acl, version_id))
     }
 
     pub(super) async fn put_object_acl(&self, request: PutObjectAcl, grant: &Grant, body: UnverifiedBody) -> Reply {
-        self.open(&request.object, grant).await?;
+        let opened = self.open(&request.object, grant).await?;
         let acl = match request.acl {
             Some(acl) => acl,
             None => {
@@ -193,7 +200,7 @@ impl Carrier {
             }
         };
         self.judge_object_acl(Some(acl), grant)?;
-        Ok(encode::put_acl())
+        Ok(encode::put_object_acl(opened.info.version_id.as_ref()))
     }
 
     pub(super) async fn get_object_attributes(&self, request: GetObjectAttributes, grant: &Grant) -> Reply {
@@ -233,12 +240,21 @@ impl Carrier {
         self.backend
             .open_object(object)
             .await
-            .map_err(|error| missing_key(error, grant))
+            .map_err(|error| missing_object(error, object, grant))
     }
 
     /// Opens what is to be copied. Every condition that does not hold is 412 here.
     pub(super) async fn open_source(&self, source: &CopySource, grant: &Grant) -> Result<OpenObject, S3Error> {
-        let opened = self.open(&source.object, grant).await?;
+        let opened = match self.backend.open_object(&source.object).await {
+            Ok(opened) => opened,
+            Err(BackendError::DeleteMarker { .. }) if grant.may_list && source.object.version_id.is_some() => {
+                return Err(S3Error::new(
+                    S3ErrorCode::InvalidRequest,
+                    "The source of a copy request may not specifically refer to a delete marker by version id.",
+                ));
+            }
+            Err(error) => return Err(missing_object(error, &source.object, grant)),
+        };
         match source.condition.judge(&opened.info.etag, opened.info.last_modified) {
             Ok(()) => Ok(opened),
             Err(ReadRefusal::NotModified | ReadRefusal::PreconditionFailed) => {
@@ -247,9 +263,15 @@ impl Carrier {
         }
     }
 
-    /// Judges a write's condition before its body is asked for. The backend judges again when it commits.
-    pub(super) async fn judge_early(&self, object: &ObjectRef, condition: &Guarded) -> Result<(), S3Error> {
-        if condition.condition.is_none() {
+    /// Judges a write's condition before its body is asked for. The backend judges again when it commits; what only then
+    /// can be known, this lets pass.
+    pub(super) async fn judge_early(
+        &self,
+        object: &ObjectRef,
+        condition: &WriteCondition,
+        grant: &Grant,
+    ) -> Result<(), S3Error> {
+        if condition.is_none() {
             return Ok(());
         }
         if !self.backend.capabilities().conditional_writes {
@@ -258,14 +280,15 @@ impl Carrier {
             return Err(BackendError::NotSupported { operation, backend }.into());
         }
         let current = match self.backend.open_object(object).await {
-            Ok(opened) => Some(opened.info.etag),
-            Err(BackendError::NoSuchKey) => None,
+            Ok(opened) => Some(opened.info),
+            Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        condition
-            .condition
-            .judge(current.as_ref())
-            .map_err(|error| condition.explain(error))
+        condition.judge(current.as_ref().map(|info| &info.etag))?;
+        // Without an id it lies in a bucket that never had versioning.
+        let is_suspended = grant.bucket()?.versioning == Some(VersioningStatus::Suspended);
+        let is_replaced = current.is_some_and(|info| info.version_id.is_none_or(|id| is_suspended && id.is_null()));
+        Ok(condition.judge_loss(is_replaced)?)
     }
 
     /// Objects have their bucket's ACL (dialect D8).
@@ -290,59 +313,32 @@ fn other_acl() -> S3Error {
     )
 }
 
-fn lacks_delete_files() -> S3Error {
-    S3Error::new(
-        S3ErrorCode::AccessDenied,
-        "Access Denied. No older version is kept here, so this destroys bytes, and the application key lacks the \
-         capability deleteFiles.",
-    )
-}
-
-/// A condition on a write, and whether it is the client's or guards what the key may not destroy.
-pub(super) struct Guarded {
-    pub(super) condition: WriteCondition,
-    guards_overwrite: bool,
-}
-
-impl Guarded {
-    /// The client sees its own condition fail as 412, and the guard as a refusal.
-    pub(super) fn explain(&self, error: BackendError) -> S3Error {
-        match error {
-            BackendError::PreconditionFailed if self.guards_overwrite => lacks_delete_files(),
-            other => other.into(),
-        }
+/// A write's condition, with what the requester may not do: a key that may not destroy bytes may write only where what it
+/// replaces is kept. The backend judges that as it commits, for only then is it known.
+pub(super) fn guarded(condition: WriteCondition, grant: &Grant) -> WriteCondition {
+    WriteCondition {
+        keep_all: !grant.may_destroy,
+        ..condition
     }
 }
 
-/// A key that may not destroy bytes can create objects, not replace them: judged by the backend as it commits.
-pub(super) fn guard_overwrite(condition: WriteCondition, grant: &Grant) -> Result<Guarded, S3Error> {
-    if grant.may_destroy || condition.if_none_match {
-        return Ok(Guarded {
-            condition,
-            guards_overwrite: false,
-        });
-    }
-    if condition.if_match.is_some() {
-        return Err(lacks_delete_files());
-    }
-    Ok(Guarded {
-        condition: WriteCondition {
-            if_match: None,
-            if_none_match: true,
-            keep_all: false,
-        },
-        guards_overwrite: true,
-    })
-}
-
-/// That something is not there is for those to know who may list (S3 API reference, GetObject, "Permissions").
-fn missing_key(error: BackendError, grant: &Grant) -> S3Error {
+/// What is said where there is no such object. That it is not there, and that it once was, is for those to know who may
+/// list (S3 API reference, GetObject, "Permissions").
+fn missing_object(error: BackendError, object: &ObjectRef, grant: &Grant) -> S3Error {
     match error {
-        BackendError::NoSuchKey | BackendError::NoSuchVersion if !grant.may_list => S3Error::new(
-            S3ErrorCode::AccessDenied,
-            "Access Denied. The application key lacks the capability listFiles, without which a missing key is not told \
-             from one that may not be read.",
-        ),
+        BackendError::NoSuchKey | BackendError::NoSuchVersion | BackendError::DeleteMarker { .. }
+            if !grant.may_list =>
+        {
+            S3Error::new(
+                S3ErrorCode::AccessDenied,
+                "Access Denied. The application key lacks the capability listFiles, without which a missing key is not \
+                 told from one that may not be read.",
+            )
+        }
+        BackendError::DeleteMarker {
+            version_id,
+            last_modified,
+        } => encode::delete_marker(object.version_id.is_some(), &version_id, last_modified),
         other => other.into(),
     }
 }

@@ -1,15 +1,20 @@
 //! From a request that is understood to its answer: authorization and dispatch over the memory backend.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use t2gate_backends::{
-    CannedAcl, Clock as _, CompleteMultipartUpload, CompletedPart, CreateBucket, CreateMultipartUpload, Key,
-    MemoryBackend, ObjectAttributes, ObjectBody, ObjectRef, PartNumber, PutObject as BackendPut, TestClock, Timestamp,
-    UploadRef, WriteCondition,
+    BucketSetting, CallOutcome, CannedAcl, Clock as _, CompleteMultipartUpload, CompletedPart, CreateBucket,
+    CreateMultipartUpload, DeleteObject as BackendDelete, Key, MemoryBackend, Metered, ObjectAttributes, ObjectBody,
+    ObjectRef, Observer, PartNumber, PutObject as BackendPut, ReadCondition, TestClock, Timestamp, UploadRef,
+    Versioned, VersioningStatus, WriteCondition,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tower::{Layer as _, ServiceExt as _};
@@ -22,7 +27,10 @@ use crate::{
     rate_limit::KeyLimits,
     s3::{
         S3ErrorCode,
-        operation::{DeleteObjects, GetObjectAttributes, PutBucketAcl},
+        operation::{
+            CopyObject, CopySource, CreateBucket as CreateBucketOperation, DeleteObjects, EncodingType,
+            GetObjectAttributes, ListObjectVersions, PutBucketAcl,
+        },
     },
     sigv4::PayloadMode,
 };
@@ -51,11 +59,31 @@ fn object(key: &str) -> ObjectRef {
     }
 }
 
+fn put_of(key: &str) -> BackendPut {
+    BackendPut {
+        bucket: bucket(),
+        key: Key::parse(key).unwrap(),
+        attributes: ObjectAttributes::default(),
+        condition: WriteCondition::default(),
+        versions: None,
+    }
+}
+
 impl Gateway {
+    /// Over storage without versions.
     fn new() -> Self {
         let clock = Arc::new(TestClock::new(Timestamp::from_unix(1_800_000_000, 0)));
         Self {
             backend: Arc::new(MemoryBackend::new(clock.clone())),
+            clock,
+        }
+    }
+
+    fn versioned() -> Self {
+        let Self { clock, .. } = Self::new();
+        let memory = MemoryBackend::new(clock.clone());
+        Self {
+            backend: Arc::new(Versioned::new(memory, clock.clone()).unwrap()),
             clock,
         }
     }
@@ -75,15 +103,8 @@ impl Gateway {
     }
 
     async fn put(&self, key: &str) {
-        let put = BackendPut {
-            bucket: bucket(),
-            key: Key::parse(key).unwrap(),
-            attributes: ObjectAttributes::default(),
-            condition: WriteCondition::default(),
-            versions: None,
-        };
         self.backend
-            .put_object(put, ObjectBody::from_bytes(Bytes::new()))
+            .put_object(put_of(key), ObjectBody::from_bytes(Bytes::new()))
             .await
             .unwrap();
     }
@@ -146,7 +167,8 @@ impl Gateway {
 
     /// The document that answers a request without a body.
     async fn ask(&self, owner: &str, operation: Operation) -> String {
-        let (answer, _feed) = self.send(owner, operation, 0);
+        let (answer, feed) = self.send(owner, operation, 0);
+        drop(feed);
         let body = answer.await.unwrap().unwrap().into_body();
         String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap()
     }
@@ -196,6 +218,7 @@ async fn settle() {
     }
 }
 
+const SUSPENDED: &str = "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>";
 const DELETE: &str = "<Delete><Object><Key>theirs</Key></Object></Delete>";
 const PUBLIC: &str = "<AccessControlPolicy><AccessControlList><Grant><Grantee><ID>mallory</ID><Type>CanonicalUser</Type>\
     </Grantee><Permission>FULL_CONTROL</Permission></Grant><Grant><Grantee><Type>Group</Type>\
@@ -214,8 +237,9 @@ async fn what_was_permitted_in_one_bucket_is_not_done_in_another_of_its_name() {
             }),
             PUBLIC,
         ),
+        (Operation::PutBucketVersioning(bucket()), SUSPENDED),
     ] {
-        let gateway = Gateway::new();
+        let gateway = Gateway::versioned();
         gateway.bucket_of("mallory").await;
         let (answer, feed) = gateway.send("mallory", operation, document.len());
         settle().await;
@@ -228,7 +252,143 @@ async fn what_was_permitted_in_one_bucket_is_not_done_in_another_of_its_name() {
         assert_eq!(answer.await.unwrap().unwrap_err(), S3ErrorCode::NoSuchBucket);
         assert!(gateway.backend.open_object(&object("theirs")).await.is_ok());
         let info = gateway.backend.head_bucket(&bucket()).await.unwrap();
-        assert_eq!(info.acl, CannedAcl::Private);
+        assert_eq!((info.acl, info.versioning), (CannedAcl::Private, None));
+    }
+}
+
+#[tokio::test]
+async fn storage_that_keeps_no_versions_says_so() {
+    let gateway = Gateway::new();
+    let create = CreateBucketOperation {
+        bucket: bucket(),
+        acl: CannedAcl::Private,
+    };
+    gateway.ask("alice", Operation::CreateBucket(create)).await;
+    assert_eq!(gateway.backend.head_bucket(&bucket()).await.unwrap().versioning, None);
+    gateway.put("k").await;
+    // Before anything of the document is waited for.
+    let (answer, _feed) = gateway.send("alice", Operation::PutBucketVersioning(bucket()), SUSPENDED.len());
+    assert_eq!(answer.await.unwrap().unwrap_err(), S3ErrorCode::NotImplemented);
+    let got = gateway.ask("alice", Operation::GetBucketVersioning(bucket())).await;
+    assert!(!got.contains("<Status>"), "{got}");
+    let list = ListObjectVersions {
+        bucket: bucket(),
+        prefix: "".into(),
+        delimiter: None,
+        key_marker: None,
+        version_id_marker: None,
+        max_keys: 1000,
+        encoding_type: EncodingType::Plain,
+    };
+    let listed = gateway.ask("alice", Operation::ListObjectVersions(list)).await;
+    assert!(
+        listed.contains("<Key>k</Key><VersionId>null</VersionId><IsLatest>true</IsLatest>"),
+        "{listed}"
+    );
+}
+
+#[tokio::test]
+async fn a_new_bucket_has_the_versioning_of_its_dialect() {
+    let gateway = Gateway::versioned();
+    let create = CreateBucketOperation {
+        bucket: bucket(),
+        acl: CannedAcl::Private,
+    };
+    gateway.ask("alice", Operation::CreateBucket(create)).await;
+    let versioning = async || gateway.backend.head_bucket(&bucket()).await.unwrap().versioning;
+    assert_eq!(versioning().await, Some(VersioningStatus::Enabled));
+    let (answer, feed) = gateway.send("alice", Operation::PutBucketVersioning(bucket()), SUSPENDED.len());
+    feed.send(SUSPENDED).await.unwrap();
+    drop(feed);
+    assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(versioning().await, Some(VersioningStatus::Suspended));
+    let enable = BucketSetting::Versioning(VersioningStatus::Enabled);
+    gateway.backend.put_bucket_setting(&bucket(), enable).await.unwrap();
+    let got = gateway.ask("alice", Operation::GetBucketVersioning(bucket())).await;
+    assert!(got.contains("<Status>Enabled</Status>"), "{got}");
+}
+
+/// Acts in the moment after an object was opened, once.
+#[derive(Debug)]
+struct AfterOpening {
+    backend: Arc<dyn Backend>,
+    act: fn(&dyn Backend),
+    done: AtomicBool,
+}
+
+impl Observer for AfterOpening {
+    fn observe(&self, operation: &'static str, _: CallOutcome, _: Duration) {
+        if operation == "open_object" && !self.done.swap(true, Ordering::Relaxed) {
+            (self.act)(&*self.backend);
+        }
+    }
+}
+
+fn overwrite(backend: &dyn Backend) {
+    let put = put_of("k");
+    let stored = backend.put_object(put, ObjectBody::from_bytes("newer"));
+    stored.now_or_never().unwrap().unwrap();
+}
+
+fn delete_for_good(backend: &dyn Backend) {
+    let opened = backend.open_object(&object("k")).now_or_never().unwrap().unwrap();
+    let delete = BackendDelete {
+        object: ObjectRef {
+            version_id: opened.info.version_id,
+            ..object("k")
+        },
+        condition: WriteCondition::default(),
+        mark_missing: false,
+        versions: None,
+    };
+    backend.delete_object(delete).now_or_never().unwrap().unwrap();
+}
+
+/// What was opened is what is copied, and what the answer names.
+#[tokio::test]
+async fn a_source_that_is_replaced_meanwhile_is_copied_as_it_was() {
+    for (act, expected) in [
+        (overwrite as fn(&dyn Backend), Ok(StatusCode::OK)),
+        (delete_for_good, Err(S3ErrorCode::NoSuchKey)),
+    ] {
+        let gateway = Gateway::versioned();
+        gateway.bucket_of("alice").await;
+        let enable = BucketSetting::Versioning(VersioningStatus::Enabled);
+        gateway.backend.put_bucket_setting(&bucket(), enable).await.unwrap();
+        gateway.put("k").await;
+        let before = gateway.backend.open_object(&object("k")).await.unwrap().info;
+        let observer = AfterOpening {
+            backend: gateway.backend.clone(),
+            act,
+            done: AtomicBool::new(false),
+        };
+        let gateway = Gateway {
+            backend: Arc::new(Metered::new(gateway.backend.clone(), Arc::new(observer))),
+            ..gateway
+        };
+        let copy = CopyObject {
+            source: CopySource {
+                object: object("k"),
+                condition: ReadCondition::default(),
+            },
+            bucket: bucket(),
+            key: Key::parse("copy").unwrap(),
+            replace_metadata: None,
+            checksum_algorithm: None,
+            changes_something: false,
+            condition: WriteCondition::default(),
+            acl: None,
+        };
+        let (answer, feed) = gateway.send("alice", Operation::CopyObject(copy), 0);
+        drop(feed);
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.as_ref().map(Response::status).map_err(|code| *code), expected);
+        if let Ok(answer) = answer {
+            let copied = gateway.backend.open_object(&object("copy")).await.unwrap().info;
+            assert_eq!((copied.size, &copied.etag), (before.size, &before.etag));
+            let named = &answer.headers()["x-amz-copy-source-version-id"];
+            assert_eq!(*named, before.version_id.unwrap().as_str());
+        }
     }
 }
 

@@ -209,6 +209,7 @@ fn listed_prefix(operation: &Operation) -> Option<&str> {
     match operation {
         Operation::ListObjects(list) => Some(&list.prefix),
         Operation::ListObjectsV2(list) => Some(&list.prefix),
+        Operation::ListObjectVersions(list) => Some(&list.prefix),
         Operation::ListMultipartUploads(list) => Some(&list.prefix),
         _ => None,
     }

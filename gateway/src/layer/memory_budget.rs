@@ -27,6 +27,8 @@ const STREAM: u64 = 512 * 1024;
 const DOCUMENT: u64 = 4 << 20;
 /// An entry of a page with a key of the longest, as the storage gives it and percent-encoded in XML.
 const LISTED: u64 = 5 * 1024;
+/// The same with a version id.
+const LISTED_VERSION: u64 = LISTED + 512;
 /// An entry of a page with a key of the longest, where the answer is written in one go more.
 const LISTED_UPLOAD: u64 = 10 * 1024;
 /// The bytes held for each byte of a DeleteObjects document: itself, the keys read out of it, twice, and the answer,
@@ -77,6 +79,7 @@ fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
         Operation::DeleteObjects(_) => SMALL + DELETED * body.document_length(MAX_XML_BYTES as u64),
         Operation::ListObjects(list) => entries(list.max_keys, LISTED),
         Operation::ListObjectsV2(list) => entries(list.max_keys, LISTED),
+        Operation::ListObjectVersions(list) => entries(list.max_keys, LISTED_VERSION),
         Operation::ListMultipartUploads(list) => entries(list.max_uploads, LISTED_UPLOAD),
         Operation::PutObject(_)
         | Operation::GetObject(_)
@@ -85,6 +88,7 @@ fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
         | Operation::UploadPartCopy(_) => STREAM,
         Operation::CreateBucket(_)
         | Operation::PutBucketAcl(_)
+        | Operation::PutBucketVersioning(_)
         | Operation::PutObjectAcl(_)
         | Operation::CompleteMultipartUpload(_)
         | Operation::ListBuckets(_)

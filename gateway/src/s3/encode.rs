@@ -19,19 +19,19 @@ use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use t2gate_backends::{AccountId, Checksum, ETag, ObjectPart, Timestamp, VersionId};
 
-pub use acl::get_acl;
+pub use acl::{get_bucket_acl, get_object_acl};
 pub use bucket::{
     create_bucket, delete_bucket, get_bucket_location, get_bucket_versioning, get_unset_bucket_configuration,
-    get_unset_object_lock, head_bucket, put_acl,
+    get_unset_object_lock, head_bucket, put_bucket_acl, put_bucket_versioning,
 };
 pub use error::{json_code, json_error, xml_error};
-pub use list::{list_buckets, list_multipart_uploads, list_objects, list_objects_v2, list_parts};
+pub use list::{list_buckets, list_multipart_uploads, list_object_versions, list_objects, list_objects_v2, list_parts};
 pub use multipart::{
     abort_multipart_upload, complete_multipart_upload, create_multipart_upload, upload_part, upload_part_copy,
 };
 pub use object::{
-    DeleteResult, copy_object, delete_object, delete_objects, get_object, get_object_attributes, get_object_tagging,
-    head_object, put_object, read_refused, select_part,
+    DeleteResult, copy_object, delete_marker, delete_object, delete_objects, get_object, get_object_attributes,
+    get_object_tagging, head_object, put_object, put_object_acl, read_refused, select_part,
 };
 
 use super::{

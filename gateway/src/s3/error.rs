@@ -18,6 +18,7 @@ pub enum S3ErrorCode {
     ConditionalRequestConflict,
     EntityTooLarge,
     EntityTooSmall,
+    IllegalVersioningConfigurationException,
     IncompleteBody,
     /// Something failed here: 500, JSON in the T2 dialect.
     InternalError,
@@ -106,6 +107,7 @@ impl S3ErrorCode {
             Self::ConditionalRequestConflict => ("ConditionalRequestConflict", 409),
             Self::EntityTooLarge => ("EntityTooLarge", 400),
             Self::EntityTooSmall => ("EntityTooSmall", 400),
+            Self::IllegalVersioningConfigurationException => ("IllegalVersioningConfigurationException", 400),
             Self::IncompleteBody => ("IncompleteBody", 400),
             Self::InternalError => ("InternalError", 500),
             Self::InvalidAccessKeyId => ("InvalidAccessKeyId", 403),

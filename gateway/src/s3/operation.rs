@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use t2gate_backends::{
     BucketName, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, ObjectInfo, ObjectRef,
-    PartNumber, ReadCondition, Timestamp, UploadId, UploadRef, UserMetadata, WriteCondition,
+    PartNumber, ReadCondition, Timestamp, UploadId, UploadRef, UserMetadata, VersionId, WriteCondition,
 };
 
 use super::error::{S3Error, S3ErrorCode};
@@ -21,11 +21,13 @@ pub enum Operation {
     GetBucketAcl(BucketName),
     PutBucketAcl(PutBucketAcl),
     GetBucketVersioning(BucketName),
+    PutBucketVersioning(BucketName),
     /// The sub-resource is never set here; the answer is the one that S3 gives then.
     GetUnsetBucketConfiguration(BucketName, UnsetConfiguration),
 
     ListObjects(ListObjects),
     ListObjectsV2(ListObjectsV2),
+    ListObjectVersions(ListObjectVersions),
     DeleteObjects(DeleteObjects),
 
     PutObject(PutObject),
@@ -155,6 +157,19 @@ impl ListObjectsV2 {
     pub fn after(&self) -> Option<&str> {
         self.continue_after.as_deref().or(self.start_after.as_deref())
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListObjectVersions {
+    pub bucket: BucketName,
+    pub prefix: Box<str>,
+    pub delimiter: Option<Box<str>>,
+    pub key_marker: Option<Box<str>>,
+    /// Never without `key_marker`.
+    pub version_id_marker: Option<VersionId>,
+    /// As in [`ListObjects`].
+    pub max_keys: usize,
+    pub encoding_type: EncodingType,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -105,13 +105,18 @@ pub fn key(text: &str, dialect: Dialect) -> Result<Key, S3Error> {
 
 /// Judges a version id. `InvalidArgument` in S3's words.
 pub fn version_id(text: &str) -> Result<VersionId, S3Error> {
+    version_id_of("versionId", text)
+}
+
+/// [`version_id`] of another parameter.
+fn version_id_of(name: &'static str, text: &str) -> Result<VersionId, S3Error> {
     VersionId::parse(text).map_err(|_| {
         let message = if text.is_empty() {
             "Version id cannot be the empty string"
         } else {
             "Invalid version id specified"
         };
-        S3Error::invalid_argument(message, "versionId", text)
+        S3Error::invalid_argument(message, name, text)
     })
 }
 
@@ -147,12 +152,14 @@ impl<'a> Input<'a> {
             Route::GetBucketAcl => Operation::GetBucketAcl(self.bucket()?),
             Route::PutBucketAcl => Operation::PutBucketAcl(bucket::put_bucket_acl(self)?),
             Route::GetBucketVersioning => Operation::GetBucketVersioning(self.bucket()?),
+            Route::PutBucketVersioning => Operation::PutBucketVersioning(bucket::put_bucket_versioning(self)?),
             Route::Unset(configuration) => self.unset(configuration)?,
             Route::UnsetList(list, one) => {
                 let configuration = if self.parameter("id")?.is_some() { one } else { list };
                 self.unset(configuration)?
             }
             Route::ListObjects => list::list_objects(self)?,
+            Route::ListObjectVersions => Operation::ListObjectVersions(list::list_object_versions(self)?),
             Route::DeleteObjects => Operation::DeleteObjects(bucket::delete_objects(self)?),
             Route::PutObject => match copy_source::copy_source(self.request.headers, self.request.dialect)? {
                 Some(source) => Operation::CopyObject(object::copy_object(self, source)?),
@@ -203,9 +210,11 @@ impl<'a> Input<'a> {
             | Route::GetBucketAcl
             | Route::PutBucketAcl
             | Route::GetBucketVersioning
+            | Route::PutBucketVersioning
             | Route::Unset(_)
             | Route::UnsetList(..)
             | Route::ListObjects
+            | Route::ListObjectVersions
             | Route::DeleteObjects
             | Route::PutObject
             | Route::CreateMultipartUpload

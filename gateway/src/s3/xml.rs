@@ -8,12 +8,14 @@ mod complete;
 mod create_bucket;
 mod delete;
 mod reader;
+mod versioning;
 pub(super) mod writer;
 
 pub use acl::parse_access_control_policy;
 pub use complete::parse_complete_multipart_upload;
 pub use create_bucket::parse_create_bucket_configuration;
 pub use delete::{Delete, DeleteEntry, DeleteTarget, parse_delete};
+pub use versioning::parse_versioning_configuration;
 
 use super::S3Error;
 

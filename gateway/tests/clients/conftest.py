@@ -90,11 +90,12 @@ def anonymous(make_s3):
 
 
 def empty_and_delete(s3, bucket):
-    """Removes a bucket and all that is in it, uploads too."""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
-        if keys:
-            failed = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys}).get("Errors")
+    """Removes a bucket and all that is in it: every version, every delete marker, and uploads too."""
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
+        wanted = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+        if wanted:
+            failed = s3.delete_objects(Bucket=bucket, Delete={"Objects": wanted}).get("Errors")
             assert not failed, failed
     for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
         for upload in page.get("Uploads", []):

@@ -97,9 +97,40 @@ def test_s3api_put_get_with_checksum(aws, bucket, small, tmp_path):
 
 def test_s3api_bucket_reads(aws, bucket):
     assert json.loads(aws("s3api", "get-bucket-location", "--bucket", bucket)) == {"LocationConstraint": None}
-    assert "Status" not in aws("s3api", "get-bucket-versioning", "--bucket", bucket)
+    assert json.loads(aws("s3api", "get-bucket-versioning", "--bucket", bucket)) == {"Status": "Enabled"}
     grants = json.loads(aws("s3api", "get-bucket-acl", "--bucket", bucket))["Grants"]
     assert [grant["Permission"] for grant in grants] == ["FULL_CONTROL"]
+
+
+def test_versions_are_listed_read_and_restored(aws, bucket, tmp_path):
+    def store(text):
+        path = tmp_path / "in"
+        path.write_text(text)
+        return json.loads(aws("s3api", "put-object", "--bucket", bucket, "--key", "k", "--body", path))["VersionId"]
+
+    first, second = store("first"), store("second")
+    aws("s3", "rm", f"s3://{bucket}/k")
+    assert aws("s3", "ls", f"s3://{bucket}") == ""
+    listed = json.loads(aws("s3api", "list-object-versions", "--bucket", bucket, "--page-size", "1"))
+    assert [(entry["VersionId"], entry["IsLatest"]) for entry in listed["Versions"]] == [(second, False), (first, False)]
+    (marker,) = listed["DeleteMarkers"]
+    assert marker["IsLatest"]
+    by_id = ["--bucket", bucket, "--key", "k", "--version-id"]
+    aws("s3api", "get-object", *by_id, first, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "first"
+    removed = json.loads(aws("s3api", "delete-object", *by_id, marker["VersionId"]))
+    assert removed == {"DeleteMarker": True, "VersionId": marker["VersionId"]}
+    assert aws("s3", "cp", f"s3://{bucket}/k", "-") == "second"
+    source = f"{bucket}/k?versionId={first}"
+    copied = json.loads(aws("s3api", "copy-object", "--bucket", bucket, "--key", "k", "--copy-source", source))
+    assert copied["CopySourceVersionId"] == first
+    assert aws("s3", "cp", f"s3://{bucket}/k", "-") == "first"
+
+
+def test_rb_with_force_leaves_a_bucket_that_keeps_versions(aws, bucket):
+    """As at Amazon: it deletes by name, and what it hides is kept."""
+    aws("s3", "cp", "-", f"s3://{bucket}/k", input=b"x")
+    assert "BucketNotEmpty" in aws("s3", "rb", "--force", f"s3://{bucket}", ok=False)
 
 
 def test_list_by_pages(aws, bucket):

@@ -7,6 +7,7 @@ import urllib.parse
 import boto3
 import pytest
 
+from conftest import empty_and_delete
 from gateway import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
 AWS4 = "AWS4-HMAC-SHA256"
@@ -62,8 +63,7 @@ def test_a_bucket_can_be_created_public(s3, anonymous, bucket):
     s3.create_bucket(Bucket=own, ACL="public-read")
     s3.put_object(Bucket=own, Key="k", Body=b"x")
     assert anonymous.get_object(Bucket=own, Key="k")["Body"].read() == b"x"
-    s3.delete_object(Bucket=own, Key="k")
-    s3.delete_bucket(Bucket=own)
+    empty_and_delete(s3, own)
 
 
 def test_an_object_has_the_acl_of_its_bucket_and_no_other(s3, bucket, refused):

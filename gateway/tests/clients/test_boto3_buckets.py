@@ -58,13 +58,6 @@ def test_location(s3, bucket):
     assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
 
 
-def test_versioning_is_off_and_says_so(s3, bucket, refused):
-    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
-    enable = {"Status": "Enabled"}
-    refused(501, "NotImplemented", s3.put_bucket_versioning, Bucket=bucket, VersioningConfiguration=enable)
-    assert "VersionId" not in s3.put_object(Bucket=bucket, Key="k", Body=b"x")
-
-
 @pytest.mark.parametrize(
     "call, keywords, expected",
     [

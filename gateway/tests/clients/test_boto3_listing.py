@@ -141,7 +141,3 @@ def test_more_than_a_thousand_keys(s3, bucket):
     assert (first["KeyCount"], first["MaxKeys"], first["IsTruncated"]) == (1000, 1000, True)
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     assert [entry["Key"] for page in pages for entry in page["Contents"]] == wanted
-
-
-def test_versions_are_not_there_yet(s3, tree, refused):
-    refused(501, "NotImplemented", s3.list_object_versions, Bucket=tree)

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from conftest import empty_and_delete
 from inputs import KEYS, MIB
 
 # Keys that no plain file can hold under its own name, or that a careless server folds into another.
@@ -204,8 +205,7 @@ def test_copy_between_buckets_and_its_refusals(s3, bucket, refused):
     s3.create_bucket(Bucket=other)
     copy(Bucket=other)
     assert read(s3, other, "to") == b"x"
-    s3.delete_object(Bucket=other, Key="to")
-    s3.delete_bucket(Bucket=other)
+    empty_and_delete(s3, other)
     refused(404, "NoSuchBucket", copy, Bucket=other)
     refused(404, "NoSuchKey", copy, CopySource={"Bucket": bucket, "Key": "missing"})
     refused(404, "NoSuchBucket", copy, CopySource={"Bucket": other, "Key": "k"})

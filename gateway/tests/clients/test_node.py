@@ -26,7 +26,7 @@ def node(run, gateway, bucket, large):
     return node
 
 
-@pytest.mark.parametrize("case", ["buckets", "checksums", "keys", "conditional"])
+@pytest.mark.parametrize("case", ["buckets", "checksums", "keys", "conditional", "versions"])
 def test_case(node, case):
     node(case)
 

@@ -96,5 +96,32 @@ def test_purge_removes_the_bucket(rclone, s3, bucket):
     s3.create_bucket(Bucket=own)
     for number in range(3):
         s3.put_object(Bucket=own, Key=f"dir/{number}", Body=b"x")
+        s3.put_object(Bucket=own, Key=f"dir/{number}", Body=b"newer")
+    s3.delete_object(Bucket=own, Key="dir/0")
     rclone("purge", f"t2:{own}")
     assert own not in rclone("lsf", "t2:")
+
+
+def test_versioning_is_switched_and_told(rclone, bucket):
+    assert "Enabled" in rclone("backend", "versioning", f"t2:{bucket}")
+    rclone("backend", "versioning", f"t2:{bucket}", "Suspended")
+    assert "Suspended" in rclone("backend", "versioning", f"t2:{bucket}")
+    rclone("backend", "versioning", f"t2:{bucket}", "Enabled")
+
+
+def test_old_versions_are_listed_read_and_cleaned_up(rclone, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="dir/k.txt", Body=b"older")
+    s3.put_object(Bucket=bucket, Key="dir/k.txt", Body=b"newest")
+    s3.put_object(Bucket=bucket, Key="gone.txt", Body=b"gone")
+    rclone("deletefile", f"t2:{bucket}/gone.txt")
+    assert rclone("lsf", "--recursive", "--files-only", f"t2:{bucket}") == "dir/k.txt\n"
+    named = rclone("lsf", "--recursive", "--files-only", "--s3-versions", f"t2:{bucket}").split()
+    (older,) = [name for name in named if name.startswith("dir/k-v")]
+    (gone,) = [name for name in named if name.startswith("gone-v")]
+    assert rclone("cat", "--s3-versions", f"t2:{bucket}/{older}") == "older"
+    assert rclone("cat", "--s3-versions", f"t2:{bucket}/{gone}") == "gone"
+    assert rclone("cat", f"t2:{bucket}/dir/k.txt") == "newest"
+    rclone("backend", "cleanup-hidden", f"t2:{bucket}")
+    left = s3.list_object_versions(Bucket=bucket)
+    assert [entry["Key"] for entry in left["Versions"] if not entry["IsLatest"]] == []
+    assert rclone("cat", f"t2:{bucket}/dir/k.txt") == "newest"

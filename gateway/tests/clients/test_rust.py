@@ -22,7 +22,7 @@ def rust(run, gateway, bucket, large, clients):
     return rust
 
 
-@pytest.mark.parametrize("case", ["buckets", "keys", "conditional"])
+@pytest.mark.parametrize("case", ["buckets", "keys", "conditional", "versions"])
 def test_case(rust, case):
     rust(case)
 

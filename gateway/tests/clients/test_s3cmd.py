@@ -106,3 +106,12 @@ def test_du_and_la(s3cmd, bucket, small):
     s3cmd("put", small, f"s3://{bucket}/one", "--add-header=x-amz-meta-colour:blue")
     assert s3cmd("du", f"s3://{bucket}").split()[0] == "1234"
     assert f"s3://{bucket}/one" in s3cmd("la")
+
+
+def test_what_is_deleted_is_hidden_and_the_bucket_stays(s3cmd, s3, bucket, small):
+    s3cmd("put", small, f"s3://{bucket}/k")
+    s3cmd("del", f"s3://{bucket}/k")
+    assert s3cmd("ls", f"s3://{bucket}") == ""
+    listed = s3.list_object_versions(Bucket=bucket)
+    assert [len(listed[what]) for what in ("Versions", "DeleteMarkers")] == [1, 1]
+    assert "BucketNotEmpty" in s3cmd("rb", f"s3://{bucket}", ok=False)

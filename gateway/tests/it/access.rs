@@ -42,7 +42,7 @@ fn without(capability: &str) -> TestKey {
 }
 
 /// For each capability a key that has it alone, and one that has all the others.
-async fn gateway_with_a_key_for_each_capability() -> TestGateway {
+async fn gateway_with_a_key_for_each_capability(storage: &str) -> TestGateway {
     let mut keys = String::new();
     for capability in CAPABILITIES {
         let others = CAPABILITIES
@@ -56,7 +56,7 @@ async fn gateway_with_a_key_for_each_capability() -> TestGateway {
             );
         }
     }
-    let gateway = TestGateway::with_keys("", &keys).await;
+    let gateway = TestGateway::storing(storage, "", &keys).await;
     gateway.make_bucket().await;
     gateway
 }
@@ -86,12 +86,12 @@ fn after(prepare: Request, request: Request, needs: &'static [&'static str]) -> 
 
 #[tokio::test]
 async fn each_operation_takes_its_capabilities_and_no_other() {
-    let gateway = gateway_with_a_key_for_each_capability().await;
+    let gateway = gateway_with_a_key_for_each_capability("fs").await;
     let started = gateway.does(Request::post("/bkt/parts?uploads")).await;
     let upload = started.element("UploadId").unwrap();
     let acl = |target| Request::put(target).header("x-amz-acl", "private");
     let known = || Request::put("/bkt/k").body("x");
-    let rows = [
+    let rows = vec![
         row(Request::get("/"), &["listBuckets"]),
         row(Request::put("/another"), &["writeBuckets"]),
         after(Request::put("/gone"), Request::delete("/gone"), &["deleteBuckets"]),
@@ -107,6 +107,7 @@ async fn each_operation_takes_its_capabilities_and_no_other() {
         row(acl("/bkt?acl"), &["writeBuckets"]),
         row(Request::get("/bkt"), &["listFiles"]),
         row(Request::get("/bkt?list-type=2"), &["listFiles"]),
+        row(Request::get("/bkt?versions"), &["listFiles"]),
         row(Request::get("/bkt?uploads"), &["listFiles"]),
         row(Request::get("/bkt/known"), &["readFiles"]),
         row(Request::head("/bkt/known"), &["readFiles"]),
@@ -145,6 +146,44 @@ async fn each_operation_takes_its_capabilities_and_no_other() {
         ),
         row(Request::get(&format!("/bkt/parts?uploadId={upload}")), &["writeFiles"]),
     ];
+    check(&gateway, rows).await;
+}
+
+/// Where versions are kept it takes less to overwrite, and more to stop keeping them.
+#[tokio::test]
+async fn operations_on_versions_take_their_capabilities_and_no_other() {
+    let gateway = gateway_with_a_key_for_each_capability("memory").await;
+    gateway.does(Request::put("/kept")).await;
+    let stored = gateway.does(Request::put("/kept/k").body("x")).await;
+    let by_id = format!("/kept/k?versionId={}", stored.header("x-amz-version-id").unwrap());
+    let set = |status: &str| {
+        let document = format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
+        Request::put("/kept?versioning").document(document)
+    };
+    let over = || Request::put("/kept/k").body("x");
+    let rows = vec![
+        row(over(), &["writeFiles"]),
+        row(
+            Request::put("/kept/copy").header("x-amz-copy-source", "/kept/k"),
+            &["writeFiles", "readFiles"],
+        ),
+        after(over(), Request::delete("/kept/k"), &["writeFiles"]),
+        row(Request::get(&by_id), &["readFiles"]),
+        row(Request::get(&format!("{by_id}&acl")), &["readFiles"]),
+        row(
+            Request::put("/kept/copy").header("x-amz-copy-source", &by_id),
+            &["writeFiles", "readFiles"],
+        ),
+        row(Request::get("/kept?versions"), &["listFiles"]),
+        row(Request::get("/kept?versioning"), &["readBuckets"]),
+        row(set("Enabled"), &["writeBuckets"]),
+        row(set("Suspended"), &["writeBuckets", "deleteFiles"]),
+    ];
+    check(&gateway, rows).await;
+}
+
+/// Each row with every key of one capability, and of all but one.
+async fn check(gateway: &TestGateway, rows: Vec<Row>) {
     for row in rows {
         let mut connection = gateway.connect().await;
         for capability in CAPABILITIES {

@@ -15,3 +15,4 @@ mod multipart;
 mod slow;
 mod traps;
 mod tree;
+mod versions;

@@ -22,7 +22,7 @@ use t2gate::{
     keys::KeyStore,
     server::{Drained, Shutdown, ShutdownTrigger, Tls, self_signed, tls::TlsOptions},
 };
-use t2gate_backends::{Clock as _, SystemClock, Timestamp};
+use t2gate_backends::{AccountId, Backend, BucketName, CannedAcl, Clock as _, CreateBucket, SystemClock, Timestamp};
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -122,6 +122,7 @@ capabilities = ["all"]
 pub(crate) struct TestGateway {
     dir: TempDir,
     pub(crate) address: SocketAddr,
+    backend: Arc<dyn Backend>,
     client: Arc<ClientConfig>,
     trigger: ShutdownTrigger,
     running: JoinHandle<Result<Drained, anyhow::Error>>,
@@ -135,13 +136,18 @@ impl TestGateway {
 
     /// The same with more `[[account.key]]`s for the account `acme`.
     pub(crate) async fn with_keys(toml: &str, keys: &str) -> Self {
+        Self::storing("fs", toml, keys).await
+    }
+
+    /// The same over that `kind` of backend.
+    pub(crate) async fn storing(kind: &str, toml: &str, keys: &str) -> Self {
         log::capture();
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let file = dir.path().join("t2gate.toml");
         let text = format!(
-            "{toml}\n[listen]\naddress = \"127.0.0.1:0\"\nadmin_address = \"127.0.0.1:0\"\n[backend]\nroot = {data:?}\n\
-             {ACCOUNTS}{keys}{OTHER_ACCOUNT}"
+            "{toml}\n[listen]\naddress = \"127.0.0.1:0\"\nadmin_address = \"127.0.0.1:0\"\n[backend]\n\
+             kind = {kind:?}\nroot = {data:?}\n{ACCOUNTS}{keys}{OTHER_ACCOUNT}"
         );
         fs::write(&file, text.replace("SECRET", SECRET)).unwrap();
         let config = Config::load_from(Some(&file), Vec::new(), &Overrides::default()).unwrap();
@@ -160,7 +166,7 @@ impl TestGateway {
         let startup = Startup {
             keys: Arc::new(KeyStore::new(config.keys.clone().unwrap())),
             tls: Arc::new(tls),
-            backend,
+            backend: backend.clone(),
             listener,
             admin_listener,
         };
@@ -170,12 +176,13 @@ impl TestGateway {
             client: Arc::new(trusting(&own.authority)),
             dir,
             address,
+            backend,
             trigger,
             running,
         }
     }
 
-    /// With the bucket `bkt` and in it the object `known` that says `the known object`.
+    /// With the bucket `bkt`, which never had versioning, and in it the object `known` that says `the known object`.
     pub(crate) async fn with_bucket() -> Self {
         Self::configured_with_bucket("").await
     }
@@ -186,8 +193,16 @@ impl TestGateway {
         gateway
     }
 
+    /// Without versioning, as no client can make one in every dialect: what is replaced or deleted in it is gone.
     pub(crate) async fn make_bucket(&self) {
-        self.does(Request::put("/bkt")).await;
+        let create = CreateBucket {
+            bucket: BucketName::parse("bkt").unwrap(),
+            owner: AccountId::parse("acme").unwrap(),
+            acl: CannedAcl::Private,
+            versioning: None,
+            max_buckets: 100,
+        };
+        self.backend.create_bucket(create).await.unwrap();
         self.does(Request::put("/bkt/known").body(KNOWN)).await;
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
-use t2gate_backends::{BucketName, Durability};
+use t2gate_backends::{BucketName, Durability, VersioningStatus};
 
 use super::Prepared;
 use crate::{
@@ -63,10 +63,7 @@ impl fmt::Display for Greeting<'_> {
                 writeln!(f, "  UNSAFE     everything is gone when this process ends")?;
             }
         }
-        writeln!(
-            f,
-            "  not yet    versioning (what is overwritten or deleted is gone), encryption at rest"
-        )?;
+        self.versions(f)?;
         self.unclaimed(f)?;
         if let Some(own) = &prepared.self_signed {
             let authority = absolute(&own.authority);
@@ -82,6 +79,23 @@ impl fmt::Display for Greeting<'_> {
 }
 
 impl Greeting<'_> {
+    fn versions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.prepared.storage.backend.capabilities().versioning {
+            return writeln!(
+                f,
+                "  not yet    versioning (what is overwritten or deleted is gone), encryption at rest"
+            );
+        }
+        let kept = match self.config.s3.dialect.rules().new_bucket_versioning {
+            Some(VersioningStatus::Enabled) => "a new bucket keeps what is overwritten or deleted as older versions",
+            Some(VersioningStatus::Suspended) | None => {
+                "what is overwritten or deleted is gone, unless the bucket's versioning is enabled"
+            }
+        };
+        writeln!(f, "  versions   {kept}")?;
+        writeln!(f, "  not yet    encryption at rest")
+    }
+
     /// Directories that somebody may wait for in vain. A few of them: it is one screen.
     fn unclaimed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 5;

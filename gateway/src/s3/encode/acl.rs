@@ -1,13 +1,20 @@
 //! Access control lists.
 
 use http::Response;
-use t2gate_backends::{AccountId, CannedAcl};
+use t2gate_backends::{AccountId, CannedAcl, VersionId};
 
-use super::{ResponseBody, document, write_account};
+use super::{ResponseBody, document, set_version, write_account};
 use crate::s3::xml::{ALL_USERS, XSI, writer::XmlWriter};
 
-/// GetBucketAcl and GetObjectAcl: an object has its bucket's.
-pub fn get_acl(owner: &AccountId, acl: CannedAcl) -> Response<ResponseBody> {
+/// GetObjectAcl: an object has its bucket's.
+pub fn get_object_acl(owner: &AccountId, acl: CannedAcl, version_id: Option<&VersionId>) -> Response<ResponseBody> {
+    let mut response = get_bucket_acl(owner, acl);
+    set_version(response.headers_mut(), version_id);
+    response
+}
+
+/// GetBucketAcl.
+pub fn get_bucket_acl(owner: &AccountId, acl: CannedAcl) -> Response<ResponseBody> {
     document("AccessControlPolicy", |xml| {
         write_account(xml, "Owner", owner);
         xml.element("AccessControlList", |xml| {

@@ -1,7 +1,7 @@
 //! Answers about buckets.
 
 use http::{Response, header::LOCATION};
-use t2gate_backends::BucketName;
+use t2gate_backends::{BucketName, VersioningStatus};
 
 use super::{ResponseBody, document, no_content, ok, set};
 use crate::s3::{S3Error, S3ErrorCode, operation::UnsetConfiguration};
@@ -26,8 +26,13 @@ pub fn delete_bucket() -> Response<ResponseBody> {
     no_content()
 }
 
-/// PutBucketAcl and PutObjectAcl.
-pub fn put_acl() -> Response<ResponseBody> {
+/// PutBucketAcl.
+pub fn put_bucket_acl() -> Response<ResponseBody> {
+    ok()
+}
+
+/// PutBucketVersioning.
+pub fn put_bucket_versioning() -> Response<ResponseBody> {
     ok()
 }
 
@@ -37,9 +42,13 @@ pub fn get_bucket_location(region: &str) -> Response<ResponseBody> {
     document("LocationConstraint", |xml| xml.characters(location))
 }
 
-/// GetBucketVersioning. No bucket keeps versions here: there is no `Status`, as of a bucket that never had versioning.
-pub fn get_bucket_versioning() -> Response<ResponseBody> {
-    document("VersioningConfiguration", |_| {})
+/// GetBucketVersioning. There is no `Status` of a bucket that never had versioning.
+pub fn get_bucket_versioning(status: Option<VersioningStatus>) -> Response<ResponseBody> {
+    let status = status.map(|status| match status {
+        VersioningStatus::Enabled => "Enabled",
+        VersioningStatus::Suspended => "Suspended",
+    });
+    document("VersioningConfiguration", |xml| xml.optional("Status", status))
 }
 
 /// What S3 says of a bucket where nothing is configured: an empty document, or the 404 of that setting.

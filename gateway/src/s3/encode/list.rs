@@ -2,8 +2,8 @@
 
 use http::Response;
 use t2gate_backends::{
-    AccountId, BucketInfo, ChecksumAlgorithm, ChecksumType, ListEntry, MultipartUpload, ObjectPage, PartPage,
-    UploadEntry, UploadPage,
+    AccountId, BucketInfo, ChecksumAlgorithm, ChecksumType, Key, ListEntry, MultipartUpload, ObjectInfo, ObjectPage,
+    PartPage, UploadEntry, UploadPage, VersionEntry, VersionId, VersionPage,
 };
 
 use super::{
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::s3::{
     S3Error,
-    operation::{EncodingType, ListBuckets, ListMultipartUploads, ListObjects, ListObjectsV2, ListParts},
+    operation::{
+        EncodingType, ListBuckets, ListMultipartUploads, ListObjectVersions, ListObjects, ListObjectsV2, ListParts,
+    },
     token,
     xml::writer::XmlWriter,
 };
@@ -101,6 +103,52 @@ pub fn list_objects_v2(
     }))
 }
 
+/// ListObjectVersions: versions and delete markers in one order, then the common prefixes. `owner` is the bucket's. A page
+/// that ends in a common prefix has no version to go on from, and names none. Error: see [`list_objects_v2`].
+pub fn list_object_versions(
+    op: &ListObjectVersions,
+    page: &VersionPage,
+    owner: &AccountId,
+) -> Result<Response<ResponseBody>, S3Error> {
+    let encode = |text: &str| listed(text, op.encoding_type).map(String::from);
+    let (prefix, key_marker) = (
+        encode(&op.prefix)?,
+        encode(op.key_marker.as_deref().unwrap_or_default())?,
+    );
+    let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
+    let next = page.entries.last().filter(|_| page.is_truncated);
+    let mut bytes = HEAD_BYTES;
+    for entry in &page.entries {
+        check_listed(entry.name(), op.encoding_type)?;
+        bytes += listed_len(entry.name(), op.encoding_type) + VERSION_BYTES;
+    }
+    Ok(document_of(bytes, "ListVersionsResult", |xml| {
+        xml.text("Name", op.bucket.as_str());
+        xml.text("Prefix", &prefix);
+        xml.text("KeyMarker", &key_marker);
+        xml.text(
+            "VersionIdMarker",
+            op.version_id_marker.as_ref().map(VersionId::as_str).unwrap_or_default(),
+        );
+        if let Some(next) = next {
+            write_listed(xml, "NextKeyMarker", next.name(), op.encoding_type);
+            xml.optional("NextVersionIdMarker", next.version_id().map(VersionId::as_str));
+        }
+        xml.value("MaxKeys", op.max_keys);
+        xml.optional("Delimiter", delimiter.as_deref());
+        xml.value("IsTruncated", page.is_truncated);
+        write_encoding_type(xml, op.encoding_type);
+        for entry in &page.entries {
+            write_version(xml, entry, op.encoding_type, owner);
+        }
+        for entry in &page.entries {
+            if let VersionEntry::CommonPrefix(prefix) = entry {
+                write_common_prefix(xml, prefix, op.encoding_type);
+            }
+        }
+    }))
+}
+
 /// ListMultipartUploads. `owner` is the bucket's. Error: see [`list_objects_v2`].
 pub fn list_multipart_uploads(
     op: &ListMultipartUploads,
@@ -180,6 +228,8 @@ pub fn list_parts(op: &ListParts, page: &PartPage, owner: &AccountId) -> Result<
 
 /// What an object or a common prefix takes in a listing beside its name, in bytes.
 const ENTRY_BYTES: usize = 640;
+/// The same of a version, with its id.
+const VERSION_BYTES: usize = ENTRY_BYTES + 192;
 
 /// A page's entries, all of which can be written; S3 writes the objects first.
 struct Entries<'a> {
@@ -210,28 +260,58 @@ impl<'a> Entries<'a> {
             let ListEntry::Object(info) = entry else { continue };
             xml.element("Contents", |xml| {
                 write_listed(xml, "Key", info.key.as_str(), self.encoding_type);
-                xml.text("LastModified", &iso_date(info.last_modified));
-                xml.text("ETag", &quoted(&info.etag));
-                if let Some(checksum) = &info.attributes.checksum {
-                    xml.text("ChecksumAlgorithm", checksum.algorithm.as_str());
-                    xml.text("ChecksumType", checksum.kind.as_str());
-                }
-                xml.value("Size", info.size);
-                if let Some(owner) = owner {
-                    write_account(xml, "Owner", owner);
-                }
-                xml.text("StorageClass", STANDARD);
+                write_object(xml, info, owner);
             });
         }
         for entry in &self.page.entries {
             let ListEntry::CommonPrefix(prefix) = entry else {
                 continue;
             };
-            xml.element("CommonPrefixes", |xml| {
-                write_listed(xml, "Prefix", prefix, self.encoding_type)
-            });
+            write_common_prefix(xml, prefix, self.encoding_type);
         }
     }
+}
+
+/// What a listing tells of an object beside its name.
+fn write_object(xml: &mut XmlWriter, info: &ObjectInfo, owner: Option<&AccountId>) {
+    xml.text("LastModified", &iso_date(info.last_modified));
+    xml.text("ETag", &quoted(&info.etag));
+    if let Some(checksum) = &info.attributes.checksum {
+        xml.text("ChecksumAlgorithm", checksum.algorithm.as_str());
+        xml.text("ChecksumType", checksum.kind.as_str());
+    }
+    xml.value("Size", info.size);
+    if let Some(owner) = owner {
+        write_account(xml, "Owner", owner);
+    }
+    xml.text("StorageClass", STANDARD);
+}
+
+/// A version or a delete marker; nothing of a common prefix.
+fn write_version(xml: &mut XmlWriter, entry: &VersionEntry, encoding_type: EncodingType, owner: &AccountId) {
+    let name = |xml: &mut XmlWriter, key: &Key, version_id: Option<&VersionId>, is_latest: bool| {
+        write_listed(xml, "Key", key.as_str(), encoding_type);
+        xml.text("VersionId", version_id.map_or("null", VersionId::as_str));
+        xml.value("IsLatest", is_latest);
+    };
+    match entry {
+        VersionEntry::Object { info, is_latest } => xml.element("Version", |xml| {
+            name(xml, &info.key, info.version_id.as_ref(), *is_latest);
+            write_object(xml, info, Some(owner));
+        }),
+        VersionEntry::DeleteMarker(marker) => xml.element("DeleteMarker", |xml| {
+            name(xml, &marker.key, Some(&marker.version_id), marker.is_latest);
+            xml.text("LastModified", &iso_date(marker.last_modified));
+            write_account(xml, "Owner", owner);
+        }),
+        VersionEntry::CommonPrefix(_) => {}
+    }
+}
+
+fn write_common_prefix(xml: &mut XmlWriter, prefix: &str, encoding_type: EncodingType) {
+    xml.element("CommonPrefixes", |xml| {
+        write_listed(xml, "Prefix", prefix, encoding_type);
+    });
 }
 
 fn write_upload(xml: &mut XmlWriter, key: &str, upload: &MultipartUpload, owner: &AccountId) {

@@ -5,12 +5,13 @@ use std::ops;
 use http::{
     HeaderMap, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
         CONTENT_RANGE, CONTENT_TYPE, EXPIRES,
     },
 };
 use t2gate_backends::{
-    ContentHeaders, DeleteObjectOutcome, ObjectInfo, ObjectPart, PartNumber, ReadRefusal, VersionId,
+    BackendError, ContentHeaders, DeleteObjectOutcome, ObjectInfo, ObjectPart, PartNumber, ReadRefusal, Timestamp,
+    VersionId,
 };
 
 use super::{
@@ -123,6 +124,10 @@ pub fn read_refused(refusal: ReadRefusal, info: &ObjectInfo) -> S3Error {
             set(&mut headers, name, value);
         }
     }
+    with_headers(error, headers)
+}
+
+fn with_headers(error: S3Error, headers: HeaderMap) -> S3Error {
     headers.into_iter().fold(error, |error, (name, value)| match name {
         Some(name) => error.with_header(name, value),
         None => error,
@@ -246,6 +251,30 @@ pub fn get_object_attributes(
     set_last_modified(response.headers_mut(), info.last_modified);
     set_version(response.headers_mut(), info.version_id.as_ref());
     response
+}
+
+/// PutObjectAcl: there is nothing to tell but which version it was.
+pub fn put_object_acl(version_id: Option<&VersionId>) -> Response<ResponseBody> {
+    let mut response = ok();
+    set_version(response.headers_mut(), version_id);
+    response
+}
+
+/// What is said where a delete marker stands. It hides what is asked for by name; itself, asked for by its id, it can only
+/// be deleted.
+pub fn delete_marker(by_id: bool, version_id: &VersionId, last_modified: Timestamp) -> S3Error {
+    let mut headers = HeaderMap::new();
+    let error = if by_id {
+        set(&mut headers, ALLOW, "DELETE");
+        set_last_modified(&mut headers, last_modified);
+        let message = "The specified method is not allowed against this resource.";
+        S3Error::new(S3ErrorCode::MethodNotAllowed, message).with_field("ResourceType", "DeleteMarker")
+    } else {
+        BackendError::NoSuchKey.into()
+    };
+    set(&mut headers, "x-amz-delete-marker", "true");
+    set_version(&mut headers, Some(version_id));
+    with_headers(error, headers)
 }
 
 /// GetObjectTagging: no object has tags.

@@ -19,6 +19,8 @@ use crate::s3::{
     xml::parse_access_control_policy,
 };
 
+mod versions;
+
 const PROLOG: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 const NS: &str = "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
 
@@ -497,7 +499,7 @@ fn a_completed_upload_names_what_it_made() {
 #[test]
 fn acls_are_written_as_they_are_read() {
     for acl in [CannedAcl::Private, CannedAcl::PublicRead] {
-        let xml = body(get_acl(&account(), acl));
+        let xml = body(get_bucket_acl(&account(), acl));
         assert_eq!(parse_access_control_policy(xml.as_bytes(), &account()).unwrap(), acl);
     }
 }
@@ -623,7 +625,7 @@ fn settings_that_are_not_there_answer_as_s3_does() {
         );
     }
     assert_eq!(
-        body(get_bucket_versioning()),
+        body(get_bucket_versioning(None)),
         format!("{PROLOG}<VersioningConfiguration {NS}></VersioningConfiguration>")
     );
     assert_eq!(

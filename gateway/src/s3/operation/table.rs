@@ -86,9 +86,11 @@ impl Operation {
             Self::GetBucketAcl(_) => "GetBucketAcl",
             Self::PutBucketAcl(_) => "PutBucketAcl",
             Self::GetBucketVersioning(_) => "GetBucketVersioning",
+            Self::PutBucketVersioning(_) => "PutBucketVersioning",
             Self::GetUnsetBucketConfiguration(_, configuration) => configuration.action(),
             Self::ListObjects(_) => "ListObjects",
             Self::ListObjectsV2(_) => "ListObjectsV2",
+            Self::ListObjectVersions(_) => "ListObjectVersions",
             Self::DeleteObjects(_) => "DeleteObjects",
             Self::PutObject(_) => "PutObject",
             Self::GetObject(_) => "GetObject",
@@ -122,10 +124,12 @@ impl Operation {
             | Self::GetBucketLocation(bucket)
             | Self::GetBucketAcl(bucket)
             | Self::GetBucketVersioning(bucket)
+            | Self::PutBucketVersioning(bucket)
             | Self::GetUnsetBucketConfiguration(bucket, _) => Some(bucket),
             Self::PutBucketAcl(op) => Some(&op.bucket),
             Self::ListObjects(op) => Some(&op.bucket),
             Self::ListObjectsV2(op) => Some(&op.bucket),
+            Self::ListObjectVersions(op) => Some(&op.bucket),
             Self::DeleteObjects(op) => Some(&op.bucket),
             Self::PutObject(op) => Some(&op.bucket),
             Self::GetObject(op) | Self::HeadObject(op) => Some(&op.object.bucket),
@@ -158,9 +162,11 @@ impl Operation {
             | Self::GetBucketAcl(_)
             | Self::PutBucketAcl(_)
             | Self::GetBucketVersioning(_)
+            | Self::PutBucketVersioning(_)
             | Self::GetUnsetBucketConfiguration(..)
             | Self::ListObjects(_)
             | Self::ListObjectsV2(_)
+            | Self::ListObjectVersions(_)
             | Self::DeleteObjects(_)
             | Self::ListMultipartUploads(_)
             | Self::NotImplemented(_) => None,
@@ -195,9 +201,11 @@ impl Operation {
             | Self::GetBucketAcl(_)
             | Self::PutBucketAcl(_)
             | Self::GetBucketVersioning(_)
+            | Self::PutBucketVersioning(_)
             | Self::GetUnsetBucketConfiguration(..)
             | Self::ListObjects(_)
             | Self::ListObjectsV2(_)
+            | Self::ListObjectVersions(_)
             | Self::DeleteObjects(_)
             | Self::PutObject(_)
             | Self::GetObject(_)
@@ -228,6 +236,7 @@ impl Operation {
             Self::ListBuckets(_)
             | Self::ListObjects(_)
             | Self::ListObjectsV2(_)
+            | Self::ListObjectVersions(_)
             | Self::ListParts(_)
             | Self::ListMultipartUploads(_) => OperationClass::List,
             Self::HeadBucket(_)
@@ -245,6 +254,7 @@ impl Operation {
             Self::CreateBucket(_)
             | Self::DeleteBucket(_)
             | Self::PutBucketAcl(_)
+            | Self::PutBucketVersioning(_)
             | Self::DeleteObjects(_)
             | Self::PutObject(_)
             | Self::CopyObject(_)
@@ -278,11 +288,12 @@ impl Operation {
             Self::GetBucketLocation(_) | Self::GetBucketAcl(_) | Self::GetBucketVersioning(_) => {
                 of(Scope::Bucket, &[Capability::ReadBuckets])
             }
-            Self::PutBucketAcl(_) => of(Scope::Bucket, &[Capability::WriteBuckets]),
+            Self::PutBucketAcl(_) | Self::PutBucketVersioning(_) => of(Scope::Bucket, &[Capability::WriteBuckets]),
             Self::GetUnsetBucketConfiguration(_, configuration) => of(Scope::Bucket, configuration.needs()),
-            Self::ListObjects(_) | Self::ListObjectsV2(_) | Self::ListMultipartUploads(_) => {
-                of(Scope::Bucket, &[Capability::ListFiles])
-            }
+            Self::ListObjects(_)
+            | Self::ListObjectsV2(_)
+            | Self::ListObjectVersions(_)
+            | Self::ListMultipartUploads(_) => of(Scope::Bucket, &[Capability::ListFiles]),
             Self::DeleteObjects(_) => of(Scope::EachObject, &[]),
             Self::PutObject(_) | Self::CopyObject(_) | Self::CompleteMultipartUpload(_) => overwrite,
             Self::DeleteObject(op) => delete_access(op.object.version_id.is_some()),
@@ -311,7 +322,7 @@ impl Operation {
     pub fn anonymous_access(&self) -> AnonymousAccess {
         match self {
             Self::GetObject(_) | Self::HeadObject(_) => AnonymousAccess::ReadObject,
-            Self::ListObjects(_) | Self::ListObjectsV2(_) => AnonymousAccess::ListObjects,
+            Self::ListObjects(_) | Self::ListObjectsV2(_) | Self::ListObjectVersions(_) => AnonymousAccess::ListObjects,
             Self::ListBuckets(_)
             | Self::CreateBucket(_)
             | Self::HeadBucket(_)
@@ -320,6 +331,7 @@ impl Operation {
             | Self::GetBucketAcl(_)
             | Self::PutBucketAcl(_)
             | Self::GetBucketVersioning(_)
+            | Self::PutBucketVersioning(_)
             | Self::GetUnsetBucketConfiguration(..)
             | Self::DeleteObjects(_)
             | Self::PutObject(_)

@@ -1,6 +1,6 @@
 //! Operations on buckets.
 
-use t2gate_backends::CannedAcl;
+use t2gate_backends::{BucketName, CannedAcl};
 
 use super::{Input, new_bucket};
 use crate::s3::{
@@ -43,6 +43,12 @@ pub(super) fn put_bucket_acl(input: Input<'_>) -> Result<PutBucketAcl, S3Error> 
         bucket: input.bucket()?,
         acl,
     })
+}
+
+pub(super) fn put_bucket_versioning(input: Input<'_>) -> Result<BucketName, S3Error> {
+    conditional::no_condition(input.request.headers)?;
+    input.require_digest(true)?;
+    input.bucket()
 }
 
 /// An ACL comes in the header or in the body, and one of them must be there.

@@ -2,12 +2,12 @@
 
 use t2gate_backends::UploadId;
 
-use super::Input;
+use super::{Input, version_id_of};
 use crate::{
     limits::{MAX_BUCKETS_PAGE, MAX_INTEGER, MAX_LIST_ARGUMENT_BYTES, MAX_PAGE},
     s3::{
         Operation, S3Error, S3ErrorCode,
-        operation::{EncodingType, ListBuckets, ListMultipartUploads, ListObjects, ListObjectsV2},
+        operation::{EncodingType, ListBuckets, ListMultipartUploads, ListObjectVersions, ListObjects, ListObjectsV2},
         token,
     },
 };
@@ -76,6 +76,38 @@ pub(super) fn list_objects(input: Input<'_>) -> Result<Operation, S3Error> {
             other,
         )),
     }
+}
+
+pub(super) fn list_object_versions(input: Input<'_>) -> Result<ListObjectVersions, S3Error> {
+    const ID_MARKER: &str = "version-id-marker";
+    let key_marker = text(input, "key-marker")?;
+    let version_id_marker = match input.request.query.get(ID_MARKER)? {
+        None => None,
+        Some("") => {
+            return Err(S3Error::invalid_argument(
+                "A version-id marker cannot be empty.",
+                ID_MARKER,
+                "",
+            ));
+        }
+        Some(id) if key_marker.is_none() => {
+            return Err(S3Error::invalid_argument(
+                "A version-id marker cannot be specified without a key marker.",
+                ID_MARKER,
+                id,
+            ));
+        }
+        Some(id) => Some(version_id_of(ID_MARKER, id)?),
+    };
+    Ok(ListObjectVersions {
+        bucket: input.bucket()?,
+        prefix: text(input, "prefix")?.unwrap_or_default(),
+        delimiter: text(input, "delimiter")?,
+        key_marker,
+        version_id_marker,
+        max_keys: page_size(input.parameter("max-keys")?, "max-keys")?,
+        encoding_type: encoding_type(input)?,
+    })
 }
 
 pub(super) fn list_multipart_uploads(input: Input<'_>) -> Result<ListMultipartUploads, S3Error> {

@@ -72,7 +72,7 @@ const ROUTES: &[RouteRow] = &[
     ("GET", "/bkt?acl", &[], "GetBucketAcl", true),
     ("PUT", "/bkt?acl", ACL, "PutBucketAcl", true),
     ("GET", "/bkt?versioning", &[], "GetBucketVersioning", true),
-    ("PUT", "/bkt?versioning", &[], "PutBucketVersioning", false),
+    ("PUT", "/bkt?versioning", MD5, "PutBucketVersioning", true),
     ("GET", "/bkt?cors", &[], "GetBucketCors", true),
     ("PUT", "/bkt?cors", &[], "PutBucketCors", false),
     ("DELETE", "/bkt?cors", &[], "DeleteBucketCors", false),
@@ -142,7 +142,8 @@ const ROUTES: &[RouteRow] = &[
     ("GET", "/bkt", &[], "ListObjects", true),
     ("GET", "/bkt?prefix=a&delimiter=%2F", &[], "ListObjects", true),
     ("GET", "/bkt?list-type=2", &[], "ListObjectsV2", true),
-    ("GET", "/bkt?versions", &[], "ListObjectVersions", false),
+    ("GET", "/bkt?versions", &[], "ListObjectVersions", true),
+    ("GET", "/bkt?versions=&prefix=a&key-marker=k&version-id-marker=null", &[], "ListObjectVersions", true),
     ("GET", "/bkt?uploads", &[], "ListMultipartUploads", true),
     ("POST", "/bkt?delete", MD5, "DeleteObjects", true),
     ("POST", "/bkt", &[("content-type", "multipart/form-data; boundary=x")], "PostObject", false),
@@ -219,7 +220,10 @@ fn the_tables_agree_with_the_request() {
         assert_eq!(operation.class() == OperationClass::List, lists, "{method} {uri}");
         let access = operation.access();
         assert_eq!(access.scope == Scope::Nothing, !there, "{method} {uri}");
-        let open = matches!(*action, "GetObject" | "HeadObject" | "ListObjects" | "ListObjectsV2");
+        let open = matches!(
+            *action,
+            "GetObject" | "HeadObject" | "ListObjects" | "ListObjectsV2" | "ListObjectVersions"
+        );
         assert_eq!(
             operation.anonymous_access() != AnonymousAccess::Never,
             open,
@@ -300,6 +304,87 @@ fn a_method_that_a_thing_has_not_is_405_with_those_it_has() {
             "{method} {uri}"
         );
     }
+}
+
+#[test]
+fn a_listing_of_versions_goes_on_from_a_key_and_a_version() {
+    let list = |query: &str| match ask("GET", &format!("/bkt?versions{query}"), &[]) {
+        Ok(Operation::ListObjectVersions(list)) => Ok(list),
+        Ok(other) => panic!("{other:?}"),
+        Err(code) => Err(code),
+    };
+    let plain = list("").unwrap();
+    assert_eq!((&*plain.prefix, plain.max_keys), ("", 1000));
+    assert_eq!(
+        (plain.delimiter, plain.key_marker, plain.version_id_marker),
+        (None, None, None)
+    );
+    let all = list("&prefix=a%2F&delimiter=%2F&key-marker=a%2Fb&version-id-marker=v1&max-keys=0&encoding-type=url");
+    let all = all.unwrap();
+    assert_eq!((&*all.prefix, all.delimiter.as_deref()), ("a/", Some("/")));
+    assert_eq!(all.key_marker.as_deref(), Some("a/b"));
+    assert_eq!(all.version_id_marker.unwrap().as_str(), "v1");
+    assert_eq!((all.max_keys, all.encoding_type), (0, EncodingType::Url));
+    assert_eq!(list("&max-keys=5000").unwrap().max_keys, 1000);
+    for bad in [
+        "&version-id-marker=v1",
+        "&key-marker=&version-id-marker=v1",
+        "&key-marker=k&version-id-marker=",
+        "&key-marker=k&version-id-marker=a%2Fb",
+        "&max-keys=-1",
+        "&max-keys=x",
+        "&encoding-type=xml",
+        "&versionId=null",
+        "&key-marker=%00",
+    ] {
+        assert_eq!(list(bad).unwrap_err(), S3ErrorCode::InvalidArgument, "{bad}");
+    }
+}
+
+#[test]
+fn a_version_id_is_judged_wherever_one_may_stand() {
+    for (method, query) in [
+        ("GET", ""),
+        ("HEAD", ""),
+        ("DELETE", ""),
+        ("GET", "&acl"),
+        ("PUT", "&acl"),
+        ("GET", "&attributes"),
+        ("GET", "&tagging"),
+        ("GET", "&legal-hold"),
+        ("GET", "&retention"),
+    ] {
+        let with = |id: &str| {
+            ask(
+                method,
+                &format!("/bkt/k?versionId={id}{query}"),
+                &[ACL, ATTRIBUTES].concat(),
+            )
+        };
+        assert!(with("null").is_ok(), "{method} {query}");
+        for id in ["", "a%2Fb", "%C3%A4", "a+b", &"a".repeat(129)] {
+            assert_eq!(
+                with(id).unwrap_err(),
+                S3ErrorCode::InvalidArgument,
+                "{method} {id}{query}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_versioning_document_needs_a_digest_and_takes_no_condition() {
+    assert_eq!(code("PUT", "/bkt?versioning", &[]), S3ErrorCode::InvalidRequest);
+    let signed = [("x-amz-content-sha256", &*"0".repeat(64))];
+    assert!(ask("PUT", "/bkt?versioning", &signed).is_ok());
+    let condition = [MD5[0], ("if-match", "*")];
+    assert_eq!(code("PUT", "/bkt?versioning", &condition), S3ErrorCode::NotImplemented);
+    let mfa = [MD5[0], ("x-amz-mfa", "serial 123456")];
+    assert_eq!(code("PUT", "/bkt?versioning", &mfa), S3ErrorCode::NotImplemented);
+    assert_eq!(
+        code("DELETE", "/bkt/k?versionId=null", &mfa),
+        S3ErrorCode::NotImplemented
+    );
 }
 
 #[test]

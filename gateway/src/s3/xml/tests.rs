@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use t2gate_backends::{AccountId, CannedAcl, ChecksumAlgorithm, IfMatch};
+use t2gate_backends::{AccountId, CannedAcl, ChecksumAlgorithm, IfMatch, VersioningStatus};
 
 use super::{writer::XmlWriter, *};
 use crate::{dialect::Dialect, s3::S3ErrorCode};
@@ -226,6 +226,63 @@ fn a_policy_is_taken_where_a_canned_acl_says_the_same() {
 }
 
 #[test]
+fn a_versioning_configuration_says_one_of_two_things() {
+    use S3ErrorCode::{IllegalVersioningConfigurationException as Illegal, MalformedXML, NotImplemented};
+    use VersioningStatus::{Enabled, Suspended};
+    let parse = |content: &str| {
+        let body = format!("<VersioningConfiguration xmlns='urn:x'>{content}</VersioningConfiguration>");
+        parse_versioning_configuration(body.as_bytes()).map_err(|error| error.code())
+    };
+    for (content, expected) in [
+        ("<Status>Enabled</Status>", Ok(Enabled)),
+        ("\n <Status>Suspended</Status> <!-- c -->", Ok(Suspended)),
+        ("<MfaDelete>Disabled</MfaDelete><Status>Enabled</Status>", Ok(Enabled)),
+        ("<Status>Enabled</Status><MfaDelete/>", Ok(Enabled)),
+        ("", Err(Illegal)),
+        ("<Status></Status>", Err(Illegal)),
+        ("<MfaDelete>Disabled</MfaDelete>", Err(Illegal)),
+        (
+            "<Status>Enabled</Status><MfaDelete>Enabled</MfaDelete>",
+            Err(NotImplemented),
+        ),
+        (
+            "<Status>Suspended</Status><MFADelete>Enabled</MFADelete>",
+            Err(NotImplemented),
+        ),
+        ("<MfaDelete>Enabled</MfaDelete>", Err(NotImplemented)),
+        (
+            "<Status>Enabled</Status><MfaDelete>enabled</MfaDelete>",
+            Err(MalformedXML),
+        ),
+        (
+            "<Status>Enabled</Status><MfaDelete>Disabled</MfaDelete><MFADelete>Enabled</MFADelete>",
+            Err(MalformedXML),
+        ),
+        ("<Status>enabled</Status>", Err(MalformedXML)),
+        ("<Status> Enabled </Status>", Err(MalformedXML)),
+        ("<Status>Disabled</Status>", Err(MalformedXML)),
+        ("<Status>Enabled</Status><Status>Enabled</Status>", Err(MalformedXML)),
+        ("<Status><b>Enabled</b></Status>", Err(MalformedXML)),
+        ("<Status>Enabled</Status><Other/>", Err(MalformedXML)),
+        ("Enabled", Err(MalformedXML)),
+    ] {
+        assert_eq!(parse(content), expected, "{content}");
+    }
+    for body in [
+        "",
+        "Enabled",
+        "<Status>Enabled</Status>",
+        "<Versioning><Status>Enabled</Status></Versioning>",
+        "<versioningconfiguration><Status>Enabled</Status></versioningconfiguration>",
+        "<VersioningConfiguration><Status>Enabled</Status>",
+        "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>x",
+    ] {
+        let parsed = parse_versioning_configuration(body.as_bytes());
+        assert_eq!(parsed.unwrap_err().code(), MalformedXML, "{body}");
+    }
+}
+
+#[test]
 fn hostile_documents_are_refused() {
     let object = "<Object><Key>k</Key></Object>";
     let nested = format!("{}{}", "<Delete>".repeat(50_000), "</Delete>".repeat(50_000));
@@ -292,6 +349,7 @@ proptest! {
         let _delete = delete(&body);
         let _parts = parse_complete_multipart_upload(&body);
         let _location = parse_create_bucket_configuration(&body);
+        let _status = parse_versioning_configuration(&body);
         let _acl = parse_access_control_policy(&body, &owner());
     }
 

@@ -16,11 +16,13 @@ import {
   DeleteBucketCommand,
   DeleteObjectCommand,
   DeleteObjectsCommand,
+  GetBucketVersioningCommand,
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
   ListBucketsCommand,
   ListMultipartUploadsCommand,
+  ListObjectVersionsCommand,
   ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
@@ -172,6 +174,53 @@ async function conditional(s3, bucket) {
   await refused(put({ IfMatch: '"00000000000000000000000000000000"' }), "PreconditionFailed", 412);
 }
 
+/** A history by pages of one, a marker by its id, an older version back. */
+async function versions(s3, bucket) {
+  const object = { Bucket: bucket, Key: "k" };
+  const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }));
+  assert.equal(Status, "Enabled");
+  const first = await s3.send(new PutObjectCommand({ ...object, Body: "first" }));
+  const second = await s3.send(new PutObjectCommand({ ...object, Body: "second" }));
+  const marker = await s3.send(new DeleteObjectCommand(object));
+  assert.equal(marker.DeleteMarker, true);
+  await refused(get(s3, bucket, "k"), "NoSuchKey", 404);
+  await refused(
+    s3.send(new GetObjectCommand({ ...object, VersionId: marker.VersionId })),
+    "MethodNotAllowed",
+    405,
+  );
+  const seen = [];
+  let next = {};
+  do {
+    const page = await s3.send(new ListObjectVersionsCommand({ Bucket: bucket, MaxKeys: 1, ...next }));
+    seen.push(...(page.DeleteMarkers ?? []), ...(page.Versions ?? []));
+    next = page.IsTruncated && { KeyMarker: page.NextKeyMarker, VersionIdMarker: page.NextVersionIdMarker };
+  } while (next);
+  assert.deepEqual(
+    seen.map(({ VersionId, IsLatest }) => [VersionId, IsLatest]),
+    [
+      [marker.VersionId, true],
+      [second.VersionId, false],
+      [first.VersionId, false],
+    ],
+  );
+  const old = await s3.send(new GetObjectCommand({ ...object, VersionId: first.VersionId }));
+  assert.equal(await old.Body.transformToString(), "first");
+  const source = `${bucket}/k?versionId=${first.VersionId}`;
+  const copied = await s3.send(new CopyObjectCommand({ ...object, CopySource: source }));
+  assert.equal(copied.CopySourceVersionId, first.VersionId);
+  assert.equal((await get(s3, bucket, "k")).toString(), "first");
+  const Objects = [marker, second].map(({ VersionId }) => ({ Key: "k", VersionId }));
+  const { Deleted } = await s3.send(new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects } }));
+  assert.deepEqual(
+    Deleted.map((each) => [each.VersionId, each.DeleteMarker]),
+    [
+      [marker.VersionId, true],
+      [second.VersionId, undefined],
+    ],
+  );
+}
+
 /** The bucket is in the host name. Only its resolution is injected: the certificate is still verified. */
 async function virtualHost(bucket, input) {
   const lookup = (_name, options, callback) =>
@@ -203,7 +252,7 @@ async function presignCopy(s3, bucket) {
 }
 
 const [name, bucket, input] = process.argv.slice(2);
-const cases = { buckets, objects, checksums, keys, multipart, conditional, presign, presignCopy, presignEmpty };
+const cases = { buckets, objects, checksums, keys, multipart, conditional, versions, presign, presignCopy, presignEmpty };
 if (name === "virtualHost") {
   await virtualHost(bucket, input);
 } else {

@@ -13,7 +13,10 @@ use aws_sdk_s3::{
     error::ProvideErrorMetadata,
     presigning::PresigningConfig,
     primitives::ByteStream,
-    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective, ObjectIdentifier},
+    types::{
+        BucketVersioningStatus, ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective,
+        ObjectIdentifier,
+    },
 };
 use aws_smithy_http_client::{
     Builder,
@@ -49,6 +52,7 @@ async fn main() -> Result<()> {
         "keys" => keys(&s3, bucket).await,
         "multipart" => multipart(&s3, bucket, input).await,
         "conditional" => conditional(&s3, bucket).await,
+        "versions" => versions(&s3, bucket).await,
         "virtual_host" => {
             let endpoint = env::var("T2_VIRTUAL_ENDPOINT").context("T2_VIRTUAL_ENDPOINT")?;
             objects(&client(&endpoint)?, bucket, &input[..1000]).await
@@ -101,6 +105,63 @@ async fn list(s3: &Client, bucket: &str) -> Result<Vec<String>> {
         );
     }
     Ok(keys)
+}
+
+/// A history by pages of one, a marker by its id, an older version back.
+async fn versions(s3: &Client, bucket: &str) -> Result<()> {
+    let status = s3.get_bucket_versioning().bucket(bucket).send().await?;
+    ensure!(status.status() == Some(&BucketVersioningStatus::Enabled), "{status:?}");
+    let mut written = Vec::new();
+    for text in ["first", "second"] {
+        let put = s3.put_object().bucket(bucket).key("k");
+        let put = put.body(ByteStream::from_static(text.as_bytes())).send().await?;
+        written.push(put.version_id().context("no version id")?.to_owned());
+    }
+    let deleted = s3.delete_object().bucket(bucket).key("k").send().await?;
+    ensure!(deleted.delete_marker() == Some(true), "{deleted:?}");
+    let marker = deleted.version_id().context("no version id")?.to_owned();
+    let by_id = |id: &str| s3.get_object().bucket(bucket).key("k").version_id(id);
+    let refused = by_id(&marker).send().await.err().context("a marker was read")?;
+    ensure!(refused.code() == Some("MethodNotAllowed"), "{refused:?}");
+
+    let mut seen = Vec::new();
+    let mut next = (None, None);
+    loop {
+        let list = s3.list_object_versions().bucket(bucket).max_keys(1);
+        let list = list.set_key_marker(next.0).set_version_id_marker(next.1);
+        let page = list.send().await?;
+        let markers = page
+            .delete_markers()
+            .iter()
+            .map(|each| (each.version_id(), each.is_latest()));
+        let versions = page.versions().iter().map(|each| (each.version_id(), each.is_latest()));
+        let entries = markers.chain(versions);
+        seen.extend(entries.map(|(id, latest)| (id.map(str::to_owned), latest)));
+        if page.is_truncated() != Some(true) {
+            break;
+        }
+        next = (
+            page.next_key_marker().map(str::to_owned),
+            page.next_version_id_marker().map(str::to_owned),
+        );
+    }
+    let history = [(&marker, true), (&written[1], false), (&written[0], false)];
+    let history = history.map(|(id, latest)| (Some(id.clone()), Some(latest)));
+    ensure!(seen == history, "{seen:?} is not {history:?}");
+
+    let source = format!("{bucket}/k?versionId={}", written[0]);
+    let copied = s3
+        .copy_object()
+        .bucket(bucket)
+        .key("k")
+        .copy_source(source)
+        .send()
+        .await?;
+    ensure!(copied.copy_source_version_id() == Some(&written[0]), "{copied:?}");
+    ensure!(get(s3, bucket, "k").await? == b"first", "the older version is not back");
+    let old = by_id(&written[1]).send().await?.body.collect().await?;
+    ensure!(old.to_vec() == b"second", "a version has other bytes");
+    Ok(())
 }
 
 async fn buckets(s3: &Client, bucket: &str) -> Result<()> {
