@@ -54,7 +54,13 @@ pub trait ObjectReader: fmt::Debug + Send + Sync {
 /// - Every [`Key`](crate::Key) works, or is refused with [`BackendError::UnsupportedKey`]; none leaves its bucket.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
-    fn capabilities(&self) -> Capabilities;
+    /// What can be done in a bucket of this name, whether or not there is one: a backend may be made of several stores
+    /// that differ ([`Routed`](crate::Routed)). Without a name: what can be done in every bucket.
+    fn capabilities(&self, bucket: Option<&BucketName>) -> Capabilities;
+
+    /// Whether [`copy_object`](Self::copy_object) can copy from the one bucket into the other. Where not, it is
+    /// [`BackendError::NotSupported`], and the gateway streams.
+    fn copies_between(&self, source: &BucketName, destination: &BucketName) -> bool;
 
     /// Whether the store answers, cheaply: for readiness.
     async fn ready(&self) -> Result<(), BackendError>;
@@ -87,7 +93,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// was given, [`BackendError::DeleteMarker`] where it is one. Reads nothing of the bytes yet.
     async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError>;
 
-    /// Copies in one step, where [`Capabilities::server_side_copy`] is set. Source and destination may be the same.
+    /// Copies inside the store in one step, where [`copies_between`](Self::copies_between) says so. Source and
+    /// destination may be the same.
     async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError>;
 
     /// Deletes in one step. Nothing there is no error: [`DeleteObjectOutcome::existed`] says so (but an `If-Match`

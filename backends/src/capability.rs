@@ -10,8 +10,6 @@ pub struct Capabilities {
     pub conditional_writes: bool,
     /// Deletes can be conditional too.
     pub conditional_deletes: bool,
-    /// [`copy_object`](crate::Backend::copy_object) copies inside the store. Where not, the gateway streams.
-    pub server_side_copy: bool,
     /// What a commit displaces can be kept, in the same step: the [`Versioned`](crate::Versioned) overlay can stand on
     /// it.
     pub history: bool,

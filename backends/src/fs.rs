@@ -248,16 +248,19 @@ async fn blocking<T>(work: JoinHandle<Result<T, Error>>) -> Result<T, BackendErr
 
 #[async_trait]
 impl Backend for FsBackend {
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: Option<&BucketName>) -> Capabilities {
         Capabilities {
             name: "fs",
             conditional_writes: true,
             conditional_deletes: true,
-            server_side_copy: true,
             history: true,
             versioning: false,
             encryption: false,
         }
+    }
+
+    fn copies_between(&self, _: &BucketName, _: &BucketName) -> bool {
+        true
     }
 
     async fn ready(&self) -> Result<(), BackendError> {

@@ -17,6 +17,7 @@ mod key_codec;
 mod memory;
 mod multipart;
 mod request;
+mod routes;
 mod types;
 mod versioning;
 
@@ -26,7 +27,7 @@ pub use capability::Capabilities;
 pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumHasher, ChecksumType, InvalidChecksum, combine_full_object};
 pub use clock::{Clock, SystemClock, TestClock};
 pub use condition::{IfMatch, ReadCondition, ReadRefusal, WriteCondition};
-pub use decorate::{CallOutcome, Metered, Observer};
+pub use decorate::{CallOutcome, Metered, NoSuchStore, Observer, Routed};
 pub use error::{BackendError, BoxError};
 #[cfg(feature = "crash-points")]
 pub use fs::crash_points;
@@ -37,5 +38,6 @@ pub use fs::{
 pub use memory::MemoryBackend;
 pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
 pub use request::*;
+pub use routes::{BucketPattern, InvalidBucketPattern, Routes};
 pub use types::*;
 pub use versioning::{CurrentVersion, DeletePlan, Displaced, KeyState, VersionClock, Versioned, WritePlan};

@@ -94,16 +94,19 @@ impl fmt::Debug for MemoryBackend {
 
 #[async_trait]
 impl Backend for MemoryBackend {
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: Option<&BucketName>) -> Capabilities {
         Capabilities {
             name: "memory",
             conditional_writes: true,
             conditional_deletes: true,
-            server_side_copy: true,
             history: true,
             versioning: false,
             encryption: false,
         }
+    }
+
+    fn copies_between(&self, _: &BucketName, _: &BucketName) -> bool {
+        true
     }
 
     async fn ready(&self) -> Result<(), BackendError> {

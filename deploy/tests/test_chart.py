@@ -138,6 +138,25 @@ def test_the_volume_is_made_or_is_the_one_named():
     assert {"name": "data", "mountPath": "/data", "subPath": "share/s3"} in mounts
 
 
+def test_several_backends_have_their_claims_and_their_buckets():
+    documents = template(values="several")
+    config = configuration(documents)
+    given = yaml.safe_load(VALUES["several"].read_text())
+    main, archive, scratch = config["backend"]
+    assert main == {"name": "main", "kind": "fs", "root": "/data", "durability": "power-safe"}
+    wanted = {key: value for key, value in given["otherBackends"][0].items() if key not in ("existingClaim", "subPath")}
+    assert archive == wanted | {"root": "/backends/archive"}
+    assert scratch == {"name": "scratch", "kind": "memory", "root": "/backends/scratch"}
+    assert config["bucket"] == given["buckets"]
+    spec = pod_spec(documents)
+    claim = {"name": "backend-archive", "persistentVolumeClaim": {"claimName": "archive"}}
+    assert [volume for volume in spec["volumes"] if volume["name"].startswith("backend-")] == [claim]
+    mount = {"name": "backend-archive", "mountPath": "/backends/archive", "subPath": "share/s3"}
+    assert [m for m in spec["containers"][0]["volumeMounts"] if m["name"].startswith("backend-")] == [mount]
+    # One table, as long as there is one.
+    assert configuration(template(values="full"))["backend"] == {"kind": "fs", "root": "/data"}
+
+
 def test_secrets_are_in_secrets_only():
     documents = template(values="full")
     secret = one(documents, "Secret", "s3-keys")["data"]
@@ -220,6 +239,8 @@ def test_the_own_certificate_is_for_the_service():
 def test_the_schema_knows_every_key_of_the_configuration():
     """config.example.toml has every key there is; what the chart does not set itself can be given as a value."""
     example = (ROOT / "config.example.toml").read_text()
+    several = "".join(re.findall(r"^#   (.*\n)", example, flags=re.MULTILINE))
+    several = tomllib.loads(several[several.index("[[backend]]") :])
     example = tomllib.loads(re.sub(r"^#(?=\S)", "", example, flags=re.MULTILINE))
     schema = json.loads((CHART / "values.schema.json").read_text())
     sections = schema["definitions"]["config"]["properties"]
@@ -231,6 +252,11 @@ def test_the_schema_knows_every_key_of_the_configuration():
         ("backend", "root"),
     }
     accounts = example.pop("account")
+    definitions = schema["definitions"]
+    assert set(definitions["otherBackend"]["properties"]) - {"existingClaim", "subPath"} == set(example["backend"]) - {
+        "root"
+    }
+    assert {key for entry in several["bucket"] for key in entry} == set(definitions["bucket"]["properties"])
     # Set by the chart as a whole.
     assert set(example.pop("listen")) == {"address", "admin_address"}
     keys = {(section, key) for section, keys in example.items() for key in keys}
@@ -275,6 +301,19 @@ REFUSED = {
     "a rate": ('{"config": {"rate_limit": {"read": {"rate": -1}}}}', "/config/rate_limit/read/rate"),
     "a host name with a port": ('{"config": {"s3": {"base_domains": ["s3.example.com:443"]}}}', "/base_domains/0"),
     "a backend": ('{"backend": {"kind": "disk"}}', "/backend/kind"),
+    "a backend without a claim": ('{"otherBackends": [{"name": "a", "kind": "fs"}]}', "'existingClaim'"),
+    "a backend without a name": ('{"otherBackends": [{"kind": "memory"}]}', "'name'"),
+    "a backend's name": ('{"otherBackends": [{"name": "A_b", "kind": "memory"}]}', "/otherBackends/0/name"),
+    "a backend's limit": (
+        '{"otherBackends": [{"name": "a", "kind": "memory", "memory_budget": 5}]}',
+        "/otherBackends/0/memory_budget",
+    ),
+    "a way out of a backend's volume": (
+        '{"otherBackends": [{"name": "a", "kind": "fs", "existingClaim": "a", "subPath": "../b"}]}',
+        "/otherBackends/0/subPath",
+    ),
+    "a bucket's pattern": ('{"buckets": [{"name": "Logs", "backend": "a"}]}', "/buckets/0/name"),
+    "a bucket without a backend": ('{"buckets": [{"name": "logs"}]}', "'backend'"),
     "a size": ('{"persistence": {"size": "10 GB"}}', "/persistence/size"),
     "a claim's name": ('{"persistence": {"existingClaim": "My Claim"}}', "/persistence/existingClaim"),
     "a way out of the volume": ('{"persistence": {"subPath": "a/../../b"}}', "/persistence/subPath"),

@@ -1,21 +1,30 @@
 //! Configuration in, running gateway out. The only file that knows every module.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures::future::join_all;
 use http::HeaderValue;
 use t2gate_backends::{
-    Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, SystemClock, Versioned,
+    AccountId, Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, Routed, Routes, SystemClock,
+    Versioned,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     admin::Admin,
     body::BodyPace,
-    config::{BackendKind, Config},
+    config::{self, BackendKind, Config},
     dispatch,
     keys::KeyStore,
-    layer::{authenticate::Authenticate, memory_budget::MemoryBudget, rate_limit::RateLimits, respond, route::Route},
+    layer::{
+        authenticate::Authenticate,
+        backend_limits::{BackendLimit, BackendLimits},
+        memory_budget::MemoryBudget,
+        rate_limit::RateLimits,
+        respond,
+        route::Route,
+    },
     metrics::Metrics,
     server::{self, ConnectionStats, Drained, Shutdown, Tls},
     stack::{self, stack},
@@ -26,38 +35,65 @@ use crate::{
 pub struct Startup {
     pub keys: Arc<KeyStore>,
     pub tls: Arc<Tls>,
-    pub backend: Arc<dyn Backend>,
+    pub storage: Storage,
     pub listener: TcpListener,
     pub admin_listener: TcpListener,
 }
 
-/// Storage, opened.
+/// All storage, opened.
 #[derive(Debug)]
 pub struct Storage {
+    /// In the order of the configuration, the default first.
+    pub stores: Vec<Store>,
+}
+
+/// One backend of the configuration, opened.
+#[derive(Debug)]
+pub struct Store {
+    pub name: Box<str>,
     pub backend: Arc<dyn Backend>,
     /// What lies there and could be a bucket, but has no owner, and so is not served.
     pub unclaimed: Vec<BucketName>,
 }
 
+/// A backend that is not ready after so long is not. Less than the admin listener waits, so that it can be said which.
+const STORE_READY_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Opens the storage that the configuration names. Blocks.
 pub fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Ok(match config.backend.kind {
+    let several = !config.backends.others.is_empty();
+    let stores = config.backends.iter().map(|backend| {
+        open_store(backend, clock.clone()).map_err(|error| match several {
+            true => anyhow::anyhow!("backend {}: {error:#}", backend.name),
+            false => error,
+        })
+    });
+    Ok(Storage {
+        stores: stores.collect::<Result<_, _>>()?,
+    })
+}
+
+fn open_store(config: &config::Backend, clock: Arc<dyn Clock>) -> Result<Store, anyhow::Error> {
+    let name = config.name.clone();
+    Ok(match config.kind {
         BackendKind::Fs => {
             let backend = FsBackend::open(FsOptions {
-                durability: config.backend.durability,
-                adopt: config.backend.adopt_account.clone(),
-                listing_cache_bytes: config.backend.listing_cache,
-                abandoned_upload_age: config.backend.abandoned_upload_age,
-                shared: config.backend.shared,
-                ..FsOptions::new(&config.backend.root, clock.clone())
+                durability: config.durability,
+                adopt: config.adopt_account.clone(),
+                listing_cache_bytes: config.listing_cache,
+                abandoned_upload_age: config.abandoned_upload_age,
+                shared: config.shared,
+                ..FsOptions::new(&config.root, clock.clone())
             })?;
-            Storage {
+            Store {
+                name,
                 unclaimed: backend.unclaimed().to_vec(),
                 backend: versioned(backend, clock),
             }
         }
-        BackendKind::Memory => Storage {
+        BackendKind::Memory => Store {
+            name,
             backend: versioned(MemoryBackend::new(clock.clone()), clock),
             unclaimed: Vec::new(),
         },
@@ -72,12 +108,65 @@ fn versioned<B: Backend>(backend: B, clock: Arc<dyn Clock>) -> Arc<dyn Backend> 
     }
 }
 
+/// The stores, watched, and all of them as one.
+struct Joined {
+    stores: Vec<Store>,
+    backend: Arc<dyn Backend>,
+    /// The same, where there are several.
+    routed: Option<Arc<Routed>>,
+}
+
+impl Joined {
+    fn new(stores: Vec<Store>, routes: &Routes, metrics: &Arc<Metrics>) -> Result<Self, anyhow::Error> {
+        let watched = stores.into_iter().map(|store| Store {
+            backend: Arc::new(Metered::new(store.backend, metrics.backend_observer(&store.name))),
+            ..store
+        });
+        let stores: Vec<Store> = watched.collect();
+        if let [store] = &*stores {
+            let backend = store.backend.clone();
+            return Ok(Self {
+                stores,
+                backend,
+                routed: None,
+            });
+        }
+        let backends = stores.iter().map(|store| store.backend.clone()).collect();
+        let routed = Arc::new(Routed::new(backends, routes.clone())?);
+        Ok(Self {
+            stores,
+            backend: routed.clone(),
+            routed: Some(routed),
+        })
+    }
+}
+
+/// Says which buckets lie where their names do not lead, so that nobody waits for them in vain. Goes by the accounts
+/// that there are.
+async fn tell_misplaced(routed: Arc<Routed>, names: Vec<Box<str>>, accounts: Vec<AccountId>) {
+    const TOLD: usize = 100;
+    for account in accounts {
+        match routed.misplaced(&account, TOLD).await {
+            Ok(buckets) => {
+                for (bucket, store) in buckets {
+                    let backend = names.get(store).map_or("", |name| &**name);
+                    tracing::warn!(
+                        %bucket, %account, backend,
+                        "not served: [[bucket]] leads this name to another backend than the one that it lies in"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%account, %error, "cannot look for buckets in the wrong backend"),
+        }
+    }
+}
+
 /// Serves until `shutdown`, then drains. The admin listener stops last, so that it can say that the gateway drains.
 pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result<Drained, anyhow::Error> {
     let Startup {
         keys,
         tls,
-        backend,
+        storage,
         listener,
         admin_listener,
     } = startup;
@@ -85,16 +174,25 @@ pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result
     let metrics = Metrics::new()?;
     let stats = Arc::new(ConnectionStats::default());
     metrics.watch_connections(&stats)?;
-    let observer = metrics.backend_observer(backend.capabilities().name);
-    let backend: Arc<dyn Backend> = Arc::new(Metered::new(backend, observer));
+    let joined = Joined::new(storage.stores, &config.backends.routes, &metrics)?;
+    let Joined {
+        stores,
+        backend,
+        routed,
+    } = joined;
+    if let Some(routed) = routed {
+        let names = stores.iter().map(|store| store.name.clone()).collect();
+        let accounts = keys.accounts().iter().map(|account| account.id.clone()).collect();
+        tokio::spawn(tell_misplaced(routed, names, accounts));
+    }
     let service =
-        stack(layers(&config, keys, backend.clone(), clock.clone(), metrics.clone())?).context("no random numbers")?;
+        stack(layers(&config, keys, backend, clock.clone(), metrics.clone())?).context("no random numbers")?;
 
     let (admin_trigger, admin_shutdown) = Shutdown::new();
     let readiness = Readiness {
         shutdown: shutdown.clone(),
         tls: tls.clone(),
-        backend,
+        stores,
         clock,
     };
     let readiness = Arc::new(readiness);
@@ -137,6 +235,13 @@ fn layers(
         },
         max_requests: config.limits.concurrent_requests,
         memory,
+        backend_limits: BackendLimits::new(
+            config.backends.routes.clone(),
+            config
+                .backends
+                .iter()
+                .map(|backend| BackendLimit::new(backend.concurrent_requests, backend.memory_budget)),
+        ),
         rate_limits,
         metrics,
         route: Route {
@@ -164,7 +269,7 @@ fn layers(
 struct Readiness {
     shutdown: Shutdown,
     tls: Arc<Tls>,
-    backend: Arc<dyn Backend>,
+    stores: Vec<Store>,
     clock: Arc<dyn Clock>,
 }
 
@@ -176,7 +281,23 @@ impl Readiness {
         if self.tls.expires() <= self.clock.now() {
             return Err("the certificate has expired".into());
         }
-        let ready = self.backend.ready().await;
-        ready.map_err(|error| format!("the storage does not answer: {error}"))
+        let asked = join_all(self.stores.iter().map(|store| self.ask(store))).await;
+        let faults: Vec<String> = asked.into_iter().filter_map(Result::err).collect();
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults.join("; "))
+        }
+    }
+    async fn ask(&self, store: &Store) -> Result<(), String> {
+        let name = match &*self.stores {
+            [_] => "the storage".to_owned(),
+            _ => format!("the storage {}", store.name),
+        };
+        match timeout(STORE_READY_TIMEOUT, store.backend.ready()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("{name} does not answer: {error}")),
+            Err(_elapsed) => Err(format!("{name} does not answer in time")),
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod backend;
+mod backends;
 mod fault;
 mod limits;
 mod listen;
@@ -28,6 +29,7 @@ use t2gate_backends::AccountId;
 
 pub use self::{
     backend::{Backend, BackendKind},
+    backends::Backends,
     fault::{ConfigError, Fault},
     limits::Limits,
     listen::Listen,
@@ -38,7 +40,8 @@ pub use self::{
 };
 use self::{
     fault::Faults,
-    source::{COMMAND_LINE, ENVIRONMENT, Environment, Overlay, TomlFile},
+    raw::Numbered,
+    source::{BACKENDS, COMMAND_LINE, ENVIRONMENT, Environment, Overlay, TomlFile, written},
 };
 use crate::{
     keys::{Account, ApplicationKey, CapabilitySet, KeyKind, KeyTable, is_access_key_id, is_secret},
@@ -59,7 +62,7 @@ pub struct Config {
     pub limits: Limits,
     pub rate_limit: RateLimit,
     pub s3: S3,
-    pub backend: Backend,
+    pub backends: Backends,
     pub log: Log,
     /// Accounts and keys from the configuration or the environment. `None`: those of the key file below the data
     /// directory, which is made where it is missing.
@@ -86,6 +89,10 @@ struct RawConfig {
     rate_limit: rate_limit::RawRateLimit,
     s3: s3::RawS3,
     backend: backend::RawBackend,
+    /// Those of `[[backend]]`, which the sources keep under a key of its own.
+    #[serde(rename = "backend[]")]
+    backends: Numbered<backend::RawBackend>,
+    bucket: Numbered<backends::RawBucket>,
     log: log::RawLog,
     account: Vec<accounts::RawAccount>,
 }
@@ -126,9 +133,10 @@ impl Config {
             figment = figment.merge(TomlFile::read(path)?);
         }
         let (access_key, variables) = AccessKeyVariables::split(variables);
-        figment = figment
-            .merge(Environment::new(variables)?)
-            .merge(Overlay::from(overrides));
+        figment = figment.merge(Environment::new(variables)?);
+        let several_backends = figment.find_value(BACKENDS).is_ok();
+        figment = figment.merge(Overlay::new(overrides, several_backends));
+        let single_keys = figment.find_value("backend").ok().and_then(Value::into_dict);
 
         let mut faults = Vec::new();
         let raw: RawConfig = extract(&figment, file, &mut faults);
@@ -144,27 +152,44 @@ impl Config {
         }
         let (listen, tls, limits) = (check!(listen), check!(tls), check!(limits));
         let rate_limit = check!(rate_limit);
-        let (s3, backend, log) = (check!(s3), check!(backend), check!(log));
+        let (s3, log) = (check!(s3), check!(log));
+        let backends = backends::RawBackends {
+            single: raw.backend,
+            single_keys: single_keys.unwrap_or_default().into_keys().collect(),
+            listed: several_backends.then_some(raw.backends),
+            buckets: raw.bucket,
+        };
+        let backends = backends.check(&mut found);
         let accounts_are_configured = !raw.account.is_empty();
         let configured = accounts::check(raw.account, &mut found);
         faults.extend(found.into_iter().map(|(key, problem)| {
             let source = source_of(&figment, file, &key);
+            let key = written(&key);
             Fault { source, key, problem }
         }));
         let from_environment = access_key.check(accounts_are_configured, &mut faults);
 
-        let ready = (listen, tls, limits, rate_limit, s3, backend, log);
+        let ready = (listen, tls, limits, rate_limit, s3, backends, log);
         match ready {
-            (Some(listen), Some(tls), Some(limits), Some(rate_limit), Some(s3), Some(backend), Some(log))
+            (Some(listen), Some(tls), Some(limits), Some(rate_limit), Some(s3), Some(backends), Some(log))
                 if faults.is_empty() =>
             {
                 let keys = configured.or(from_environment);
-                if let Some(problem) = unknown_account(&backend, keys.as_ref()) {
-                    let key = "backend.adopt_account".to_owned();
+                for (i, backend) in backends.iter().enumerate() {
+                    let Some(problem) = unknown_account(backend, keys.as_ref()) else {
+                        continue;
+                    };
+                    let key = if several_backends {
+                        format!("{BACKENDS}.{i}.adopt_account")
+                    } else {
+                        "backend.adopt_account".to_owned()
+                    };
                     let source = source_of(&figment, file, &key);
-                    return Err(ConfigError {
-                        faults: vec![Fault { source, key, problem }],
-                    });
+                    let key = written(&key);
+                    faults.push(Fault { source, key, problem });
+                }
+                if !faults.is_empty() {
+                    return Err(ConfigError { faults });
                 }
                 Ok(Self {
                     listen,
@@ -172,7 +197,7 @@ impl Config {
                     limits,
                     rate_limit,
                     s3,
-                    backend,
+                    backends,
                     log,
                     keys,
                     file: file.map(Path::to_owned),
@@ -253,7 +278,7 @@ fn extract<T: DeserializeOwned + Default>(figment: &Figment, file: Option<&Path>
         let source = source_of(figment, file, &key);
         faults.push(Fault {
             source,
-            key,
+            key: written(&key),
             problem: problem(&error.kind, &error.path),
         });
         if !remove(&mut value, &error.path) {
@@ -288,7 +313,10 @@ fn remove(value: &mut Value, path: &[String]) -> bool {
 fn problem(kind: &Kind, path: &[String]) -> String {
     let secret = path.last().is_some_and(|key| key == "secret");
     match kind {
-        Kind::UnknownField(_, known) => format!("unknown key; known here are {}", known.join(", ")),
+        Kind::UnknownField(_, known) => {
+            let known: Vec<&str> = known.iter().copied().filter(|&key| key != BACKENDS).collect();
+            format!("unknown key; known here are {}", known.join(", "))
+        }
         Kind::InvalidType(..) | Kind::InvalidValue(..) if secret => "expected a string".to_owned(),
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let expected = expected.to_string();

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod authenticate;
 pub mod authorize;
+pub mod backend_limits;
 mod client_address;
 mod counted_body;
 pub mod memory_budget;

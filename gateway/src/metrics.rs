@@ -266,11 +266,11 @@ impl Metrics {
         self.sent_bytes.clone()
     }
 
-    /// What is told of the calls of a storage; `backend` is what it is called in the configuration.
-    pub fn backend_observer(self: &Arc<Self>, backend: &'static str) -> Arc<dyn Observer> {
+    /// What is told of the calls of a storage; `backend` is its name in the configuration.
+    pub fn backend_observer(self: &Arc<Self>, backend: &str) -> Arc<dyn Observer> {
         Arc::new(BackendObserver {
             metrics: self.clone(),
-            backend,
+            backend: backend.into(),
         })
     }
 }
@@ -327,12 +327,12 @@ impl Drop for OpenRequest {
 #[derive(Debug)]
 struct BackendObserver {
     metrics: Arc<Metrics>,
-    backend: &'static str,
+    backend: Box<str>,
 }
 
 impl Observer for BackendObserver {
     fn observe(&self, operation: &'static str, outcome: CallOutcome, time: Duration) {
-        let labels = [self.backend, operation, outcome.as_str()];
+        let labels = [&*self.backend, operation, outcome.as_str()];
         let calls = &self.metrics.backend_calls;
         calls.with_label_values(&labels).observe(time.as_secs_f64());
     }

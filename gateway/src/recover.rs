@@ -74,7 +74,7 @@ pub async fn undelete(
     scope: &Scope,
     tell: impl FnMut(Progress, Option<&Change>),
 ) -> Result<Progress, RecoverError> {
-    let versions = backend.capabilities().versioning;
+    let versions = backend.capabilities(Some(&scope.bucket)).versioning;
     versions.then_some(()).ok_or(RecoverError::NoVersions)?;
     run(backend, scope, tell, Undeletion::default).await
 }
@@ -87,7 +87,7 @@ pub async fn restore(
     time: Timestamp,
     tell: impl FnMut(Progress, Option<&Change>),
 ) -> Result<Progress, RecoverError> {
-    let versions = backend.capabilities().versioning;
+    let versions = backend.capabilities(Some(&scope.bucket)).versioning;
     versions.then_some(()).ok_or(RecoverError::NoVersions)?;
     let bucket = backend.head_bucket(&scope.bucket).await?;
     if bucket.versioning != Some(VersioningStatus::Enabled) {
@@ -324,7 +324,7 @@ async fn restore_key(
     let opened = backend.open_object(&source).await?;
     let attributes = opened.info.attributes;
     let condition = WriteCondition::default();
-    if backend.capabilities().server_side_copy {
+    if backend.copies_between(bucket, bucket) {
         let request = CopyObject {
             source,
             source_etag: opened.info.etag,

@@ -13,6 +13,7 @@ use crate::{
     dispatch::{self, Dispatch},
     layer::{
         admission, authenticate, authorize,
+        backend_limits::{self, BackendLimits},
         memory_budget::{self, MemoryBudget},
         parse,
         rate_limit::{self, RateLimits},
@@ -31,6 +32,8 @@ pub struct Parts {
     pub max_requests: usize,
     /// Bytes at once.
     pub memory: MemoryBudget,
+    /// Of each backend.
+    pub backend_limits: BackendLimits,
     pub rate_limits: Arc<RateLimits>,
     pub metrics: Arc<Metrics>,
     pub route: route::Route,
@@ -71,6 +74,8 @@ where
         // Now it is known whether it reads, writes or lists, and how much memory that takes.
         .layer(rate_limit::by_class(parts.rate_limits))
         .layer(memory_budget::layer(parts.memory))
+        // Of what there is for all, a backend with limits gives its own buckets so much.
+        .layer(backend_limits::layer(parts.backend_limits))
         // The one way to a Permitted, which is all that dispatch takes.
         .layer(authorize::layer(parts.backend.clone(), parts.dialect))
         .service(Dispatch::new(parts.backend, parts.dispatch)))

@@ -8,6 +8,8 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 fn t2gate(directory: &Path) -> Command {
@@ -24,6 +26,9 @@ fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = t2gate(directory).args(arguments).output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
 }
+
+/// Where a gateway that serves writes its log.
+const LOG: &str = "stderr";
 
 /// A gateway that serves; killed when the test ends before it does.
 struct Running {
@@ -44,7 +49,7 @@ impl Running {
             .args(arguments)
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(fs::File::create(directory.join(LOG)).unwrap());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut running = Self {
@@ -183,6 +188,84 @@ fn the_greeting_says_what_becomes_of_what_is_overwritten() {
         assert!(output.contains(said), "{output}");
         assert!(!output.contains("not yet    versioning"), "{output}");
     }
+}
+
+#[test]
+fn faults_of_several_backends_are_told_one_a_line_with_their_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = "[[backend]]\nname = \"main\"\nroot = \"a\"\n[[backend]]\nname = \"archive\"\nroot = \"b\"\n";
+    let check = |text: String| {
+        fs::write(dir.path().join("t2gate.toml"), text).unwrap();
+        run(dir.path(), &["check", "--config", "t2gate.toml"])
+    };
+    let entry = |name, backend| format!("[[bucket]]\nname = {name:?}\nbackend = {backend:?}\n");
+    let (code, said) = check(format!("{two}{}", entry("logs-*", "archive")));
+    assert_eq!((code, &*said), (Some(0), ""));
+    let (code, said) = check(format!("{two}{}{}", entry("logs-*", "elsewhere"), entry("BAD", "main")));
+    assert_eq!((code, said.lines().count()), (Some(2), 2), "{said}");
+    assert!(
+        said.contains("bucket.0.backend: expected the name of a backend: main, archive")
+            && said.contains("bucket.1.name"),
+        "{said}"
+    );
+    let (code, said) = check(format!(
+        "{}{}",
+        two.replace("\"b\"", "\"a\""),
+        entry("logs-*", "archive")
+    ));
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("backend.1.root"), "{said}");
+}
+
+#[test]
+fn several_backends_are_greeted_by_name_and_one_that_cannot_be_opened_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = "[[backend]]\nname = \"main\"\nroot = \"a\"\n[[backend]]\nname = \"archive\"\nroot = \"b\"\n\
+               [[bucket]]\nname = \"logs-*\"\nbackend = \"archive\"\n";
+    fs::write(dir.path().join("t2gate.toml"), two).unwrap();
+    let running = Running::start(dir.path(), &["--config", "t2gate.toml", "--data", "c"], &[]);
+    assert!(
+        running.greeting.contains("data       main: /") && running.greeting.contains("data       archive: /"),
+        "{}",
+        running.greeting
+    );
+    assert!(dir.path().join("c/.t2/keys.toml").exists() && !dir.path().join("a").exists());
+    assert!(!dir.path().join("b/.t2/keys.toml").exists());
+    // Another gateway has the tree of one of them.
+    let (code, said) = run(
+        dir.path(),
+        &["serve", "--config", "t2gate.toml", "--listen", "127.0.0.1:0"],
+    );
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("backend archive: "), "{said}");
+    running.stop();
+}
+
+#[test]
+fn a_bucket_in_the_wrong_backend_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = "[[backend]]\nname = \"main\"\nroot = \"a\"\nadopt_account = \"default\"\n\
+               [[backend]]\nname = \"archive\"\nroot = \"b\"\n\
+               [[bucket]]\nname = \"logs-*\"\nbackend = \"archive\"\n";
+    fs::write(dir.path().join("t2gate.toml"), two).unwrap();
+    for bucket in ["logs-old", "data"] {
+        fs::create_dir_all(dir.path().join("a").join(bucket)).unwrap();
+    }
+    let running = Running::start(dir.path(), &["--config", "t2gate.toml"], &[]);
+    let start = Instant::now();
+    let told = loop {
+        let log = fs::read_to_string(dir.path().join(LOG)).unwrap();
+        if let Some(line) = log.lines().find(|line| line.contains("not served")) {
+            break line.to_owned();
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{log}");
+        sleep(Duration::from_millis(20));
+    };
+    assert!(
+        told.contains("logs-old") && told.contains("main") && !told.contains("data"),
+        "{told}"
+    );
+    running.stop();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{BackendError, BodySummary, ChecksumAlgorithm, PutObject};
 
 /// Whether the backend judges conditions; one that does not has to say so.
 async fn conditional(s: &Subject) -> bool {
-    let supported = s.capabilities().conditional_writes;
+    let supported = s.capabilities(Some(&s.bucket)).conditional_writes;
     if !supported {
         assert_refused!(
             s.put_if(if_absent(), "key", "x").await,
@@ -117,7 +117,7 @@ pub async fn a_condition_is_judged_when_the_body_has_ended(s: Subject) {
 
 pub async fn a_delete_can_be_conditional(s: Subject) {
     let one = s.put("key", "one").await.etag;
-    if !s.capabilities().conditional_deletes {
+    if !s.capabilities(Some(&s.bucket)).conditional_deletes {
         assert_refused!(
             s.delete_if(if_present(), "key").await,
             BackendError::NotSupported { .. }

@@ -391,7 +391,7 @@ pub async fn a_repeated_complete_gives_the_same_answer(s: Subject) {
     let upload = s.upload("key").await;
     let parts = vec![s.part(&upload, 1, "one").await, s.part(&upload, 2, "two").await];
     let request = CompleteMultipartUpload {
-        condition: if s.capabilities().conditional_writes {
+        condition: if s.capabilities(Some(&s.bucket)).conditional_writes {
             if_absent()
         } else {
             WriteCondition::default()
@@ -421,7 +421,7 @@ pub async fn a_complete_can_be_conditional(s: Subject) {
         condition,
         ..s.complete_request(&upload, parts.clone())
     };
-    if !s.capabilities().conditional_writes {
+    if !s.capabilities(Some(&s.bucket)).conditional_writes {
         assert_refused!(
             s.complete_multipart_upload(conditional(if_absent())).await,
             BackendError::NotSupported { .. }

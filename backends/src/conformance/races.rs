@@ -51,7 +51,7 @@ async fn winners(tasks: Vec<JoinHandle<Result<ObjectInfo, BackendError>>>) -> Ve
 }
 
 pub async fn of_racing_creators_one_wins(s: Subject) {
-    if !s.capabilities().conditional_writes {
+    if !s.capabilities(Some(&s.bucket)).conditional_writes {
         return;
     }
     for _ in 0..4 {
@@ -64,7 +64,7 @@ pub async fn of_racing_creators_one_wins(s: Subject) {
 }
 
 pub async fn of_racing_swaps_from_one_etag_one_wins(s: Subject) {
-    if !s.capabilities().conditional_writes {
+    if !s.capabilities(Some(&s.bucket)).conditional_writes {
         return;
     }
     let mut current = s.put("key", "start").await;
@@ -78,7 +78,7 @@ pub async fn of_racing_swaps_from_one_etag_one_wins(s: Subject) {
 }
 
 pub async fn of_racing_deletes_one_finds_the_object(s: Subject) {
-    let conditional = s.capabilities().conditional_deletes;
+    let conditional = s.capabilities(Some(&s.bucket)).conditional_deletes;
     s.put("key", "x").await;
     let tasks: Vec<_> = (0..WRITERS)
         .map(|_| {

@@ -134,8 +134,12 @@ impl Metered {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Backend for Metered {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+    fn capabilities(&self, bucket: Option<&BucketName>) -> Capabilities {
+        self.inner.capabilities(bucket)
+    }
+
+    fn copies_between(&self, source: &BucketName, destination: &BucketName) -> bool {
+        self.inner.copies_between(source, destination)
     }
 
     async fn ready(&self) -> Result<(), BackendError> {

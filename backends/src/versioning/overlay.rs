@@ -24,7 +24,7 @@ pub struct Versioned<B> {
 impl<B: Backend> Versioned<B> {
     /// Over a backend with [`Capabilities::history`]; gives any other back.
     pub fn new(inner: B, clock: Arc<dyn Clock>) -> Result<Self, B> {
-        if inner.capabilities().history {
+        if inner.capabilities(None).history {
             Ok(Self {
                 inner,
                 clock: VersionClock::new(clock),
@@ -41,11 +41,15 @@ impl<B: Backend> Versioned<B> {
 
 #[async_trait]
 impl<B: Backend> Backend for Versioned<B> {
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, bucket: Option<&BucketName>) -> Capabilities {
         Capabilities {
             versioning: true,
-            ..self.inner.capabilities()
+            ..self.inner.capabilities(bucket)
         }
+    }
+
+    fn copies_between(&self, source: &BucketName, destination: &BucketName) -> bool {
+        self.inner.copies_between(source, destination)
     }
 
     async fn ready(&self) -> Result<(), BackendError> {

@@ -36,8 +36,12 @@ impl InTurn {
 
 #[async_trait]
 impl Backend for InTurn {
-    fn capabilities(&self) -> Capabilities {
-        self.next().capabilities()
+    fn capabilities(&self, bucket: Option<&BucketName>) -> Capabilities {
+        self.next().capabilities(bucket)
+    }
+
+    fn copies_between(&self, source: &BucketName, destination: &BucketName) -> bool {
+        self.next().copies_between(source, destination)
     }
 
     async fn ready(&self) -> Result<(), BackendError> {

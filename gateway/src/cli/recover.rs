@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use t2gate_backends::{BucketName, Timestamp};
+use t2gate_backends::{BucketName, Routed, Timestamp};
 
 use super::{complain, failed, say, wrong_configuration};
 use crate::{
@@ -87,11 +87,15 @@ fn run(arguments: RecoverArguments, at: Option<Timestamp>) -> ExitCode {
         Ok(storage) => storage,
         Err(error) => return failed(format_args!("{error:#}")),
     };
+    let stores = storage.stores.into_iter().map(|store| store.backend).collect();
+    let backend = match Routed::new(stores, config.backends.routes) {
+        Ok(routed) => routed,
+        Err(error) => return failed(error),
+    };
     let outcome = runtime.block_on(async {
-        let backend = &*storage.backend;
         match at {
-            None => recover::undelete(backend, &scope, tell).await,
-            Some(time) => recover::restore(backend, &scope, time, tell).await,
+            None => recover::undelete(&backend, &scope, tell).await,
+            Some(time) => recover::restore(&backend, &scope, time, tell).await,
         }
     });
     if io::stderr().is_terminal() {

@@ -103,7 +103,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let startup = Startup {
         keys,
         tls,
-        backend: prepared.storage.backend,
+        storage: prepared.storage,
         listener,
         admin_listener,
     };
@@ -127,7 +127,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(config: &Config) -> Result<Self, ServeError> {
-        let root = &config.backend.root;
+        let root = &config.backends.default.root;
         let reserved = root.join(RESERVED);
         let data = |what| {
             move |source| ServeError::Data {

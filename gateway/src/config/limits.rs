@@ -74,12 +74,28 @@ impl Default for RawLimits {
     }
 }
 
+/// What `concurrent_requests` can be at most.
+pub(super) const MAX_CONCURRENT_REQUESTS: u64 = 1_000_000;
+/// What `memory_budget` has to be: less would not hold one upload and one listing beside each other.
+pub(super) const MIN_MEMORY_BUDGET: u64 = 8 << 20;
+/// What `memory_budget` can be at most.
+pub(super) const MAX_MEMORY_BUDGET: u64 = 1 << 40;
+
 impl RawLimits {
     pub(super) fn check(self, faults: &mut Faults) -> Option<Limits> {
         let connections = faults.within("connections", self.connections.0, 1, 1_000_000);
-        let concurrent_requests = faults.within("concurrent_requests", self.concurrent_requests.0, 1, 1_000_000);
-        // Less would not hold one upload and one listing beside each other.
-        let memory_budget = faults.within("memory_budget", self.memory_budget.0, 8 << 20, 1 << 40);
+        let concurrent_requests = faults.within(
+            "concurrent_requests",
+            self.concurrent_requests.0,
+            1,
+            MAX_CONCURRENT_REQUESTS,
+        );
+        let memory_budget = faults.within(
+            "memory_budget",
+            self.memory_budget.0,
+            MIN_MEMORY_BUDGET,
+            MAX_MEMORY_BUDGET,
+        );
         // S3 itself takes 8 KiB of headers, of which 2 KiB are metadata; hyper's buffer is the upper bound here.
         let header_bytes = faults.within("header_bytes", self.header_bytes.0, 4096, 64 * 1024);
         let least_throughput = faults.within("least_throughput", self.least_throughput.0, 0, 1 << 30);

@@ -1,11 +1,11 @@
 //! The scalar types of the raw form. Each also takes a string, for an environment variable is one: read as anything
 //! else, a region of digits or a TLS version would turn into a number before its field is known.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, SeqAccess, Visitor},
+    de::{self, MapAccess, SeqAccess, Visitor},
 };
 
 /// A whole number.
@@ -27,6 +27,17 @@ pub(super) struct Size(pub(super) u64);
 /// A list of strings, or one string with commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct List(pub(super) Vec<String>);
+
+/// A list of sections, `[[...]]` in the file, by number. A dictionary by then, so that a variable can name a key of one
+/// of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Numbered<T>(pub(super) BTreeMap<usize, T>);
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
 
 impl Period {
     pub(super) const fn seconds(seconds: u64) -> Self {
@@ -195,6 +206,31 @@ impl<'de> Deserialize<'de> for List {
             }
         }
         deserializer.deserialize_any(ListVisitor)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Numbered<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberedVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NumberedVisitor<T> {
+            type Value = Numbered<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Numbered<T>, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    let Ok(number) = key.parse() else {
+                        return Err(de::Error::invalid_type(de::Unexpected::Map, &self));
+                    };
+                    entries.insert(number, map.next_value()?);
+                }
+                Ok(Numbered(entries))
+            }
+        }
+        deserializer.deserialize_any(NumberedVisitor(PhantomData))
     }
 }
 

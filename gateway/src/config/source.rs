@@ -18,6 +18,17 @@ const LOG_LEVEL: &str = "T2GATE_LOG";
 pub(super) const ENVIRONMENT: &str = "environment";
 pub(super) const COMMAND_LINE: &str = "command line";
 
+/// Sections that may stand in a list, and the keys under which those lists are kept. A single `[backend]` has the plain
+/// key.
+const LISTS: [(&str, &str); 2] = [("backend", BACKENDS), ("bucket", "bucket")];
+/// The key of the list of `[[backend]]`: one that no file and no variable can give by itself.
+pub(super) const BACKENDS: &str = "backend[]";
+
+/// A key as it is written: that of an entry of a list has its number.
+pub(super) fn written(key: &str) -> String {
+    key.replacen("[]", "", 1)
+}
+
 /// The configuration file. Parsed here and not by figment, whose message for a syntax error quotes the line, which
 /// may hold a secret.
 #[derive(Debug)]
@@ -30,7 +41,7 @@ impl TomlFile {
             fs::read_to_string(path).map_err(|error| ConfigError::one(&source, "", format!("cannot read: {error}")))?;
         match text.parse::<toml::Table>() {
             Ok(table) => Ok(Self(
-                table.into_iter().map(|(key, value)| (key, from_toml(value))).collect(),
+                table.into_iter().map(|(key, value)| section(key, value)).collect(),
             )),
             Err(error) => {
                 let line = error
@@ -44,6 +55,21 @@ impl TomlFile {
                 ))
             }
         }
+    }
+}
+
+/// A section of the file; a list of them by their numbers.
+fn section(key: String, value: toml::Value) -> (String, Value) {
+    let list = LISTS.iter().find(|(name, _)| *name == key);
+    match (list, value) {
+        (Some(&(_, list)), toml::Value::Array(items)) => {
+            let items = items.into_iter().enumerate();
+            let dict: Dict = items.map(|(i, item)| (i.to_string(), from_toml(item))).collect();
+            (list.to_owned(), Value::from(dict))
+        }
+        // Known to nobody with its quotation marks, and so refused.
+        (None, value) if key == BACKENDS => (format!("\"{key}\""), from_toml(value)),
+        (_, value) => (key, from_toml(value)),
     }
 }
 
@@ -75,7 +101,7 @@ impl Provider for TomlFile {
     }
 }
 
-/// `T2GATE_SECTION__KEY`. Every value stays the string that it is; the raw types read numbers, switches and lists
+/// `T2GATE_SECTION__KEY`, and `T2GATE_BACKEND__0__KEY` for an entry of a list. Every value stays the string that it is; the raw types read numbers, switches and lists
 /// (with commas) out of it.
 #[derive(Debug)]
 pub(super) struct Environment(Dict);
@@ -92,9 +118,16 @@ impl Environment {
                 merge(&mut dict, nest("log.level", Value::from(value)));
             } else if let Some((section, key)) = key
                 .split_once("__")
-                .filter(|(section, key)| !section.is_empty() && !key.is_empty())
+                .filter(|(section, key)| !section.is_empty() && !key.is_empty() && !section.contains('['))
             {
-                let path = format!("{section}.{}", key.replace("__", ".")).to_lowercase();
+                let numbered = key
+                    .split("__")
+                    .next()
+                    .is_some_and(|first| first.parse::<usize>().is_ok());
+                let section = section.to_lowercase();
+                let list = LISTS.iter().find(|(name, _)| numbered && *name == section);
+                let section = list.map_or(&*section, |&(_, list)| list);
+                let path = format!("{section}.{}", key.replace("__", ".").to_lowercase());
                 merge(&mut dict, nest(&path, Value::from(value)));
             } else if !is_service_link(key) {
                 let problem = "unknown variable: keys are written T2GATE_SECTION__KEY, with two underscores between";
@@ -107,7 +140,7 @@ impl Environment {
 
 /// The name of the variable that gives `key`.
 pub(super) fn variable_name(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+    format!("{PREFIX}{}", written(key).replace('.', "__").to_uppercase())
 }
 
 /// Kubernetes tells every pod about every Service of its namespace: with one called `t2gate` or `t2gate-*`, names
@@ -151,16 +184,22 @@ impl Provider for Environment {
 #[derive(Debug)]
 pub(super) struct Overlay(Dict);
 
-impl From<&Overrides> for Overlay {
-    fn from(overrides: &Overrides) -> Self {
+impl Overlay {
+    /// With several backends the data directory is that of the first.
+    pub(super) fn new(overrides: &Overrides, several_backends: bool) -> Self {
         let mut dict = Dict::new();
         let mut set = |key, value: Option<String>| {
             if let Some(value) = value {
                 merge(&mut dict, nest(key, Value::from(value)));
             }
         };
+        let root = if several_backends {
+            format!("{BACKENDS}.0.root")
+        } else {
+            "backend.root".to_owned()
+        };
         set(
-            "backend.root",
+            &root,
             overrides.data.as_ref().map(|path| path.to_string_lossy().into_owned()),
         );
         set("listen.address", overrides.listen.clone());

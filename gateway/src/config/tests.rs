@@ -46,12 +46,12 @@ fn sections(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
         limits,
         rate_limit,
         s3,
-        backend,
+        backends,
         log,
         keys,
         file: _,
     } = config.clone();
-    (listen, tls, limits, rate_limit, s3, backend, log, keys.is_some())
+    (listen, tls, limits, rate_limit, s3, backends, log, keys.is_some())
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn nothing_configured_listens_on_loopback_and_serves_a_directory() {
     assert_eq!(config.listen.address, SocketAddr::from(([127, 0, 0, 1], 8443)));
     assert!(config.listen.admin_address.ip().is_loopback());
     assert_eq!(config.s3.dialect, Dialect::T2);
-    assert_eq!(config.backend.root, Path::new("./t2-data"));
+    assert_eq!(config.backends.default.root, Path::new("./t2-data"));
     assert!(!config.tls.http2);
     assert!(config.keys.is_none());
 }
@@ -82,6 +82,7 @@ fn the_example_has_every_key() {
         "[rate_limit]",
         "[s3]",
         "[backend]",
+        "[[bucket]]",
         "[log]",
         "[[account]]",
     ];
@@ -99,7 +100,7 @@ fn the_example_has_every_key() {
             .split(", ")
             .filter(|&key| (section, key) != ("[[account]]", "key"))
         {
-            let written = |line: &str| line.trim_start_matches('#').starts_with(&format!("{key} = "));
+            let written = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} = "));
             assert!(example.lines().any(written), "{section} {key} is not in the example");
         }
     }
@@ -249,7 +250,7 @@ fn the_environment_overrides_the_file_and_the_command_line_overrides_both() {
     let config = Config::load_from(Some(&path), variables, &overrides).unwrap();
     assert_eq!(&*config.s3.region, "from-env");
     assert_eq!(config.s3.dialect, Dialect::Aws);
-    assert_eq!(config.backend.root, Path::new("/srv/x"));
+    assert_eq!(config.backends.default.root, Path::new("/srv/x"));
     assert_eq!(config.limits.connections, 7);
     assert_eq!(config.limits.header_timeout, Duration::from_secs(3));
     assert_eq!(config.tls.min_version, TlsVersion::V1_3);
@@ -260,9 +261,9 @@ fn the_environment_overrides_the_file_and_the_command_line_overrides_both() {
 
 #[test]
 fn durability_is_the_safest_unless_configured() {
-    assert_eq!(defaults().backend.durability, Durability::PowerSafe);
+    assert_eq!(defaults().backends.default.durability, Durability::PowerSafe);
     let config = load("[backend]\ndurability = \"process-safe\"\n", &[]).unwrap();
-    assert_eq!(config.backend.durability, Durability::ProcessSafe);
+    assert_eq!(config.backends.default.durability, Durability::ProcessSafe);
     let faults = faults("[backend]\ndurability = \"none\"\n", &[]);
     assert!(
         faults[0].contains("backend.durability") && faults[0].contains("process-safe"),
@@ -272,10 +273,10 @@ fn durability_is_the_safest_unless_configured() {
 
 #[test]
 fn a_root_is_shared_only_where_that_is_said_and_can_be() {
-    assert!(!defaults().backend.shared);
-    assert!(load("[backend]\nshared = true\n", &[]).unwrap().backend.shared);
+    assert!(!defaults().backends.default.shared);
+    assert!(load("[backend]\nshared = true\n", &[]).unwrap().backends.default.shared);
     let variables = [("T2GATE_BACKEND__SHARED", "true")];
-    assert!(load("", &variables).unwrap().backend.shared);
+    assert!(load("", &variables).unwrap().backends.default.shared);
     let faults = faults("[backend]\nkind = \"memory\"\nshared = true\n", &[]);
     assert!(faults[0].contains("backend.shared"), "{faults:?}");
 }
@@ -520,7 +521,7 @@ fn a_wrong_rate_limit_is_refused_by_name() {
 
 #[test]
 fn only_an_account_that_there_is_can_adopt_buckets() {
-    let adopting = |toml: &str| load(toml, &[]).map(|config| config.backend.adopt_account);
+    let adopting = |toml: &str| load(toml, &[]).map(|config| config.backends.default.adopt_account);
     let default = AccountId::parse("default").unwrap();
     assert_eq!(
         adopting("[backend]\nadopt_account = \"default\"").unwrap(),

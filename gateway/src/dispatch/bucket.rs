@@ -93,7 +93,7 @@ impl Carrier {
             owner: owner.clone(),
             acl: request.acl,
             max_buckets: self.max_buckets(&owner),
-            versioning: self.new_bucket_versioning(),
+            versioning: self.new_bucket_versioning(&request.bucket),
         };
         match self.backend.create_bucket(create).await {
             Ok(_) => Ok(encode::create_bucket(&request.bucket)),
@@ -105,9 +105,9 @@ impl Carrier {
         }
     }
 
-    fn new_bucket_versioning(&self) -> Option<VersioningStatus> {
+    fn new_bucket_versioning(&self, bucket: &BucketName) -> Option<VersioningStatus> {
         let versioning = self.settings.dialect.rules().new_bucket_versioning;
-        versioning.filter(|_| self.backend.capabilities().versioning)
+        versioning.filter(|_| self.backend.capabilities(Some(bucket)).versioning)
     }
 
     fn max_buckets(&self, account: &AccountId) -> u32 {
@@ -163,7 +163,7 @@ impl Carrier {
     }
 
     pub(super) async fn put_bucket_versioning(&self, bucket: BucketName, grant: &Grant, body: UnverifiedBody) -> Reply {
-        let capabilities = self.backend.capabilities();
+        let capabilities = self.backend.capabilities(Some(&bucket));
         if !capabilities.versioning {
             return Err(BackendError::NotSupported {
                 operation: "PutBucketVersioning",

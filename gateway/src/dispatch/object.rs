@@ -180,7 +180,10 @@ impl Carrier {
                     .checksum_algorithm
                     .is_none_or(|asked| asked == checksum.algorithm)
         });
-        self.backend.capabilities().server_side_copy && source.etag.as_md5().is_some() && same_checksum
+        let inside = self
+            .backend
+            .copies_between(&request.source.object.bucket, &request.bucket);
+        inside && source.etag.as_md5().is_some() && same_checksum
     }
 
     pub(super) async fn get_object_acl(&self, object: ObjectRef, grant: &Grant) -> Reply {
@@ -274,8 +277,9 @@ impl Carrier {
         if condition.is_none() {
             return Ok(());
         }
-        if !self.backend.capabilities().conditional_writes {
-            let backend = self.backend.capabilities().name;
+        let capabilities = self.backend.capabilities(Some(&object.bucket));
+        if !capabilities.conditional_writes {
+            let backend = capabilities.name;
             let operation = "A conditional write";
             return Err(BackendError::NotSupported { operation, backend }.into());
         }

@@ -66,14 +66,14 @@ impl MemoryBudget {
     }
 
     /// At most all there is: what needs more than that runs alone.
-    fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.min(self.total).div_ceil(UNIT)).ok()?;
         self.units.clone().try_acquire_many_owned(units).ok()
     }
 }
 
 /// The most that an operation holds at any moment, in bytes. It does not depend on the size of the object.
-fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
+pub(super) fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
     let entries = |count: usize, bytes: u64| SMALL + bytes * count as u64;
     match operation {
         Operation::DeleteObjects(_) => SMALL + DELETED * body.document_length(MAX_XML_BYTES as u64),
@@ -157,6 +157,9 @@ where
 }
 
 #[cfg(test)]
+pub(super) use tests::parsed as parsed_for_tests;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -178,7 +181,7 @@ mod tests {
         sigv4::PayloadMode,
     };
 
-    fn parsed(operation: Operation) -> Parsed {
+    pub(in crate::layer) fn parsed(operation: Operation) -> Parsed {
         let pace = BodyPace {
             idle_timeout: Duration::from_secs(1),
             grace: Duration::from_secs(1),

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt as _, Full};
-use t2gate_backends::{AccountId, Clock as _, MemoryBackend, SystemClock};
+use t2gate_backends::{AccountId, Clock as _, MemoryBackend, Routes, SystemClock};
 use tower::ServiceExt as _;
 use tracing::{debug, subscriber::set_default, warn};
 
@@ -108,6 +108,7 @@ impl Gateway {
         let config = Config::load_from(None, Vec::new(), &crate::config::Overrides::default()).unwrap();
         let keys = key_store();
         let parts = stack::Parts {
+            backend_limits: crate::layer::backend_limits::BackendLimits::new(Routes::default(), []),
             dialect: Dialect::T2,
             respond: respond::Settings {
                 dialect: Dialect::T2,

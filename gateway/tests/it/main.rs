@@ -6,12 +6,14 @@ mod support;
 
 mod access;
 mod answers;
+mod backends;
 mod bodies;
 mod credentials;
 mod http;
 mod http2;
 mod input;
 mod multipart;
+mod race;
 mod slow;
 mod traps;
 mod tree;

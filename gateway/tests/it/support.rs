@@ -25,6 +25,7 @@ use t2gate::{
 use t2gate_backends::{AccountId, Backend, BucketName, CannedAcl, Clock as _, CreateBucket, SystemClock, Timestamp};
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -65,7 +66,7 @@ pub(crate) const INSIDE: TestKey = key("acme-inside");
 /// Everything, in account `other`.
 pub(crate) const OTHER: TestKey = key("other-app");
 
-const ACCOUNTS: &str = r#"
+pub(crate) const ACCOUNTS: &str = r#"
 [[account]]
 id = "acme"
 [[account.key]]
@@ -123,6 +124,7 @@ pub(crate) struct TestGateway {
     dir: TempDir,
     pub(crate) address: SocketAddr,
     backend: Arc<dyn Backend>,
+    admin: SocketAddr,
     client: Arc<ClientConfig>,
     trigger: ShutdownTrigger,
     running: JoinHandle<Result<Drained, anyhow::Error>>,
@@ -136,23 +138,32 @@ impl TestGateway {
 
     /// The same with more `[[account.key]]`s for the account `acme`.
     pub(crate) async fn with_keys(toml: &str, keys: &str) -> Self {
-        Self::storing("fs", toml, keys).await
+        Self::with_backends(toml, "[backend]\nroot = \"ROOT/data\"\n", keys).await
     }
 
     /// The same over that `kind` of backend.
     pub(crate) async fn storing(kind: &str, toml: &str, keys: &str) -> Self {
+        let backend = format!("[backend]\nkind = {kind:?}\nroot = \"ROOT/data\"\n");
+        Self::with_backends(toml, &backend, keys).await
+    }
+
+    /// The same with these sections for the storage, in which `ROOT` is a directory of its own. The first root has to be
+    /// `ROOT/data`.
+    pub(crate) async fn with_backends(toml: &str, backends: &str, keys: &str) -> Self {
         log::capture();
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let file = dir.path().join("t2gate.toml");
+        let backends = backends.replace("ROOT", dir.path().to_str().unwrap());
         let text = format!(
-            "{toml}\n[listen]\naddress = \"127.0.0.1:0\"\nadmin_address = \"127.0.0.1:0\"\n[backend]\n\
-             kind = {kind:?}\nroot = {data:?}\n{ACCOUNTS}{keys}{OTHER_ACCOUNT}"
+            "{toml}\n[listen]\naddress = \"127.0.0.1:0\"\nadmin_address = \"127.0.0.1:0\"\n{backends}\n\
+             {ACCOUNTS}{keys}{OTHER_ACCOUNT}"
         );
         fs::write(&file, text.replace("SECRET", SECRET)).unwrap();
         let config = Config::load_from(Some(&file), Vec::new(), &Overrides::default()).unwrap();
         fs::create_dir(&data).unwrap();
-        let backend = app::open_storage(&config).unwrap().backend;
+        let storage = app::open_storage(&config).unwrap();
+        let backend = storage.stores[0].backend.clone();
         let names = self_signed::names(config.listen.address.ip(), &config.s3.base_domains);
         let own = self_signed::ensure(&data.join(".t2/tls"), &names, now()).unwrap();
         let options = TlsOptions {
@@ -163,10 +174,11 @@ impl TestGateway {
         let listener = TcpListener::bind(config.listen.address).await.unwrap();
         let admin_listener = TcpListener::bind(config.listen.admin_address).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let admin = admin_listener.local_addr().unwrap();
         let startup = Startup {
             keys: Arc::new(KeyStore::new(config.keys.clone().unwrap())),
             tls: Arc::new(tls),
-            backend: backend.clone(),
+            storage,
             listener,
             admin_listener,
         };
@@ -177,6 +189,7 @@ impl TestGateway {
             dir,
             address,
             backend,
+            admin,
             trigger,
             running,
         }
@@ -218,10 +231,17 @@ impl TestGateway {
     pub(crate) async fn tls(&self, alpn: &[&str]) -> io::Result<TlsStream<TcpStream>> {
         let mut config = (*self.client).clone();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        TlsConnector::from(Arc::new(config))
-            .connect(name, self.tcp().await)
-            .await
+        handshake(self.tcp().await, Arc::new(config)).await
+    }
+
+    /// What the admin listener answers, headers and all.
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     /// What clients write into the `Host` header.
@@ -294,6 +314,11 @@ impl TestGateway {
         tree
     }
 
+    /// What `ROOT` stands for.
+    pub(crate) fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -340,6 +365,18 @@ pub(crate) fn now() -> Timestamp {
     SystemClock.now()
 }
 
+/// A connection to a gateway that is not of this process.
+pub(crate) async fn connect_to(address: SocketAddr, client: &Arc<ClientConfig>) -> Connection {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = handshake(stream, Arc::clone(client)).await.unwrap();
+    Connection::new(stream, address.to_string())
+}
+
+async fn handshake(stream: TcpStream, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    TlsConnector::from(config).connect(name, stream).await
+}
+
 fn walk(root: &Path, below: &Path, tree: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
     let Ok(entries) = fs::read_dir(root.join(below)) else {
         return;
@@ -363,7 +400,8 @@ fn walk(root: &Path, below: &Path, tree: &mut BTreeMap<PathBuf, Option<Vec<u8>>>
     }
 }
 
-fn trusting(authority: &Path) -> ClientConfig {
+/// Trusts a gateway's own certificate authority.
+pub(crate) fn trusting(authority: &Path) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

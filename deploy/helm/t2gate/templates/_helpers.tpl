@@ -89,12 +89,36 @@ admin_address = "0.0.0.0:8444"
 {{- if include "t2gate.tlsSecretName" . }}
 {{- $own = merge $own (dict "tls" (dict "certificate" "/run/t2gate/tls/tls.crt" "key" "/run/t2gate/tls/tls.key")) }}
 {{- end }}
-{{- range $section, $keys := merge (deepCopy .Values.config) $own }}
-
+{{- $sections := merge (deepCopy .Values.config) $own }}
+{{- $several := gt (len .Values.otherBackends) 0 }}
+{{- if $several }}
+{{- $_ := set $sections.backend "name" (default .Values.backend.kind $sections.backend.name) }}
+{{- end }}
+{{- range $section, $keys := $sections }}
+{{ if and $several (eq $section "backend") }}
+[[backend]]
+{{- else }}
 [{{ $section }}]
+{{- end }}
 {{- range $key, $value := $keys }}
 {{ $key }} = {{ include "t2gate.tomlValue" $value }}
 {{- end }}
+{{- if and $several (eq $section "backend") }}
+{{- range $.Values.otherBackends }}
+
+[[backend]]
+{{- range $key, $value := omit . "existingClaim" "subPath" }}
+{{ $key }} = {{ include "t2gate.tomlValue" $value }}
+{{- end }}
+root = "/backends/{{ .name }}"
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range .Values.buckets }}
+
+[[bucket]]
+name = {{ include "t2gate.tomlValue" .name }}
+backend = {{ include "t2gate.tomlValue" .backend }}
 {{- end }}
 {{- range .Values.accounts }}
 
@@ -195,6 +219,15 @@ spec:
           {{- with .Values.persistence.subPath }}
           subPath: {{ . }}
           {{- end }}
+        {{- range .Values.otherBackends }}
+        {{- if eq .kind "fs" }}
+        - name: backend-{{ .name }}
+          mountPath: /backends/{{ .name }}
+          {{- with .subPath }}
+          subPath: {{ . }}
+          {{- end }}
+        {{- end }}
+        {{- end }}
         - {name: config, mountPath: /etc/t2gate, readOnly: true}
         {{- if include "t2gate.tlsSecretName" . }}
         - {name: tls, mountPath: /run/t2gate/tls, readOnly: true}
@@ -222,6 +255,12 @@ spec:
               name: {{ .existingSecret.name }}
               items: [{key: {{ .existingSecret.key }}, path: {{ .id }}}]
           {{- end }}{{ end }}{{ end }}
+    {{- end }}
+    {{- range .Values.otherBackends }}
+    {{- if eq .kind "fs" }}
+    - name: backend-{{ .name }}
+      persistentVolumeClaim: {claimName: {{ .existingClaim }}}
+    {{- end }}
     {{- end }}
     {{- if eq .Values.backend.kind "memory" }}
     - name: data

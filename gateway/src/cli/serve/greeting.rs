@@ -11,7 +11,8 @@ use t2gate_backends::{BucketName, Durability, VersioningStatus};
 
 use super::Prepared;
 use crate::{
-    config::{BackendKind, Config},
+    app::Store,
+    config::{Backend, BackendKind, Config},
     dialect::Dialect,
     keys::{KeyKind, file::MadeKey},
     server::self_signed::Made,
@@ -45,23 +46,8 @@ impl fmt::Display for Greeting<'_> {
             config.s3.region
         )?;
         writeln!(f, "  admin      http://{admin_address} (/healthz, /readyz, /metrics)")?;
-        let root = absolute(&config.backend.root);
-        match config.backend.kind {
-            BackendKind::Fs => {
-                writeln!(
-                    f,
-                    "  data       {root}: a bucket is a directory, an object a file in it"
-                )?;
-                let survives = match config.backend.durability {
-                    Durability::PowerSafe => "200 means that it survives a power cut",
-                    Durability::ProcessSafe => "200 means that it survives a killed process, NOT a power cut",
-                };
-                writeln!(f, "  holds      a write is seen whole or not at all; {survives}")?;
-            }
-            BackendKind::Memory => {
-                writeln!(f, "  data       in memory")?;
-                writeln!(f, "  UNSAFE     everything is gone when this process ends")?;
-            }
+        for backend in config.backends.iter() {
+            self.backend(f, backend)?;
         }
         self.versions(f)?;
         self.unclaimed(f)?;
@@ -80,7 +66,9 @@ impl fmt::Display for Greeting<'_> {
 
 impl Greeting<'_> {
     fn versions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.prepared.storage.backend.capabilities().versioning {
+        let has_versions = |store: &&Store| store.backend.capabilities(None).versioning;
+        let (with, without): (Vec<_>, Vec<_>) = self.prepared.storage.stores.iter().partition(has_versions);
+        if with.is_empty() {
             return writeln!(
                 f,
                 "  not yet    versioning (what is overwritten or deleted is gone), encryption at rest"
@@ -93,17 +81,52 @@ impl Greeting<'_> {
             }
         };
         writeln!(f, "  versions   {kept}")?;
+        for store in without {
+            writeln!(f, "             not in {}: there it is gone", store.name)?;
+        }
         writeln!(f, "  not yet    encryption at rest")
+    }
+
+    /// What is behind the gateway, and what that keeps. With a name where there are several.
+    fn backend(&self, f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Result {
+        let name = if self.config.backends.others.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", backend.name)
+        };
+        let root = absolute(&backend.root);
+        match backend.kind {
+            BackendKind::Fs => {
+                writeln!(
+                    f,
+                    "  data       {name}{root}: a bucket is a directory, an object a file in it"
+                )?;
+                let survives = match backend.durability {
+                    Durability::PowerSafe => "200 means that it survives a power cut",
+                    Durability::ProcessSafe => "200 means that it survives a killed process, NOT a power cut",
+                };
+                writeln!(f, "  holds      a write is seen whole or not at all; {survives}")
+            }
+            BackendKind::Memory => {
+                writeln!(f, "  data       {name}in memory")?;
+                writeln!(f, "  UNSAFE     everything is gone when this process ends")
+            }
+        }
     }
 
     /// Directories that somebody may wait for in vain. A few of them: it is one screen.
     fn unclaimed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 5;
-        let unclaimed = &self.prepared.storage.unclaimed;
+        let stores = self.prepared.storage.stores.iter();
+        let unclaimed: Vec<&BucketName> = stores.flat_map(|store| &store.unclaimed).collect();
         if unclaimed.is_empty() {
             return Ok(());
         }
-        let names = unclaimed.iter().take(SHOWN).map(BucketName::as_str).collect::<Vec<_>>();
+        let names = unclaimed
+            .iter()
+            .take(SHOWN)
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>();
         let more = match unclaimed.len().saturating_sub(SHOWN) {
             0 => String::new(),
             more => format!(" and {more} more"),
