@@ -36,7 +36,7 @@ pub mod uploads;
 pub mod versions;
 
 pub use scripted::{FailingBody, Gate, ScriptedBody, gate};
-pub use subject::{Subject, completed};
+pub use subject::{Subject, completed, read_whole};
 
 /// One test for each case, in a module for each family. The argument names a function without parameters that gives
 /// `(Arc<dyn Backend>, guard)`: an empty store of its own, and what has to live as long as the store.

@@ -16,6 +16,8 @@
 //!   link, and what is mounted inside a bucket can be read, not written: a commit is a rename.
 //! - **Listings** go by the names of directories in order, which are kept in memory, in so much and no more, as long as
 //!   nothing says that a directory has changed (`listing/cache.rs` has what counts as that).
+//! - **Versions** are other names of the same files, in a directory for each key (`versions`). What a commit displaces has its
+//!   name there, durably, before it loses its own.
 //! - **Parts** of one size are written in place into one file, which becomes the object by a rename
 //!   (`multipart/slots.rs`). Uploads that nobody goes on with are ended after a time.
 //! - **Crashes** leave nothing that is seen. The next start empties staging, and tidies up where a note there tells of

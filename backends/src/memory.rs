@@ -295,7 +295,10 @@ impl Backend for MemoryBackend {
         let bucket = find(&buckets, &request.bucket)?;
         let key_marker = request.key_marker.as_deref();
         let after = |key: &Key, records: &[Record]| match &request.version_id_marker {
-            Some(id) if Some(key.as_str()) == key_marker => position_after(records, id),
+            // A key that is rolled up is passed with its common prefix.
+            Some(id) if Some(key.as_str()) == key_marker && listing.common_prefix(key.as_str()).is_none() => {
+                position_after(records, id)
+            }
             _ if listing.is_after(key.as_str(), key_marker) => 0,
             _ => records.len(),
         };

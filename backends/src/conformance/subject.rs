@@ -292,7 +292,7 @@ pub(super) async fn read_range(open: OpenObject, range: std::ops::Range<u64>) ->
 }
 
 /// All bytes of an opened object, which must be as many as it says, and those of its ETag where that is an MD5.
-pub(super) async fn read_whole(open: OpenObject) -> Bytes {
+pub async fn read_whole(open: OpenObject) -> Bytes {
     let info = open.info.clone();
     let bytes = read_range(open, 0..info.size).await;
     assert_eq!(bytes.len() as u64, info.size, "{:?} runs short or over", info.key);

@@ -1,9 +1,13 @@
 //! Examines a root that no gateway serves, and repairs what can be repaired without losing bytes.
 
+mod histories;
+
 use std::{
+    cell::Cell,
     collections::HashSet,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -54,6 +58,12 @@ pub enum FsFindingKind {
     DamagedBucket,
     /// An upload of no bucket, or without a readable record. Repair removes it.
     AbandonedUpload,
+    /// Versions of no bucket. Repair moves them to `.t2/lost`.
+    OrphanedHistory,
+    /// An object that was deleted and is kept still lies under its key's name, which hides that. Repair removes that name.
+    DeletedObject,
+    /// What was the version `null` before another was. Repair removes it.
+    ReplacedVersion,
     /// It could not be examined.
     Unreadable,
 }
@@ -74,6 +84,9 @@ impl FsFindingKind {
             Self::MissingBucket => "missing-bucket",
             Self::DamagedBucket => "damaged-bucket",
             Self::AbandonedUpload => "abandoned-upload",
+            Self::OrphanedHistory => "orphaned-history",
+            Self::DeletedObject => "deleted-object",
+            Self::ReplacedVersion => "replaced-version",
             Self::Unreadable => "unreadable",
         }
     }
@@ -94,6 +107,8 @@ pub struct FsReport {
     pub buckets: u64,
     /// Files that are served.
     pub objects: u64,
+    /// Versions that are kept beside those, delete markers among them.
+    pub versions: u64,
     pub findings: Vec<FsFinding>,
 }
 
@@ -102,33 +117,38 @@ pub struct FsReport {
 /// version, and where the gateway's own directories cannot be read.
 pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
     let mut report = FsReport::default();
-    let doctor = Doctor::open(root, repair)?;
+    let mut doctor = Doctor::open(root, repair)?;
     let left = doctor.names(&doctor.staging)?;
+    let mut still: HashSet<Box<str>> = left.iter().cloned().collect();
     if repair && !left.is_empty() {
         drop(doctor);
-        let options = FsOptions {
-            durability: Durability::PowerSafe,
-            ..FsOptions::new(root, std::sync::Arc::new(SystemClock))
-        };
-        match Store::open(options) {
-            // A damaged record is found again below.
-            Ok(_) | Err(FsOpenError::Damaged { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        let doctor = Doctor::open(root, repair)?;
-        let still: HashSet<Box<str>> = doctor.names(&doctor.staging)?.into_iter().collect();
-        for name in left {
-            let repaired = !still.contains(&name);
-            report.add(FsFindingKind::Staging, format!(".t2/staging/{name}"), repaired);
-        }
-        doctor.examine(&mut report)?;
-    } else {
-        for name in left {
-            report.add(FsFindingKind::Staging, format!(".t2/staging/{name}"), false);
-        }
-        doctor.examine(&mut report)?;
+        start(root)?;
+        doctor = Doctor::open(root, repair)?;
+        still = doctor.names(&doctor.staging)?.into_iter().collect();
+    }
+    for name in left {
+        let repaired = !still.contains(&name);
+        report.add(FsFindingKind::Staging, format!(".t2/staging/{name}"), repaired);
+    }
+    doctor.examine(&mut report)?;
+    if doctor.noted.get() {
+        drop(doctor);
+        start(root)?;
     }
     Ok(report)
+}
+
+/// As the gateway does, which follows the notes in staging.
+fn start(root: &Path) -> Result<(), FsOpenError> {
+    let options = FsOptions {
+        durability: Durability::PowerSafe,
+        ..FsOptions::new(root, Arc::new(SystemClock))
+    };
+    match Store::open(options) {
+        // A damaged record is found again.
+        Ok(_) | Err(FsOpenError::Damaged { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 impl FsReport {
@@ -142,10 +162,13 @@ struct Doctor {
     repair: bool,
     root: OwnedFd,
     space: OwnedFd,
-    staging: OwnedFd,
+    staging: Arc<OwnedFd>,
     attributes: OwnedFd,
     records: OwnedFd,
     uploads: OwnedFd,
+    versions: OwnedFd,
+    /// Something is left for the next start to do.
+    noted: Cell<bool>,
     _lock: OwnedFd,
 }
 
@@ -179,10 +202,12 @@ impl Doctor {
         Ok(Self {
             path: path.into(),
             repair,
-            staging: part("staging")?,
+            staging: Arc::new(part("staging")?),
             attributes: part("attributes")?,
             records: part("buckets")?,
             uploads: part("uploads")?,
+            versions: part("versions")?,
+            noted: Cell::new(false),
             root,
             space,
             _lock: lock,
@@ -237,6 +262,7 @@ impl Doctor {
                 report.add(FsFindingKind::AbandonedBucket, name.into(), repaired);
             }
         }
+        complete &= self.examine_histories(&buckets, report, &mut sides)?;
         for name in self.names(&self.attributes)? {
             if complete && !sides.contains(&name) {
                 let repaired = self.repair && dir::unlink(&self.attributes, &name).is_ok();
@@ -358,7 +384,9 @@ impl Doctor {
                                 continue;
                             }
                         }
-                        complete &= self.examine_file(&dir, &name, &key, &at(&name), report, sides);
+                        let examined = self.examine_file(&dir, &name, &key, &at(&name), report, sides);
+                        report.objects += u64::from(examined.is_some());
+                        complete &= examined.unwrap_or(false);
                     }
                 }
             }
@@ -366,7 +394,7 @@ impl Doctor {
         complete
     }
 
-    /// Whether its attributes could be read.
+    /// Whether its attributes could be read. `None` where it could not be opened.
     fn examine_file(
         &self,
         dir: &OwnedFd,
@@ -375,36 +403,35 @@ impl Doctor {
         path: &str,
         report: &mut FsReport,
         sides: &mut HashSet<Box<str>>,
-    ) -> bool {
+    ) -> Option<bool> {
         let (file, meta) = match dir::look_up(dir.as_fd(), [name]) {
             Ok(Entry::File(file, meta)) => (file, meta),
             Ok(_) => {
                 report.add(FsFindingKind::Unreadable, path.into(), false);
-                return false;
+                return None;
             }
-            Err(_) => return false,
+            Err(_) => return None,
         };
-        report.objects += 1;
         let record = match Record::load_any(&file) {
             Ok(Some(record)) => record,
             Ok(None) => {
                 if fs::fgetxattr_query(&file, ATTRIBUTE).is_ok() {
                     report.add(FsFindingKind::DamagedAttributes, path.into(), false);
                     // Which side file it named cannot be told.
-                    return false;
+                    return Some(false);
                 }
-                return true;
+                return Some(true);
             }
             Err(_) => {
                 report.add(FsFindingKind::Unreadable, path.into(), false);
-                return false;
+                return Some(false);
             }
         };
         if record.size != meta.size || record.mtime != meta.mtime {
             let repaired = self.repair && fs::fremovexattr(&file, ATTRIBUTE).is_ok();
             report.add(FsFindingKind::StaleAttributes, path.into(), repaired);
             if repaired {
-                return true;
+                return Some(true);
             }
         }
         if let Some(side) = record.side {
@@ -414,7 +441,7 @@ impl Doctor {
             }
             sides.insert(side);
         }
-        true
+        Some(true)
     }
 
     /// Whether the key has a file under its plain name too.

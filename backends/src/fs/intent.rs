@@ -224,8 +224,13 @@ impl Store {
                 .map(|entry| matches!(entry, Entry::File(..)))
                 .map_err(Error::io("could not look for an object"))
         };
+        let versioned = Key::parse(key).ok().filter(|_| bucket.versioning().is_some());
         {
             let _guard = self.keys.lock(&bucket.name, key)?;
+            if let Some(key) = &versioned {
+                // What is a version is put where it belongs first.
+                self.key_versions(&bucket, bucket_dir.as_fd(), key, &name)?;
+            }
             if is_file(&name.plain)? && is_file(&name.forced)? {
                 let (leaf, dirs) = split(&name.parents, &name.forced);
                 dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs))
@@ -243,10 +248,7 @@ impl Store {
             }
             prune(&bucket_dir, &dirs);
         }
-        match Key::parse(key) {
-            Ok(key) if bucket.versioning().is_some() => self.tidy_versions(&bucket, &bucket_dir, &key, &name),
-            _ => Ok(()),
-        }
+        versioned.map_or(Ok(()), |key| self.tidy_versions(&bucket, &bucket_dir, &key, &name))
     }
 
     /// What is newest is current, and nothing has more names than it needs.
@@ -255,13 +257,20 @@ impl Store {
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, name)?;
         if let Some(history) = &versions.history {
             let second = versions.current.as_ref().and_then(Current::needless_name);
-            for kept in second.into_iter().chain(versions.litter.iter().copied()) {
-                self.remove_kept(bucket, name, history, kept)?;
+            if let Some(second) = second {
+                self.remove_kept(bucket, name, history, second)?;
+            }
+            for kept in &versions.litter {
+                let file = history.open_file(*kept)?;
+                let record = file.map(|(file, _)| Record::load_any(&file)).transpose()?.flatten();
+                self.remove_kept(bucket, name, history, *kept)?;
+                if let Some(side) = record.as_ref().and_then(|record| record.own_side(key)) {
+                    remove_side_file(&self.attributes, side);
+                }
             }
         }
-        if versions.current.is_none() && versions.newest.is_none() {
-            self.prune_history(bucket, name);
-        }
+        // Nobody is reading yet, so it may go as soon as it is empty.
+        self.prune_history(bucket, name);
         // It may have been a name that is gone now.
         for last in [&name.forced, &name.plain] {
             prune(bucket_dir, &split(&name.parents, last).1);

@@ -22,9 +22,11 @@ mod history;
 mod listing;
 mod name;
 mod state;
+mod tree;
 
 pub(super) use self::{
-    history::{Changed, History, Linked, remove_empty_histories},
+    history::{Changed, History, Linked},
     name::Kept,
     state::{Current, KeyVersions, last_modified, marker_error},
+    tree::remove_empty_histories,
 };

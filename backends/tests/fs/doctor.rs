@@ -193,3 +193,82 @@ async fn buckets_without_directories_or_records_are_found() {
     );
     assert_eq!(findings(&examine(root.path(), true)), []);
 }
+
+#[tokio::test]
+async fn histories_are_examined_too() {
+    use t2gate_backends::{BucketSetting, VersionClock, VersioningStatus::Enabled};
+    let tree = Tree::new().await;
+    let clock = VersionClock::new(std::sync::Arc::new(t2gate_backends::SystemClock));
+    tree.put_bucket_setting(&tree.bucket, BucketSetting::Versioning(Enabled))
+        .await
+        .unwrap();
+    let put = async |key: &str, bytes: &'static str| {
+        let value = "x".repeat(4000);
+        let mut request = PutObject {
+            versions: Some(clock.clone()),
+            ..tree.put_request(key)
+        };
+        request.attributes.user_metadata = vec![("m".into(), value.as_str().into())];
+        tree.put_object(request, ObjectBody::from_bytes(bytes)).await.unwrap()
+    };
+    for key in ["d/a", "b", "gone"] {
+        put(key, "one").await;
+        put(key, "two").await;
+    }
+    let mut request = tree.delete_request("gone");
+    request.versions = Some(clock.clone());
+    tree.delete_object(request).await.unwrap();
+    let Tree { subject, root } = tree;
+    let bucket = subject.bucket.to_string();
+    drop(subject);
+    let whole = examine(root.path(), true);
+    assert_eq!(
+        (findings(&whole), whole.objects, whole.versions),
+        (vec![], 2, 5),
+        "side files are theirs"
+    );
+
+    let histories = root.path().join(".t2/versions");
+    let of = |key: &str| histories.join(&bucket).join(key);
+    let newest_object = |key: &str| {
+        let mut names: Vec<_> = fs::read_dir(of(key))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort_unstable();
+        names.into_iter().find(|path| path.extension().is_none()).unwrap()
+    };
+    // As a delete leaves it that was interrupted without a note.
+    fs::hard_link(newest_object(".t2!gone"), root.path().join(&bucket).join("gone")).unwrap();
+    fs::create_dir(of(".t2!b/null")).unwrap();
+    for stamp in [
+        "ffffffffffffffff0000000000000000.d",
+        "ffffffffffffffff0000000000000001.d",
+    ] {
+        fs::write(of(".t2!b/null").join(stamp), "").unwrap();
+    }
+    fs::create_dir_all(histories.join("no-bucket/.t2!key")).unwrap();
+    fs::create_dir_all(of("empty")).unwrap();
+    fs::write(of(".t2!b/no version"), "").unwrap();
+    fs::create_dir(of(".t2=no spelling")).unwrap();
+    let expected = |repaired| {
+        vec![
+            (UnusableName, format!(".t2/versions/{bucket}/.t2!b/no version"), false),
+            (ReplacedVersion, format!(".t2/versions/{bucket}/.t2!b"), repaired),
+            (DeletedObject, format!(".t2/versions/{bucket}/.t2!gone"), repaired),
+            (UnusableName, format!(".t2/versions/{bucket}/.t2=no spelling"), false),
+            (EmptyDirectory, format!(".t2/versions/{bucket}/empty"), repaired),
+            (OrphanedHistory, ".t2/versions/no-bucket".to_owned(), repaired),
+        ]
+    };
+    let sorted = |mut expected: Vec<(FsFindingKind, String, bool)>| {
+        expected.sort_by(|a, b| a.1.cmp(&b.1));
+        expected
+    };
+    assert_eq!(findings(&examine(root.path(), false)), sorted(expected(false)));
+    assert_eq!(findings(&examine(root.path(), true)), sorted(expected(true)));
+    let left: Vec<_> = expected(true).into_iter().filter(|finding| !finding.2).collect();
+    assert_eq!(findings(&examine(root.path(), true)), sorted(left));
+    assert!(!root.path().join(&bucket).join("gone").exists());
+    assert_eq!(fs::read(newest_object(".t2!gone")).unwrap(), b"two");
+}

@@ -16,7 +16,7 @@ use crate::ops::{Seen, content_of, expect, see, subject, try_perform};
 const CHILD: &str = "T2GATE_FAULTS_CHILD";
 
 /// What is there, and what is then tried.
-const CASES: [(&[&str], &str); 14] = [
+const CASES: [(&[&str], &str); 24] = [
     (&[], "put a 1 10"),
     (&["put a 1 10"], "put a 2 10"),
     (&["put a 1 10"], "put a 2 300000"),
@@ -31,6 +31,16 @@ const CASES: [(&[&str], &str); 14] = [
     (&["large a 1", "put a/b 2 10"], "delete a"),
     (&[], "bucket other"),
     (&["bucket other"], "unbucket other"),
+    (&["put d/a 1 10", "enable"], "put d/a 2 10"),
+    (&["enable", "large d/a 1"], "large d/a 2"),
+    (&["enable", "put d/a 1 10"], "delete d/a"),
+    (&["put d/a 1 10", "enable"], "delete d/a"),
+    (&["enable", "put d/a 1 10", "delete d/a"], "delete-version d/a 0"),
+    (&["enable", "large d/a 1", "put d/a 2 10"], "delete-version d/a 0"),
+    (&["enable", "large d/a 1", "put d/a 2 10"], "delete-version d/a 1"),
+    (&["enable", "put d/a 1 10"], "delete-version d/a 0"),
+    (&["enable", "large a 1", "suspend", "large a 2"], "large a 3"),
+    (&["large a 1", "enable", "put a 2 10", "suspend"], "delete a"),
 ];
 
 const ANY: &[Call] = &[Call::Open, Call::Add, Call::Remove, Call::Sync];
@@ -93,16 +103,16 @@ async fn one_fault(before: &[&str], op: &str, errno: Errno, calls: &'static [Cal
     let read_only = matches!(subject_then.ready().await, Err(BackendError::ReadOnly));
     match &outcome {
         // What is only tidying may fail.
-        Ok(()) => assert!(found == new, "{at}: done, and not there: {:?}", found.1.keys()),
+        Ok(()) => assert!(found == new, "{at}: done, and not there: {}", found.in_short()),
         Err(error) if read_only => {
             assert!(error.to_string().contains("outcome is unknown"), "{at}: {error}");
-            assert!(found == old || found == new, "{at}: {:?}", found.1.keys());
+            assert!(found == old || found == new, "{at}: {}", found.in_short());
         }
         Err(error) => {
             assert!(error.to_string().contains(words), "{at}: {error}");
             // Removing may have come half of its way; writing not.
             let half = op.starts_with("unbucket") || op.starts_with("multipart");
-            assert!(found == old || half && found == new, "{at}: {:?}", found.1.keys());
+            assert!(found == old || half && found == new, "{at}: {}", found.in_short());
         }
     }
     let litter = || crate::crash::litter(root.path());
@@ -115,7 +125,9 @@ async fn one_fault(before: &[&str], op: &str, errno: Errno, calls: &'static [Cal
             .await
             .unwrap_or_else(|error| panic!("{at}: then {error}"));
         assert_eq!(subject_then.get("after").await, Some(content_of("7", "10")));
-        subject_then.delete("after").await;
+        for _ in 0..2 {
+            try_perform(&subject_then, "delete-version after 0").await.unwrap();
+        }
     }
     drop(subject_then);
     let subject = subject(root.path(), "bucket", Durability::ProcessSafe).await;

@@ -16,6 +16,7 @@ mod power_cut;
 mod register;
 mod shared;
 mod tree;
+mod versions;
 
 use std::{
     path::{Path, PathBuf},

@@ -9,30 +9,77 @@ use std::{
 
 use bytes::Bytes;
 use t2gate_backends::{
-    Backend, BackendError, BucketName, CannedAcl, CopyObject, CreateBucket, Durability, FsBackend, FsOptions, Key,
-    ListObjects, ObjectAttributes, ObjectBody, PartNumber, PutObject, SystemClock, WriteCondition,
-    conformance::{Subject, completed},
+    Backend, BackendError, BucketName, BucketSetting, CannedAcl, CopyObject, CreateBucket, Durability, FsBackend,
+    FsOptions, Key, ListObjectVersions, ListObjects, ObjectAttributes, ObjectBody, PartNumber, PutObject, SystemClock,
+    VersionEntry, Versioned, VersioningStatus, WriteCondition,
+    conformance::{Subject, completed, read_whole},
 };
 
 use crate::again;
 
 /// One request, small enough to be written down: `put KEY SEED SIZE`, `large KEY SEED` (attributes too large for the
-/// file's own), `multipart KEY SEED PARTS`, `copy FROM TO`, `delete KEY`, `bucket NAME`, `unbucket NAME`.
+/// file's own), `multipart KEY SEED PARTS`, `copy FROM TO`, `delete KEY`, `delete-version KEY N` (the one that is listed so
+/// far from the newest), `enable`, `suspend` (versioning), `bucket NAME`, `unbucket NAME`.
 pub(crate) type Op = String;
 
-/// What can be seen: buckets, and in the first one all keys with their bytes.
-pub(crate) type Seen = (BTreeSet<String>, BTreeMap<String, Bytes>);
+/// A version: whether it is `null`, and its bytes unless it is a delete marker.
+pub(crate) type SeenVersion = (bool, Option<Bytes>);
 
-/// Requests without end; the same for the same seed.
+/// What can be seen: buckets, and in the first one all keys with their versions, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) buckets: BTreeSet<String>,
+    pub(crate) versioning: Option<VersioningStatus>,
+    pub(crate) versions: BTreeMap<String, Vec<SeenVersion>>,
+}
+
+impl Seen {
+    /// In a few words.
+    pub(crate) fn in_short(&self) -> String {
+        let version = |(null, bytes): &SeenVersion| {
+            let bytes = bytes.as_ref().map(|bytes| (bytes.len(), bytes.first().copied()));
+            format!("{}{bytes:?}", if *null { "null " } else { "" })
+        };
+        let key = |(key, versions): (&String, &Vec<SeenVersion>)| {
+            format!("{key}: {:?}", versions.iter().map(version).collect::<Vec<_>>())
+        };
+        format!(
+            "{:?} {:?}",
+            self.versioning,
+            self.versions.iter().map(key).collect::<Vec<_>>()
+        )
+    }
+
+    fn current(&self, key: &str) -> Option<Bytes> {
+        self.versions.get(key)?.first()?.1.clone()
+    }
+
+    /// What a write, or a delete by name, adds on top.
+    fn add(&mut self, key: &str, bytes: Option<Bytes>) {
+        let versions = self.versions.entry(key.into()).or_default();
+        let null = self.versioning != Some(VersioningStatus::Enabled);
+        if null {
+            versions.retain(|version| !version.0);
+        }
+        versions.insert(0, (null, bytes));
+    }
+}
+
+/// Requests without end; the same for the same seed. With every odd one there is versioning.
 pub(crate) struct Ops {
     state: u64,
     count: u64,
+    versioned: bool,
 }
 
 impl Ops {
     pub(crate) fn new(seed: u64) -> Self {
         let state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        Self { state, count: 0 }
+        Self {
+            state,
+            count: 0,
+            versioned: seed % 2 == 1,
+        }
     }
 
     fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
@@ -49,9 +96,23 @@ impl Iterator for Ops {
     fn next(&mut self) -> Option<Op> {
         const KEYS: [&str; 9] = ["a", "a/b", "a/b/c", "d", "d/e", "a/", "a//b", ".t2", "f/../g"];
         const KINDS: [&str; 8] = ["put", "put", "put", "large", "multipart", "copy", "delete", "delete"];
+        const VERSIONED: [&str; 6] = [
+            "delete-version",
+            "delete-version",
+            "delete-version",
+            "delete",
+            "enable",
+            "suspend",
+        ];
         self.count += 1;
-        let (n, key, kind) = (self.count, self.pick(&KEYS), self.pick(&KINDS));
+        let (n, key, mut kind) = (self.count, self.pick(&KEYS), self.pick(&KINDS));
+        if self.versioned && self.count > 1 && self.pick(&["", "versioned"]) == "versioned" {
+            kind = self.pick(&VERSIONED);
+        }
         Some(match kind {
+            _ if self.versioned && self.count == 2 => "enable".to_owned(),
+            "enable" | "suspend" => self.pick(&["enable", "enable", "suspend"]).to_owned(),
+            "delete-version" => format!("delete-version {key} {}", self.pick(&["0", "0", "1", "2"])),
             "put" => format!("put {key} {n} {}", self.pick(&["0", "10", "5000", "200000"])),
             "large" => format!("large {key} {n}"),
             "multipart" => format!("multipart {key} {n} {}", self.pick(&["1", "3"])),
@@ -110,7 +171,7 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
         }
         ["copy", from, to] => {
             let source = match subject.open(from).await {
-                Err(BackendError::NoSuchKey) => return Ok(()),
+                Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => return Ok(()),
                 outcome => outcome?,
             };
             let request = CopyObject {
@@ -127,6 +188,20 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
         ["delete", key] => {
             subject.delete_if(WriteCondition::default(), key).await?;
         }
+        ["delete-version", key, n] => {
+            let mut request = subject.delete_request(key);
+            request.object.version_id = list(subject)
+                .await?
+                .into_iter()
+                .filter(|entry| entry.name() == key)
+                .nth(n.parse().unwrap())
+                .and_then(|entry| entry.version_id().cloned());
+            if request.object.version_id.is_some() {
+                subject.delete_object(request).await?;
+            }
+        }
+        ["enable"] => set_versioning(subject, VersioningStatus::Enabled).await?,
+        ["suspend"] => set_versioning(subject, VersioningStatus::Suspended).await?,
         ["bucket", name] => {
             let request = CreateBucket {
                 bucket: BucketName::parse(name).unwrap(),
@@ -143,35 +218,73 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
     Ok(())
 }
 
+async fn set_versioning(subject: &Subject, status: VersioningStatus) -> Result<(), BackendError> {
+    let setting = BucketSetting::Versioning(status);
+    subject.put_bucket_setting(&subject.bucket, setting).await
+}
+
 /// What must be seen after it.
 pub(crate) fn expect(seen: &mut Seen, op: &str) {
     let words: Vec<&str> = op.split(' ').collect();
     match *words {
-        ["put", key, seed, size] => drop(seen.1.insert(key.into(), content_of(seed, size))),
-        ["large", key, seed] => drop(seen.1.insert(key.into(), content_of(seed, "30"))),
+        ["put", key, seed, size] => seen.add(key, Some(content_of(seed, size))),
+        ["large", key, seed] => seen.add(key, Some(content_of(seed, "30"))),
         ["multipart", key, seed, parts] => {
             let part = content_of(seed, "1000");
-            drop(seen.1.insert(key.into(), part.repeat(parts.parse().unwrap()).into()));
+            seen.add(key, Some(part.repeat(parts.parse().unwrap()).into()));
         }
         ["copy", from, to] => {
-            if let Some(bytes) = seen.1.get(from).cloned() {
-                seen.1.insert(to.into(), bytes);
+            if let Some(bytes) = seen.current(from) {
+                seen.add(to, Some(bytes));
             }
         }
-        ["delete", key] => drop(seen.1.remove(key)),
-        ["bucket", name] => drop(seen.0.insert(name.into())),
-        ["unbucket", name] => drop(seen.0.remove(name)),
+        ["delete", key] if seen.versioning.is_none() => drop(seen.versions.remove(key)),
+        ["delete", key] => {
+            if seen.current(key).is_some() {
+                seen.add(key, None);
+            }
+        }
+        ["delete-version", key, n] => {
+            let n: usize = n.parse().unwrap();
+            if let Some(versions) = seen.versions.get_mut(key).filter(|versions| n < versions.len()) {
+                versions.remove(n);
+                if versions.is_empty() {
+                    seen.versions.remove(key);
+                }
+            }
+        }
+        ["enable"] => seen.versioning = Some(VersioningStatus::Enabled),
+        ["suspend"] => seen.versioning = Some(VersioningStatus::Suspended),
+        ["bucket", name] => drop(seen.buckets.insert(name.into())),
+        ["unbucket", name] => drop(seen.buckets.remove(name)),
         _ => panic!("{op}"),
     }
 }
 
+async fn list(subject: &Subject) -> Result<Vec<VersionEntry>, BackendError> {
+    let request = ListObjectVersions {
+        bucket: subject.bucket.clone(),
+        prefix: "".into(),
+        delimiter: None,
+        key_marker: None,
+        version_id_marker: None,
+        max_keys: 10_000,
+    };
+    Ok(subject.list_object_versions(request).await?.entries)
+}
+
+/// By name first, for that asks for the least. Panics where the kinds of reads do not agree.
 pub(crate) async fn see(subject: &Subject) -> Seen {
     let buckets = subject.list_buckets(&subject.owner, "", None, 100).await.unwrap();
-    let buckets = buckets
-        .into_iter()
-        .map(|info| info.bucket.as_str().to_owned())
-        .filter(|name| name != subject.bucket.as_str())
-        .collect();
+    let mut seen = Seen {
+        buckets: buckets
+            .into_iter()
+            .map(|info| info.bucket.as_str().to_owned())
+            .filter(|name| name != subject.bucket.as_str())
+            .collect(),
+        versioning: subject.head_bucket(&subject.bucket).await.unwrap().versioning,
+        versions: BTreeMap::new(),
+    };
     let mut objects = BTreeMap::new();
     let mut request: ListObjects = subject.everything();
     request.max_keys = 1000;
@@ -179,7 +292,45 @@ pub(crate) async fn see(subject: &Subject) -> Seen {
         let bytes = subject.get(&key).await.expect("what is listed is there");
         objects.insert(key, bytes);
     }
-    (buckets, objects)
+    let mut ids = BTreeSet::new();
+    for entry in list(subject).await.unwrap() {
+        let (key, id) = (entry.name().to_owned(), entry.version_id().unwrap().clone());
+        assert!(ids.insert((key.clone(), id.clone())), "{id} of {key} is listed twice");
+        let mut object = subject.object(&key);
+        object.version_id = Some(id.clone());
+        let bytes = match subject.open_object(&object).await {
+            Ok(open) => Some(read_whole(open).await),
+            Err(BackendError::DeleteMarker { .. }) => None,
+            Err(error) => panic!("{id} of {key}: {error}"),
+        };
+        let (is_marker, is_latest) = match &entry {
+            VersionEntry::Object { is_latest, .. } => (false, *is_latest),
+            VersionEntry::DeleteMarker(marker) => (true, marker.is_latest),
+            VersionEntry::CommonPrefix(_) => unreachable!("there is no delimiter"),
+        };
+        assert_eq!(bytes.is_none(), is_marker, "{id} of {key}");
+        let versions = seen.versions.entry(key.clone()).or_default();
+        assert_eq!(versions.is_empty(), is_latest, "{id} of {key}");
+        if is_latest {
+            assert_eq!(objects.remove(&key), bytes, "by name and by id, {key}");
+        }
+        versions.push((id.is_null(), bytes));
+    }
+    assert_eq!(
+        objects.keys().collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "only by name"
+    );
+    seen
+}
+
+/// Deletes every version that is listed.
+pub(crate) async fn clear(subject: &Subject) {
+    for entry in list(subject).await.unwrap() {
+        let mut request = subject.delete_request(entry.name());
+        request.object.version_id = entry.version_id().cloned();
+        subject.delete_object(request).await.unwrap();
+    }
 }
 
 /// The backend at `root` with a bucket of this name.
@@ -192,6 +343,7 @@ pub(crate) async fn subject(root: &Path, bucket: &str, durability: Durability) -
 }
 
 pub(crate) async fn subject_of(options: FsOptions, bucket: &str) -> Subject {
-    let backend: Arc<dyn Backend> = Arc::new(again(|| FsBackend::open(options.clone())));
+    let fs = again(|| FsBackend::open(options.clone()));
+    let backend: Arc<dyn Backend> = Arc::new(Versioned::new(fs, Arc::new(SystemClock)).unwrap());
     Subject::of(backend, BucketName::parse(bucket).unwrap()).await
 }

@@ -5,6 +5,7 @@
 mod harness;
 mod op;
 mod reference;
+mod versions;
 
 use std::sync::Arc;
 

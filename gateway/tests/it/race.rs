@@ -52,7 +52,7 @@ impl Process {
             .arg(configuration)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut process = Self {
@@ -269,7 +269,7 @@ async fn run(processes: usize, seed: u64) {
     let configuration = dir.path().join("t2gate.toml");
     let (root, shared) = (dir.path().join("data"), processes > 1);
     let text = format!(
-        "[backend]\nroot = {root:?}\nshared = {shared}\n{}",
+        "[backend]\nroot = {root:?}\nshared = {shared}\n[limits]\nkeep_alive_timeout = \"600s\"\n{}",
         ACCOUNTS.replace("SECRET", SECRET)
     );
     fs::write(&configuration, text).unwrap();

@@ -133,8 +133,8 @@ impl Store {
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), write.key, &write.name)?;
         let plan = versions.state().write(write.condition, write.stamp)?;
         match (plan.displaced, &versions.current) {
-            (Displaced::Kept(version), Some(current)) => {
-                self.keep(bucket, bucket_dir.as_fd(), &write.name, current, version)
+            (Displaced::Kept(version), Some(_)) => {
+                self.keep(bucket, bucket_dir.as_fd(), write.key, &write.name, &versions, version)
             }
             _ => Ok(None),
         }
@@ -233,7 +233,7 @@ impl Store {
         if let (Displaced::Kept(version), Some(current)) = (plan.displaced, &versions.current) {
             let is_kept = write.linked.as_ref().is_some_and(|linked| current.is_linked_as(linked));
             if !is_kept {
-                match self.keep(bucket, bucket_dir.as_fd(), &write.name, current, version)? {
+                match self.keep(bucket, bucket_dir.as_fd(), key, &write.name, &versions, version)? {
                     Some(linked) if write.lost_races < MAX_LOST_RACES => return Ok(Step::Keep(linked)),
                     Some(linked) => {
                         let spot = linked.place.spot(self, bucket_dir.as_fd());
@@ -319,7 +319,8 @@ impl Store {
         }
         let (leaf, dirs) = split(&name.parents, &name.forced);
         let dir = match make_path(bucket_dir, &name.parents, &name.forced) {
-            Err(Errno::NOENT) => return Ok(None),
+            // Also where an object has just taken the name of a directory on the way, which went.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             outcome => outcome.map_err(Error::io("could not create a directory"))?,
         };
         match staged.rename(&dir, leaf) {

@@ -180,7 +180,7 @@ impl Store {
         };
         self.note(bucket, deletion);
         let name = &deletion.name;
-        let mut away = None;
+        let (mut away, mut kept_just_now) = (None, false);
         if let (Some(current), Some(version)) = (&versions.current, versions.current_version()) {
             let is_kept = deletion
                 .linked
@@ -188,7 +188,8 @@ impl Store {
                 .is_some_and(|linked| current.is_linked_as(linked));
             if !is_kept {
                 // Also what will not be kept: so it is known again while its name and the marker are both there.
-                match self.keep(bucket, bucket_dir.as_fd(), name, current, version)? {
+                kept_just_now = true;
+                match self.keep(bucket, bucket_dir.as_fd(), key, name, &versions, version)? {
                     Some(linked) if deletion.lost_races < MAX_LOST_RACES => return Ok(Step::Keep(linked)),
                     Some(linked) => {
                         let spot = linked.place.spot(self, bucket_dir.as_fd());
@@ -198,11 +199,25 @@ impl Store {
                 }
             }
         }
-        let mut changed = match self.add_marker(bucket, name, marker) {
-            Ok(place) => vec![place],
+        // What comes after the marker must not fail for want of anything.
+        let history = if kept_just_now {
+            History::open(self, bucket, name)
+        } else {
+            Ok(versions.history.take())
+        };
+        let had_history = history.as_ref().is_ok_and(Option::is_some);
+        let marked = history.and_then(|history| Ok((history, self.add_marker(bucket, name, marker)?)));
+        let mut changed = match marked {
+            Ok((history, place)) => {
+                versions.history = history;
+                vec![place]
+            }
             Err(error) => {
                 if let Some(away) = away {
                     self.bring_back(away)?;
+                }
+                if !had_history {
+                    self.prune_history(bucket, name);
                 }
                 return Err(error);
             }
@@ -230,16 +245,7 @@ impl Store {
         {
             gone.push(Kept { version, marker: false });
         }
-        if !gone.is_empty() {
-            // The history may have come into being since.
-            let now = KeyVersions {
-                history: History::open(self, bucket, name)?,
-                ..versions
-            };
-            self.clear_kept(bucket, key, name, &now, gone, &mut changed, &mut sides);
-        } else {
-            self.clear_kept(bucket, key, name, &versions, gone, &mut changed, &mut sides);
-        }
+        self.clear_kept(bucket, key, name, &versions, gone, &mut changed, &mut sides);
         Ok(Step::Done(Deleted {
             outcome: DeleteObjectOutcome {
                 existed,

@@ -3,7 +3,7 @@
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::{
-    BackendError, CopyObject, Key, ObjectInfo, ObjectRef, OpenObject, VersionId,
+    BackendError, CopyObject, Key, ObjectInfo, ObjectRef, OpenObject, Version, VersionId,
     fs::{
         Store,
         attributes::{self, NewObject, Record},
@@ -84,7 +84,7 @@ impl Store {
             }
         }
         if let Some(stamp) = stamp
-            && let Some((kept, file, meta)) = self.kept_file(bucket, &name, stamp)?
+            && let Some((kept, file, meta)) = self.kept_file(bucket, &name, Version { stamp, null: false })?
         {
             return if kept.marker {
                 Err(marker_error(kept))

@@ -1,6 +1,6 @@
 //! The directory that holds what is kept of a key.
 
-use std::{iter, ops::ControlFlow, sync::Arc};
+use std::{iter, sync::Arc};
 
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -10,7 +10,7 @@ use rustix::{
 
 use super::Kept;
 use crate::{
-    ETag, Stamp,
+    BackendError, ETag, Stamp, Version,
     fs::{
         Store,
         bucket::Bucket,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Where the version named `null` lies in its history.
-const NULL: &str = "null";
+pub(super) const NULL: &str = "null";
 /// How often a directory is made again that went away meanwhile.
 const MAX_ATTEMPTS: usize = 64;
 
@@ -153,7 +153,7 @@ impl History {
     pub(super) fn find(&self, stamp: Stamp) -> Result<Option<Kept>, Error> {
         for marker in [false, true] {
             let kept = Kept {
-                version: crate::Version { stamp, null: false },
+                version: Version { stamp, null: false },
                 marker,
             };
             if self.meta(kept)?.is_some() {
@@ -270,7 +270,7 @@ impl Windows<'_> {
 }
 
 /// From `.t2/versions` on.
-fn path_of(bucket: &Bucket, name: &StorageName) -> Names {
+pub(super) fn path_of(bucket: &Bucket, name: &StorageName) -> Names {
     iter::once(bucket.name.as_str().into())
         .chain(name.parents.iter().cloned())
         .chain(name.forced.iter().cloned())
@@ -278,19 +278,17 @@ fn path_of(bucket: &Bucket, name: &StorageName) -> Names {
 }
 
 impl Store {
-    /// The file of a version with an id of its own, if it is kept; or that it is a marker.
+    /// The file of a version, if it is kept; or that it is a marker.
     pub(in crate::fs) fn kept_file(
         &self,
         bucket: &Bucket,
         name: &StorageName,
-        stamp: Stamp,
+        version: Version,
     ) -> Result<Option<(Kept, OwnedFd, Meta)>, Error> {
-        let path = path_of(bucket, name);
+        let mut path = path_of(bucket, name);
+        path.extend(version.null.then(|| NULL.into()));
         for marker in [false, true] {
-            let kept = Kept {
-                version: crate::Version { stamp, null: false },
-                marker,
-            };
+            let kept = Kept { version, marker };
             let leaf = kept.name();
             let entry = dir::look_up(self.versions.as_fd(), strs(&path).chain([leaf.as_str()]))
                 .map_err(Error::io("could not open a version"))?;
@@ -350,7 +348,7 @@ impl Store {
                 }
             }
         }
-        Err(crate::BackendError::Conflict.into())
+        Err(BackendError::Conflict.into())
     }
 
     /// Gives a file a name in the history. Whether it did: some cannot have two names.
@@ -384,9 +382,9 @@ impl Store {
                 // Somebody put another file there just now.
                 dir::unlink(&place.dir, &kept.name()).map_err(Error::io(FAILED))?;
             }
-            return Err(crate::BackendError::Conflict.into());
+            return Err(BackendError::Conflict.into());
         }
-        Err(crate::BackendError::Conflict.into())
+        Err(BackendError::Conflict.into())
     }
 
     /// Moves a file that cannot have two names into the history.
@@ -411,7 +409,7 @@ impl Store {
         &self,
         bucket: &Bucket,
         name: &StorageName,
-        marker: crate::Version,
+        marker: Version,
     ) -> Result<Changed, Error> {
         let kept = Kept {
             version: marker,
@@ -427,7 +425,7 @@ impl Store {
                 }
             }
         }
-        Err(crate::BackendError::Conflict.into())
+        Err(BackendError::Conflict.into())
     }
 
     /// Removes a name from the history. The directory that it was in.
@@ -468,77 +466,6 @@ impl Store {
             dir,
         }))
     }
-
-    /// Removes the directories of a key's history that are empty, and those on the way there. To be called when the key
-    /// has no version.
-    pub(in crate::fs) fn prune_history(&self, bucket: &Bucket, name: &StorageName) {
-        let mut names = path_of(bucket, name);
-        names.push(NULL.into());
-        for depth in (1..names.len()).rev() {
-            let parent = match dir::resolve_dir(self.versions.as_fd(), strs(&names[..depth])) {
-                Ok(parent) => parent,
-                Err(Errno::NOENT) => continue,
-                Err(_) => return,
-            };
-            match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(&parent, &*names[depth], AtFlags::REMOVEDIR)) {
-                Ok(()) => crash::point(),
-                Err(Errno::NOENT) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Whether anything is kept below a directory of histories, at `path` from `.t2/versions` on.
-    pub(in crate::fs) fn has_kept_below(&self, path: &[Box<str>]) -> Result<bool, Error> {
-        const FAILED: &str = "could not read a history";
-        /// So many directories are tried first, rather than all that there are.
-        const SOME: usize = 64;
-        let mut left: Vec<Names> = vec![path.to_vec()];
-        while let Some(path) = left.pop() {
-            let dir = match dir::resolve_dir(self.versions.as_fd(), strs(&path)) {
-                Err(Errno::NOENT) => continue,
-                outcome => outcome.map_err(Error::io(FAILED))?,
-            };
-            for most in [SOME, usize::MAX] {
-                let (mut dirs, mut found): (Vec<Names>, bool) = (Vec::new(), false);
-                let cut = dir::scan(&dir, |name, kind| {
-                    let kind = match kind {
-                        fs::FileType::Unknown => Meta::in_dir(&dir, name).map_or(kind, |meta| meta.file_type),
-                        known => known,
-                    };
-                    match kind {
-                        fs::FileType::Directory if dirs.len() == most => return ControlFlow::Break(()),
-                        fs::FileType::Directory => dirs.push(path.iter().cloned().chain([name.into()]).collect()),
-                        fs::FileType::RegularFile if Kept::parse(name, false).is_some() => {
-                            found = true;
-                            return ControlFlow::Break(());
-                        }
-                        _ => {}
-                    }
-                    ControlFlow::Continue(())
-                })
-                .map_err(Error::io(FAILED))?;
-                if found {
-                    return Ok(true);
-                }
-                if !cut {
-                    left.append(&mut dirs);
-                    break;
-                }
-                for some in dirs {
-                    if self.has_kept_below(&some)? {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether anything is kept in a bucket.
-    pub(in crate::fs) fn has_kept(&self, bucket: &Bucket) -> Result<bool, Error> {
-        self.has_kept_below(&[bucket.name.as_str().into()])
-    }
 }
 
 /// Opens `names`, each in the one before, and makes what is missing.
@@ -554,21 +481,4 @@ fn make_all(base: &OwnedFd, names: &[Box<str>]) -> Result<OwnedFd, Errno> {
         reached = Some(dir::resolve_dir(from.as_fd(), [&**name])?);
     }
     reached.ok_or(Errno::NOENT)
-}
-
-/// Removes the directories below `.t2/versions/BUCKET`, and that itself, as far as they are empty.
-pub(in crate::fs) fn remove_empty_histories(versions: &OwnedFd, bucket: &str) {
-    crate::fs::bucket::for_each_directory(versions, &[bucket.into()], |parent, name| {
-        remove_directory(parent, name);
-    });
-    remove_directory(versions, bucket);
-}
-
-/// What is not empty stays.
-fn remove_directory(parent: &OwnedFd, name: &str) {
-    match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
-        Ok(()) => crash::point(),
-        Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
-        Err(error) => tracing::debug!(%error, "a directory of a history stays"),
-    }
 }

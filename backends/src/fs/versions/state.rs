@@ -1,6 +1,10 @@
 //! What a key is, as a commit step finds it.
 
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::{
+    fd::{BorrowedFd, OwnedFd},
+    fs::OFlags,
+    io::Errno,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::{Changed, Kept, Linked, history::History};
@@ -12,6 +16,7 @@ use crate::{
         bucket::Bucket,
         dir::{self, Entry, Meta},
         error::Error,
+        intent::Intent,
         object::{LARGE, split, strs},
     },
     key_codec::{Names, StorageName},
@@ -183,7 +188,12 @@ impl Store {
         };
         let plain = look(&name.plain)?;
         let taken = matches!(plain, Entry::Other);
-        let (plain, forced) = (plain.into_file(), look(&name.forced)?.into_file());
+        let (plain, mut forced) = (plain.into_file(), look(&name.forced)?.into_file());
+        if let Some((_, shown)) = &plain
+            && let Some(hidden) = forced.take()
+        {
+            forced = self.keep_hidden(bucket, bucket_dir, key, name, shown, hidden)?;
+        }
         let (has_plain, has_forced) = (plain.is_some(), forced.is_some());
         let current = plain
             .map(|(file, meta)| Current::load(key, file, meta, false))
@@ -229,18 +239,46 @@ impl Store {
         if found.current.is_none()
             && let Some(newest) = found.newest.filter(|newest| !newest.marker)
             && self.durable.check_writable().is_ok()
+            && (!taken || is_another_thing(bucket_dir, name))
         {
-            // Somebody removed what was current.
+            // Somebody removed what was current. Not where it may only be out of reach for a while.
             let random = getrandom::u64()?;
             let marker = Version {
                 stamp: Stamp::new(self.clock.now(), random).after(Some(newest.version.stamp)),
                 null: false,
             };
             self.add_marker(bucket, name, marker)?;
+            tracing::info!(bucket = %bucket.name, "an object was removed by something else, and has its delete marker now");
             found.history = History::open(self, bucket, name)?;
             found.sort_out();
         }
         Ok(found)
+    }
+
+    /// A file under the `.t2!` name that another under the plain name hides. Where it is a version that is nowhere else, for
+    /// somebody put the other there, it goes into the history. What is left of it.
+    fn keep_hidden(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+        name: &StorageName,
+        shown: &Meta,
+        (file, meta): (OwnedFd, Meta),
+    ) -> Result<Option<(OwnedFd, Meta)>, Error> {
+        if bucket.versioning().is_none() || meta.is_file_of(shown) || self.durable.check_writable().is_err() {
+            return Ok(Some((file, meta)));
+        }
+        let hidden = Current::load(key, file, meta, true)?;
+        if let Some(version) = hidden.version
+            && self.kept_file(bucket, name, version)?.is_none()
+        {
+            let (leaf, dirs) = hidden.path(name);
+            let from = dir::resolve_dir(bucket_dir, strs(&dirs)).map_err(Error::io("could not open a directory"))?;
+            self.move_into_history(bucket, name, Kept { version, marker: false }, &from, leaf)?;
+            return Ok(None);
+        }
+        Ok(Some((hidden.file, meta)))
     }
 
     /// Removes the names that a key has in its bucket.
@@ -266,6 +304,30 @@ impl Store {
 
     /// Gives the current object the name that it will have as this version. `None` where it cannot have two names.
     pub(in crate::fs) fn keep(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+        name: &StorageName,
+        versions: &KeyVersions,
+        version: Version,
+    ) -> Result<Option<Linked>, Error> {
+        let Some(current) = &versions.current else {
+            return Ok(None);
+        };
+        // Directories are about to be made.
+        let intent = versions
+            .history
+            .is_none()
+            .then(|| Intent::tidy(&self.staging, &bucket.name, key.as_str()));
+        let linked = self.link_current(bucket, bucket_dir, name, current, version);
+        if intent.is_some() && !matches!(linked, Ok(Some(_))) {
+            self.prune_history(bucket, name);
+        }
+        linked
+    }
+
+    fn link_current(
         &self,
         bucket: &Bucket,
         bucket_dir: BorrowedFd<'_>,
@@ -310,6 +372,16 @@ impl Current {
         if self.meta == linked.meta {
             self.etag = linked.etag.clone();
         }
+    }
+}
+
+/// Whether what has the plain name is known to be no object's file, readable or not.
+fn is_another_thing(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> bool {
+    let path = name.parents.iter().chain(&name.plain).map(|n| &**n);
+    match dir::resolve(bucket_dir, path, OFlags::PATH).and_then(|there| Meta::of(&there)) {
+        Ok(meta) => !meta.is_file(),
+        Err(Errno::NOENT | Errno::NOTDIR) => true,
+        Err(_) => false,
     }
 }
 

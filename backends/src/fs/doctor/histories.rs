@@ -1,0 +1,209 @@
+//! What is kept of old versions.
+
+use std::collections::HashSet;
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs,
+    io::Errno,
+};
+
+use super::{Doctor, FsFindingKind, FsReport, Level, Meaning, entries};
+use crate::{
+    BucketName,
+    fs::{
+        FsOpenError,
+        dir::{self, Entry, Meta},
+        intent::Intent,
+        layout,
+        object::strs,
+        staging,
+        versions::Kept,
+    },
+    key_codec::{Name, StorageName},
+};
+
+const NULL: &str = "null";
+
+impl Doctor {
+    /// Whether everything could be read.
+    pub(super) fn examine_histories(
+        &self,
+        buckets: &HashSet<String>,
+        report: &mut FsReport,
+        sides: &mut HashSet<Box<str>>,
+    ) -> Result<bool, FsOpenError> {
+        let mut complete = true;
+        for name in self.names(&self.versions)? {
+            let bucket = BucketName::parse(name.clone());
+            let Some(bucket) = bucket.ok().filter(|bucket| buckets.contains(bucket.as_str())) else {
+                // Its side files are somebody's all the same.
+                complete = false;
+                let repaired = self.repair && self.put_histories_away(&name).is_ok();
+                report.add(FsFindingKind::OrphanedHistory, format!(".t2/versions/{name}"), repaired);
+                continue;
+            };
+            complete &= self.examine_history(&bucket, report, sides);
+        }
+        Ok(complete)
+    }
+
+    fn put_histories_away(&self, name: &str) -> Result<(), Errno> {
+        let lost = layout::own_dir(&self.space, layout::LOST)?;
+        let random = staging::random_name().map_err(|_| Errno::IO)?;
+        fs::renameat(&self.versions, name, &lost, &random)
+    }
+
+    fn examine_history(&self, bucket: &BucketName, report: &mut FsReport, sides: &mut HashSet<Box<str>>) -> bool {
+        let mut complete = true;
+        let mut left = vec![Level {
+            names: vec![bucket.as_str().into()],
+            prefix: String::new(),
+            pieces: Default::default(),
+        }];
+        while let Some(level) = left.pop() {
+            let at = |name: &str| format!(".t2/versions/{}/{name}", level.names.join("/"));
+            let listed = dir::resolve_dir(self.versions.as_fd(), strs(&level.names)).and_then(|dir| entries(&dir));
+            let Ok(listed) = listed else {
+                complete = false;
+                report.add(FsFindingKind::Unreadable, at(""), false);
+                continue;
+            };
+            if listed.is_empty() && level.names.len() > 1 {
+                self.empty_history(&level.names, &at(""), report);
+            }
+            for (name, _) in listed {
+                let Some(name) = name else {
+                    report.add(FsFindingKind::UnusableName, at("(not UTF-8)"), false);
+                    continue;
+                };
+                let is_history = matches!(Name::parse(&name), Name::Forced(_));
+                // A history is spelled as an object of that name would be.
+                let meaning = Meaning::of(&level, &name, !is_history);
+                let names = || level.names.iter().cloned().chain([name.clone()]).collect::<Vec<_>>();
+                match meaning {
+                    Some(Meaning::Piece(text)) => {
+                        let mut pieces = level.pieces.clone();
+                        pieces.0.push(name.clone());
+                        pieces.1.push_str(&text);
+                        left.push(Level {
+                            names: names(),
+                            prefix: level.prefix.clone(),
+                            pieces,
+                        });
+                    }
+                    Some(Meaning::Directory(segment)) => left.push(Level {
+                        names: names(),
+                        prefix: format!("{}{segment}/", level.prefix),
+                        pieces: Default::default(),
+                    }),
+                    Some(Meaning::Object { segment, .. }) => {
+                        let key = format!("{}{segment}", level.prefix);
+                        complete &= self.examine_key(bucket, &key, &names(), &at(&name), report, sides);
+                    }
+                    None => report.add(FsFindingKind::UnusableName, at(&name), false),
+                }
+            }
+        }
+        complete
+    }
+
+    fn empty_history(&self, names: &[Box<str>], path: &str, report: &mut FsReport) {
+        let removed = self.repair
+            && names.split_last().is_some_and(|(last, parents)| {
+                dir::resolve_dir(self.versions.as_fd(), strs(parents))
+                    .and_then(|parent| fs::unlinkat(parent, &**last, fs::AtFlags::REMOVEDIR))
+                    .is_ok()
+            });
+        let path = path.trim_end_matches('/').to_owned();
+        report.add(FsFindingKind::EmptyDirectory, path, removed);
+    }
+
+    /// What is kept of one key.
+    fn examine_key(
+        &self,
+        bucket: &BucketName,
+        key: &str,
+        names: &[Box<str>],
+        path: &str,
+        report: &mut FsReport,
+        sides: &mut HashSet<Box<str>>,
+    ) -> bool {
+        let mut complete = true;
+        let mut all: Vec<(Kept, Meta)> = Vec::new();
+        let mut read = |names: &[Box<str>], path: &str, null: bool, report: &mut FsReport| -> Option<()> {
+            let dir = dir::resolve_dir(self.versions.as_fd(), strs(names)).ok()?;
+            for (name, _) in entries(&dir).ok()? {
+                let Some(name) = name else {
+                    report.add(FsFindingKind::UnusableName, format!("{path}/(not UTF-8)"), false);
+                    continue;
+                };
+                let at = format!("{path}/{name}");
+                if &*name == NULL && !null {
+                    continue;
+                }
+                let meta = Meta::in_dir(&dir, &name).ok()?;
+                let Some(kept) = Kept::parse(&name, null).filter(|_| meta.is_file()) else {
+                    report.add(FsFindingKind::UnusableName, at, false);
+                    continue;
+                };
+                report.versions += 1;
+                all.push((kept, meta));
+                if !kept.marker {
+                    complete &= self.examine_file(&dir, &name, key, &at, report, sides).unwrap_or(false);
+                }
+            }
+            Some(())
+        };
+        let done = read(names, path, false, report);
+        let nulls: Vec<Box<str>> = names.iter().cloned().chain([NULL.into()]).collect();
+        let has_nulls = dir::resolve_dir(self.versions.as_fd(), strs(&nulls)).is_ok();
+        let nulls_done = has_nulls.then(|| read(&nulls, &format!("{path}/{NULL}"), true, report));
+        if done.is_none() || nulls_done == Some(None) {
+            report.add(FsFindingKind::Unreadable, path.into(), false);
+            return false;
+        }
+        let current = self.current(bucket, key);
+        if all.is_empty() && current.is_none() {
+            self.empty_history(names, path, report);
+        }
+        let newest = all.iter().map(|(kept, _)| *kept).max_by_key(|kept| kept.version.stamp);
+        let is_kept = |meta: &Meta| {
+            all.iter()
+                .find(|(_, kept)| kept.is_file_of(meta))
+                .map(|(kept, _)| *kept)
+        };
+        let deleted = current.is_some_and(|meta| is_kept(&meta).is_some_and(|kept| Some(kept) != newest));
+        let replaced = all.iter().filter(|(kept, _)| kept.version.null).count() > 1;
+        for (found, kind) in [
+            (deleted, FsFindingKind::DeletedObject),
+            (replaced, FsFindingKind::ReplacedVersion),
+        ] {
+            if found {
+                let repaired = self.repair && self.leave_note(bucket, key);
+                report.add(kind, path.into(), repaired);
+            }
+        }
+        complete
+    }
+
+    /// The next start, which comes at once, puts it right.
+    fn leave_note(&self, bucket: &BucketName, key: &str) -> bool {
+        let note = Intent::tidy(&self.staging, bucket, key);
+        let made = note.is_some();
+        note.into_iter().for_each(Intent::leave);
+        self.noted.set(self.noted.get() || made);
+        made
+    }
+
+    fn current(&self, bucket: &BucketName, key: &str) -> Option<Meta> {
+        let bucket_dir: OwnedFd = dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]).ok()?;
+        let name = StorageName::of(key);
+        [&name.plain, &name.forced].into_iter().find_map(|last| {
+            match dir::look_up(bucket_dir.as_fd(), name.parents.iter().chain(last).map(|n| &**n)) {
+                Ok(Entry::File(_, meta)) => Some(meta),
+                _ => None,
+            }
+        })
+    }
+}
