@@ -4,6 +4,8 @@
 //! - **Names.** The key's segments are directories and a file; what no file can be called is escaped (`key_codec`). A
 //!   name that begins with `.t2` in any letter case without being such an escape, and one that is not UTF-8, is no
 //!   object. Symbolic links are not followed and are no objects, nor are sockets, devices and what cannot be read.
+//! - **Folded names.** Where the file system takes several spellings for one name, a key has an entry only under its exact
+//!   spelling, and else an escape that nothing folds with (`names`).
 //! - **`a` beside `a/b`.** Where a directory has the name `a`, the object `a` is `.t2!a` beside it. Lookup is in that
 //!   order.
 //! - **Writes** are prepared in `.t2/staging`, with their attributes, synced, and renamed into place in one step, under
@@ -44,11 +46,15 @@ mod layout;
 mod listing;
 mod locks;
 mod multipart;
+mod names;
 mod object;
 mod peers;
 mod read;
 mod side;
+#[cfg(feature = "simulated-folding")]
+mod simulated_folding;
 mod staging;
+mod sys;
 mod upkeep;
 mod uploads;
 mod versions;
@@ -61,18 +67,22 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rustix::{fd::OwnedFd, fs::AtFlags};
+use rustix::fd::OwnedFd;
 use tokio::task::JoinHandle;
 
 #[cfg(feature = "crash-points")]
 pub use self::crash::armed as crash_points;
+#[cfg(feature = "simulated-folding")]
+pub use self::simulated_folding::{SimulatedFolding, simulate_folding};
 use self::{
     attributes::NewObject,
     bucket::Bucket,
+    dir::Meta,
     durable::Durable,
     error::Error,
     listing::ListingCache,
     locks::{KeyLocks, Moves, UploadLocks},
+    names::Folding,
     peers::Peers,
     upkeep::Upkeep,
 };
@@ -156,6 +166,8 @@ struct Store {
     durable: Durable,
     /// `None` where nobody else serves the root.
     peers: Option<Peers>,
+    /// Where the root takes several spellings for one name.
+    folding: Option<Folding>,
     keys: KeyLocks,
     moves: Moves,
     upload_locks: UploadLocks,
@@ -212,6 +224,11 @@ impl FsBackend {
         self.store.durable.syncs()
     }
 
+    /// How many bytes of names of directories are kept in memory, at most [`FsOptions::listing_cache_bytes`].
+    pub fn listing_cache_used(&self) -> usize {
+        self.store.listing_cache.used()
+    }
+
     /// `work` on a thread that may block. Once begun it goes on to its end, also if this future is dropped.
     async fn run<T: Send + 'static>(
         &self,
@@ -255,7 +272,7 @@ impl Backend for FsBackend {
             name: "fs",
             conditional_writes: true,
             conditional_deletes: true,
-            history: true,
+            history: !self.store.is_folding(),
             versioning: false,
             encryption: false,
         }
@@ -268,8 +285,7 @@ impl Backend for FsBackend {
     async fn ready(&self) -> Result<(), BackendError> {
         self.run(|store| {
             store.durable.check_writable()?;
-            rustix::fs::statat(&store.root, ".t2/format", AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(Error::io("could not look at the root"))?;
+            Meta::in_dir(&store.root, ".t2/format").map_err(Error::io("could not look at the root"))?;
             Ok(())
         })
         .await

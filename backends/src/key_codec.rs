@@ -14,6 +14,17 @@
 //! 255; what does not fit is cut between characters, each piece as long as can be. Each segment has exactly one
 //! spelling (and as the last of a key a second one, with `!`): a name that begins like an escape and is not the spelling
 //! of anything stands for no key.
+//!
+//! Where names that differ in letter case or normal form are one, each of the two has another one that no folding takes
+//! for a third, for when somebody else's spelling has it:
+//!
+//! | name | instead of |
+//! |---|---|
+//! | `.t2~HEX` | the segment's own name, or `.t2=` |
+//! | `.t2-HEX` | `.t2!` |
+//! | `.t2#HEX` | `.t2+`, before these |
+//!
+//! HEX is the segment in UTF-8, in lower case, cut in the same manner.
 
 /// How every escape begins.
 pub(crate) const LEAD_IN: &str = ".t2";
@@ -21,9 +32,41 @@ pub(crate) const LEAD_IN: &str = ".t2";
 const MAX_NAME: usize = 255;
 /// The most bytes of text in one escape.
 const MAX_TEXT: usize = MAX_NAME - LEAD_IN.len() - 1;
+/// The most bytes of a segment in one piece of hexadecimal digits.
+const MAX_EXACT: usize = MAX_TEXT / 2;
 
 /// A name, or several with all but the last being directories, each in the one before.
 pub(crate) type Names = Vec<Box<str>>;
+
+/// Which of its names a segment has. Where several are there, the first in this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Form {
+    /// `.t2~`: only where names are folded.
+    Exact,
+    /// Its own, or `.t2=`.
+    Plain,
+    /// `.t2-`: only where names are folded.
+    ExactForced,
+    /// `.t2!`.
+    Forced,
+}
+
+impl Form {
+    /// The names of `segment` in this form.
+    pub(crate) fn names(self, segment: &str) -> Names {
+        match self {
+            Self::Exact => escape_exactly(segment, '~'),
+            Self::Plain => self::segment(segment),
+            Self::ExactForced => escape_exactly(segment, '-'),
+            Self::Forced => forced(segment),
+        }
+    }
+
+    /// Whether it is for objects alone, as the last of a key.
+    pub(crate) fn is_forced(self) -> bool {
+        matches!(self, Self::ExactForced | Self::Forced)
+    }
+}
 
 /// Where the object of a key lies, from its bucket on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +80,7 @@ pub(crate) struct StorageName {
 }
 
 impl StorageName {
-    /// `key` is any text without NUL.
+    /// Where names are not folded. `key` is any text without NUL.
     pub(crate) fn of(key: &str) -> Self {
         let (parents, last) = match key.rsplit_once('/') {
             Some((parents, last)) => (directories(parents), last),
@@ -70,38 +113,49 @@ pub(crate) fn forced(text: &str) -> Names {
     escape(text, '!')
 }
 
-/// What one name stands for. Of [`Escaped`](Self::Escaped) and [`Forced`](Self::Forced) it remains to be seen whether,
-/// with the pieces before it, they are the spelling of their text: [`segment`], [`forced`].
+/// What one name stands for. Of an escape it remains to be seen whether, with the pieces before it, it is the spelling
+/// of its text: [`Form::names`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Name {
     /// Under its own name.
     Plain,
-    Escaped(String),
-    Forced(String),
+    Escaped(String, Form),
     Continued(String),
     /// Of no key.
     Foreign,
 }
 
 impl Name {
-    pub(crate) fn parse(name: &str) -> Self {
+    /// `folded`: whether names are folded where it was found.
+    pub(crate) fn parse(name: &str, folded: bool) -> Self {
         if is_plain(name) {
             return Self::Plain;
         }
         let Some(rest) = name.strip_prefix(LEAD_IN) else {
             return Self::Foreign;
         };
-        let kind = match rest.as_bytes().first() {
-            Some(b'=') => Self::Escaped,
-            Some(b'!') => Self::Forced,
-            Some(b'+') => Self::Continued,
+        let mut chars = rest.chars();
+        let lead = chars.next();
+        let decode = match lead {
+            Some('=' | '!' | '+') => unescape,
+            Some('~' | '-' | '#') if folded => unescape_exactly,
             _ => return Self::Foreign,
         };
-        unescape(&rest[1..]).map_or(Self::Foreign, kind)
+        let Some(text) = decode(chars.as_str()) else {
+            return Self::Foreign;
+        };
+        match lead {
+            Some('=') => Self::Escaped(text, Form::Plain),
+            Some('!') => Self::Escaped(text, Form::Forced),
+            Some('~') => Self::Escaped(text, Form::Exact),
+            Some('-') => Self::Escaped(text, Form::ExactForced),
+            _ => Self::Continued(text),
+        }
     }
 }
 
-fn is_plain(text: &str) -> bool {
+/// Whether a segment is stored under its own name.
+pub(crate) fn is_plain(text: &str) -> bool {
     let escape_like = text
         .as_bytes()
         .get(..LEAD_IN.len())
@@ -137,6 +191,27 @@ fn escape(text: &str, last: char) -> Names {
     names
 }
 
+fn escape_exactly(text: &str, last: char) -> Names {
+    let mut names = Names::new();
+    let mut left = text;
+    loop {
+        let end = left.floor_char_boundary(MAX_EXACT);
+        let (piece, rest) = left.split_at(end);
+        left = rest;
+        let lead = if left.is_empty() { last } else { '#' };
+        names.push(format!("{LEAD_IN}{lead}{}", hex::encode(piece)).into());
+        if left.is_empty() {
+            return names;
+        }
+    }
+}
+
+fn unescape_exactly(text: &str) -> Option<String> {
+    // Digits in upper case would be another spelling.
+    let bytes = hex::decode(text).ok().filter(|bytes| hex::encode(bytes) == text)?;
+    String::from_utf8(bytes).ok()
+}
+
 fn unescape(text: &str) -> Option<String> {
     let mut pieces = text.split('=');
     let mut plain = String::with_capacity(text.len());
@@ -160,30 +235,25 @@ mod tests {
         names.iter().map(|n| (*n).into()).collect()
     }
 
-    /// The segment and whether it was forced, if `names` is its spelling.
-    fn decode(spelled: &[Box<str>]) -> Option<(String, bool)> {
+    const FORMS: [Form; 4] = [Form::Exact, Form::Plain, Form::ExactForced, Form::Forced];
+
+    /// The segment and its form, if `names` is its spelling.
+    fn decode(spelled: &[Box<str>]) -> Option<(String, Form)> {
         let (last, chunks) = spelled.split_last()?;
         let mut text = String::new();
         for chunk in chunks {
-            match Name::parse(chunk) {
+            match Name::parse(chunk, true) {
                 Name::Continued(chunk) => text.push_str(&chunk),
                 _ => return None,
             }
         }
-        let is_forced = match Name::parse(last) {
-            Name::Plain if chunks.is_empty() => return Some((last.to_string(), false)),
-            Name::Escaped(rest) => {
-                text.push_str(&rest);
-                false
-            }
-            Name::Forced(rest) => {
-                text.push_str(&rest);
-                true
-            }
+        let (rest, form) = match Name::parse(last, true) {
+            Name::Plain if chunks.is_empty() => return Some((last.to_string(), Form::Plain)),
+            Name::Escaped(rest, form) => (rest, form),
             _ => return None,
         };
-        let canonical = if is_forced { forced(&text) } else { segment(&text) };
-        (canonical == spelled).then_some((text, is_forced))
+        text.push_str(&rest);
+        (form.names(&text) == spelled).then_some((text, form))
     }
 
     #[test]
@@ -225,14 +295,31 @@ mod tests {
     #[test]
     fn what_is_not_the_spelling_of_a_key_stands_for_none() {
         for foreign in [
-            ".t2", ".t2x", ".T2=a", ".t2=3", ".t2==", ".t2=a=2E", ".t2==3d", ".t2?a", "", ".", "..",
+            ".t2", ".t2x", ".T2=a", ".t2=3", ".t2==", ".t2=a=2E", ".t2==3d", ".t2?a", "", ".", "..", ".t2~6", ".t2~6A",
+            ".t2-6x", ".t2~ff", ".T2~61", ".t2#61",
         ] {
             assert_eq!(decode(&names(&[foreign])), None, "{foreign}");
         }
         // Would do without an escape, or is cut too early.
         assert_eq!(decode(&names(&[".t2=a"])), None);
         assert_eq!(decode(&names(&[".t2+a", ".t2=b"])), None);
-        assert_eq!(decode(&names(&[".t2!a"])), Some(("a".into(), true)));
+        assert_eq!(decode(&names(&[".t2+a", ".t2~61"])), None);
+        assert_eq!(decode(&names(&[".t2#61", ".t2~61"])), None);
+        assert_eq!(decode(&names(&[".t2!a"])), Some(("a".into(), Form::Forced)));
+        assert_eq!(decode(&names(&[".t2~4181"])), None);
+        for exact in [".t2~61", ".t2-61", ".t2#61"] {
+            assert_eq!(Name::parse(exact, false), Name::Foreign);
+        }
+        assert_eq!(decode(&names(&[".t2-41"])), Some(("A".into(), Form::ExactForced)));
+    }
+
+    #[test]
+    fn exact_names_are_cut_between_characters() {
+        let text = format!("{}{}", "x".repeat(124), "ä".repeat(2));
+        let first = format!(".t2#{}", "78".repeat(124));
+        assert_eq!(Form::Exact.names(&text), names(&[&first, ".t2~c3a4c3a4"]));
+        let edge = "y".repeat(125);
+        assert_eq!(Form::Exact.names(&edge), names(&[&format!(".t2~{}", "79".repeat(125))]));
     }
 
     fn hostile_segment() -> impl Strategy<Value = String> {
@@ -254,13 +341,25 @@ mod tests {
     proptest! {
         #[test]
         fn every_segment_round_trips_and_every_name_can_be_a_file(text in hostile_segment()) {
-            for (spelled, is_forced) in [(segment(&text), false), (forced(&text), true)] {
+            for form in FORMS {
+                let spelled = form.names(&text);
                 for name in &spelled {
                     prop_assert!((1..=255).contains(&name.len()));
                     prop_assert!(!matches!(&**name, "." | ".."));
                     prop_assert!(!name.contains(['/', '\0']));
                 }
-                prop_assert_eq!(decode(&spelled), Some((text.clone(), is_forced)));
+                prop_assert_eq!(decode(&spelled), Some((text.clone(), form)));
+            }
+        }
+
+        #[test]
+        fn no_folding_takes_an_exact_name_for_another(a in hostile_segment(), b in hostile_segment()) {
+            for form in [Form::Exact, Form::ExactForced] {
+                for other in FORMS {
+                    let folded = |form: Form, text: &str| form.names(text).join("/").to_lowercase();
+                    let same = (form, &a) == (other, &b);
+                    prop_assert_eq!(folded(form, &a) == folded(other, &b), same);
+                }
             }
         }
 
@@ -280,8 +379,10 @@ mod tests {
         }
 
         #[test]
-        fn any_name_is_parsed_without_a_panic(name in "\\PC*|\\.t2[=+!]\\PC*") {
-            let _name = Name::parse(&name);
+        fn any_name_is_parsed_without_a_panic(name in "\\PC*|\\.t2[=+!~#-]\\PC*") {
+            for folded in [false, true] {
+                let _name = Name::parse(&name, folded);
+            }
         }
     }
 }

@@ -35,6 +35,8 @@ pub use fs::{
     DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, Durability, FsBackend, FsFinding, FsFindingKind,
     FsOpenError, FsOptions, FsReport, examine_fs,
 };
+#[cfg(feature = "simulated-folding")]
+pub use fs::{SimulatedFolding, simulate_folding};
 pub use memory::MemoryBackend;
 pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
 pub use request::*;

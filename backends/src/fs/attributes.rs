@@ -234,14 +234,27 @@ struct Listed<'b> {
     mtime: (i64, u32),
     #[b(2)]
     etag: &'b str,
-    #[n(3)]
-    checksum: Option<StoredChecksum>,
+    #[b(3)]
+    checksum: Option<ListedChecksum<'b>>,
     #[b(4)]
     key: &'b str,
     #[n(5)]
     parts_count: Option<u16>,
     #[n(10)]
     version: Option<StoredVersion>,
+}
+
+/// A [`StoredChecksum`] where it lies.
+#[derive(Debug, Decode)]
+struct ListedChecksum<'b> {
+    #[n(0)]
+    algorithm: u8,
+    #[n(1)]
+    kind: u8,
+    #[cbor(b(2), with = "minicbor::bytes")]
+    value: &'b [u8],
+    #[n(3)]
+    parts: Option<u16>,
 }
 
 /// What a listing says of the object `key`. Of its version, what its record says, if anything. `buffer` is for what is read, from one to the next.
@@ -257,7 +270,9 @@ pub(super) fn describe_listed(
         .and_then(|record| Some((ETag::parse(record.etag).ok()?, record)));
     let (etag, checksum, parts_count, version) = match known {
         Some((etag, record)) => {
-            let checksum = record.checksum.as_ref().and_then(StoredChecksum::to_checksum);
+            let checksum = record
+                .checksum
+                .and_then(|stored| to_checksum(stored.algorithm, stored.kind, stored.value, stored.parts));
             let version = record.version.filter(|_| record.key == key.as_str());
             (etag, checksum, record.parts_count, version)
         }
@@ -406,19 +421,18 @@ impl From<&Checksum> for StoredChecksum {
 
 impl StoredChecksum {
     pub(super) fn to_checksum(&self) -> Option<Checksum> {
-        let algorithm = algorithm(self.algorithm)?;
-        let kind = match self.kind {
-            0 => ChecksumType::FullObject,
-            1 => ChecksumType::Composite,
-            _ => return None,
-        };
-        (self.value.len() == algorithm.digest_len()).then(|| Checksum {
-            algorithm,
-            kind,
-            value: self.value.as_slice().into(),
-            parts: self.parts,
-        })
+        to_checksum(self.algorithm, self.kind, &self.value, self.parts)
     }
+}
+
+fn to_checksum(code: u8, kind: u8, value: &[u8], parts: Option<u16>) -> Option<Checksum> {
+    let (algorithm, kind) = from_checksum_codes((code, kind))?;
+    (value.len() == algorithm.digest_len()).then(|| Checksum {
+        algorithm,
+        kind,
+        value: value.into(),
+        parts,
+    })
 }
 
 /// An algorithm with a type, as records of uploads hold it.

@@ -12,7 +12,7 @@ use std::{
 use minicbor::{Decode, Encode};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, OFlags},
+    fs::OFlags,
     io::Errno,
 };
 
@@ -26,6 +26,7 @@ use super::{
     locks::file::{FileLock, Held},
     peers::Peers,
     staging::{self, Staged},
+    sys,
     versions::remove_empty_histories,
 };
 use crate::{
@@ -353,6 +354,9 @@ impl Store {
     }
 
     pub(super) fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, Error> {
+        if request.versioning.is_some() {
+            self.check_history("CreateBucket with versioning")?;
+        }
         self.durable.check_writable()?;
         let _serial = self.administer()?;
         let buckets = self.all_buckets()?;
@@ -419,7 +423,7 @@ impl Store {
                 };
             }
         }
-        dir::make_dir(self.root.as_fd(), name.as_str()).map_err(failed())?;
+        dir::make_dir(self.root.as_fd(), name.as_str(), self.is_folding()).map_err(failed())?;
         Ok(())
     }
 
@@ -434,12 +438,24 @@ impl Store {
         let space = dir::resolve_dir(self.root.as_fd(), [layout::SPACE]).map_err(Error::io(FAILED))?;
         let lost = layout::own_dir(&space, layout::LOST).map_err(Error::io(FAILED))?;
         let away = staging::random_name()?;
-        fs::renameat(&self.versions, name.as_str(), &lost, &away).map_err(Error::io(FAILED))?;
+        sys::renameat(&self.versions, name.as_str(), &lost, &away).map_err(Error::io(FAILED))?;
         tracing::warn!(bucket = %name, to = format!(".t2/{}/{away}", layout::LOST), "put versions of no bucket away");
         self.durable.before_all(&[self.versions.as_fd(), lost.as_fd()])
     }
 
+    /// Two keys that differ in spelling alone would have one history where names are folded.
+    fn check_history(&self, operation: &'static str) -> Result<(), Error> {
+        if self.is_folding() {
+            let backend = "fs";
+            return Err(BackendError::NotSupported { operation, backend }.into());
+        }
+        Ok(())
+    }
+
     pub(super) fn put_bucket_setting(&self, bucket: &Bucket, setting: BucketSetting) -> Result<(), Error> {
+        if matches!(setting, BucketSetting::Versioning(_)) {
+            self.check_history("PutBucketVersioning")?;
+        }
         self.durable.check_writable()?;
         let _serial = self.administer()?;
         drop(self.enter(bucket)?);
@@ -530,7 +546,7 @@ impl Store {
     /// Uploads of a bucket that is gone.
     pub(super) fn drop_uploads(&self, bucket: &BucketName) {
         let removed = staging::random_name().and_then(|name| {
-            match fs::renameat(&self.uploads, bucket.as_str(), &self.staging, &name) {
+            match sys::renameat(&self.uploads, bucket.as_str(), &self.staging, &name) {
                 Ok(()) => dir::remove_tree(self.staging.as_fd(), &name, 3),
                 Err(Errno::NOENT) => Ok(()),
                 Err(error) => Err(error),

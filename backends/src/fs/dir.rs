@@ -10,7 +10,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::crash::{self, Call};
+use super::{
+    crash::{self, Call},
+    sys,
+};
 use crate::Timestamp;
 
 /// Paths go to the kernel in pieces of at most so many bytes: it takes 4095.
@@ -49,7 +52,7 @@ impl Meta {
     }
 
     fn at(fd: impl AsFd, name: &str, flags: AtFlags) -> Result<Self, Errno> {
-        let stat = fs::statx(fd, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+        let stat = sys::statx(fd, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
         let has_btime = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
         Ok(Self {
             file_type: FileType::from_raw_mode(stat.stx_mode.into()),
@@ -163,7 +166,7 @@ pub(super) fn look_up_in(dir: BorrowedFd<'_>, name: &str) -> Result<Entry, Errno
         return look_up(dir, [name]);
     }
     let flags = LOOK_UP | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    looked_up(fs::openat(dir, name, flags, Mode::empty()), |file| Meta::brief(file))
+    looked_up(sys::openat(dir, name, flags, Mode::empty()), |file| Meta::brief(file))
 }
 
 /// A fifo must not make us wait, nor a terminal become ours.
@@ -188,6 +191,35 @@ fn looked_up(
     }
 }
 
+/// Whether `names`, each in the one before, lead to anything from `base`.
+pub(super) fn is_there(base: &OwnedFd, names: &[Box<str>]) -> Result<bool, Errno> {
+    let found = match names {
+        [name] => Meta::in_dir(base, name).map(drop),
+        names => resolve(
+            base.as_fd(),
+            names.iter().map(|n| &**n),
+            OFlags::PATH | OFlags::NOFOLLOW,
+        )
+        .map(drop),
+    };
+    match found {
+        Ok(()) => Ok(true),
+        Err(error) if is_no_object(error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a directory has an entry that is spelled so. Reads all of it.
+pub(super) fn has_entry(dir: &OwnedFd, name: &str) -> Result<bool, Errno> {
+    scan(dir, |there, _| {
+        if there == name {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })
+}
+
 /// Whether opening failed for what the name is, rather than for the state of the system.
 pub(super) fn is_no_object(error: Errno) -> bool {
     matches!(
@@ -210,7 +242,7 @@ fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedF
     crash::fault(Call::Open)?;
     let mut attempt = 1;
     loop {
-        match fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match sys::openat2(dir, path, flags | OFlags::CLOEXEC, resolve) {
             Err(Errno::AGAIN | Errno::INTR) if attempt < MAX_ATTEMPTS => attempt += 1,
             outcome => return outcome,
         }
@@ -222,19 +254,21 @@ pub(super) fn create_file(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> 
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     crash::fault(Call::Open)?;
     crash::fault(Call::Add)?;
-    let file = fs::openat(dir, name, flags, Mode::from_raw_mode(0o666))?;
+    let file = sys::openat(dir, name, flags, Mode::from_raw_mode(0o666))?;
     crash::point();
     Ok(file)
 }
 
-/// Creates a directory that is marked as ours, or opens the one that is there.
-pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
-    match crash::fault(Call::Add).and_then(|()| fs::mkdirat(dir, name, Mode::from_raw_mode(0o777))) {
+/// Creates a directory that is marked as ours, or opens the one that is there. With its name in the mark, where that
+/// says more than its entry.
+pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, folded: bool) -> Result<OwnedFd, Errno> {
+    match crash::fault(Call::Add).and_then(|()| sys::mkdirat(dir, name, 0o777)) {
         Ok(()) => {
             crash::point();
-            let marked = resolve_dir(dir, [name]).and_then(|made| mark(&made).map(|()| made));
+            let marked = resolve_dir(dir, [name])
+                .and_then(|made| mark_with(&made, if folded { name.as_bytes() } else { b"1" }).map(|()| made));
             if marked.is_err()
-                && let Err(error) = fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+                && let Err(error) = sys::unlinkat(dir, name, AtFlags::REMOVEDIR)
             {
                 // Without a mark nobody will remove it later.
                 tracing::warn!(%error, "a directory stays that could not be marked");
@@ -248,10 +282,25 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno
 
 /// Marks a directory as made by the gateway.
 pub(super) fn mark(dir: impl AsFd) -> Result<(), Errno> {
+    mark_with(dir, b"1")
+}
+
+fn mark_with(dir: impl AsFd, mark: &[u8]) -> Result<(), Errno> {
     crash::fault(Call::Add)?;
-    fs::fsetxattr(dir, MADE_BY_GATEWAY, b"1", fs::XattrFlags::empty())?;
+    fs::fsetxattr(dir, MADE_BY_GATEWAY, mark, fs::XattrFlags::empty())?;
     crash::point();
     Ok(())
+}
+
+/// Whether the gateway made the directory `name` in `dir` under this very name.
+pub(super) fn is_marked_as(dir: &OwnedFd, name: &str) -> Result<bool, Errno> {
+    let child = match resolve_dir(dir.as_fd(), [name]) {
+        Err(error) if is_no_object(error) => return Ok(false),
+        outcome => outcome?,
+    };
+    let mut mark = Vec::with_capacity(name.len() + 1);
+    let read = fs::fgetxattr(&child, MADE_BY_GATEWAY, rustix::buffer::spare_capacity(&mut mark));
+    Ok(read.is_ok() && mark == name.as_bytes())
 }
 
 /// Whether the gateway made this directory.
@@ -261,7 +310,7 @@ pub(super) fn is_marked(dir: impl AsFd) -> bool {
 
 /// Removes a name; that it is not there is no error.
 pub(super) fn unlink(dir: impl AsFd, name: &str) -> Result<(), Errno> {
-    match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(dir, name, AtFlags::empty())) {
+    match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::empty())) {
         Err(Errno::NOENT) => Ok(()),
         outcome => {
             crash::point();
@@ -275,7 +324,7 @@ pub(super) fn unlink(dir: impl AsFd, name: &str) -> Result<(), Errno> {
 pub(super) fn remove_if_ours(dir: BorrowedFd<'_>, name: &str) -> bool {
     let removed = resolve_dir(dir, [name]).is_ok_and(|child| is_marked(&child))
         && crash::fault(Call::Remove)
-            .and_then(|()| fs::unlinkat(dir, name, AtFlags::REMOVEDIR))
+            .and_then(|()| sys::unlinkat(dir, name, AtFlags::REMOVEDIR))
             .is_ok();
     crash::point();
     removed
@@ -283,7 +332,7 @@ pub(super) fn remove_if_ours(dir: BorrowedFd<'_>, name: &str) -> bool {
 
 /// Removes `name` with all in it, at most `depth` directories deep. Only for what lies in the gateway's own space.
 pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Result<(), Errno> {
-    match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(dir, name, AtFlags::empty())) {
+    match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::empty())) {
         Ok(()) | Err(Errno::NOENT) => {
             crash::point();
             return Ok(());
@@ -298,7 +347,7 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Resu
     for name in names(&child)? {
         remove_tree(child.as_fd(), &name, depth - 1)?;
     }
-    match fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+    match sys::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => Ok(()),
         outcome => outcome,
     }

@@ -21,14 +21,14 @@ use super::{
     attributes::{ATTRIBUTE, Record},
     bucket, dir,
     dir::{Entry, Meta},
-    layout,
+    layout::{self, Format},
     multipart::load_upload,
-    object::{prune, split},
-    staging,
+    object::{prune, split, strs},
+    staging, sys,
 };
 use crate::{
     BucketName, SystemClock, UploadId,
-    key_codec::{self, Name, Names, StorageName},
+    key_codec::{Form, Name, Names},
 };
 
 /// What is wrong, or left over.
@@ -44,8 +44,10 @@ pub enum FsFindingKind {
     DamagedAttributes,
     /// The file has changed since its attributes were written, and is served without them. Repair removes them.
     StaleAttributes,
-    /// A key has two files, and the one under the `.t2!` name is not served. Repair moves that to `.t2/lost`.
+    /// A key has two files, and this one is not served. Repair moves it to `.t2/lost`.
     TwoFiles,
+    /// A segment has two directories, and what is in this one is not served.
+    TwoDirectories,
     /// The name begins like an escape and is not the spelling of a key, or is not UTF-8: it is not served.
     UnusableName,
     /// An empty directory of the gateway's. Repair removes it.
@@ -78,6 +80,7 @@ impl FsFindingKind {
             Self::DamagedAttributes => "damaged-attributes",
             Self::StaleAttributes => "stale-attributes",
             Self::TwoFiles => "two-files",
+            Self::TwoDirectories => "two-directories",
             Self::UnusableName => "unusable-name",
             Self::EmptyDirectory => "empty-directory",
             Self::AbandonedBucket => "abandoned-bucket",
@@ -160,6 +163,8 @@ impl FsReport {
 struct Doctor {
     path: PathBuf,
     repair: bool,
+    /// Whether names may be those of a file system that folds names.
+    folded: bool,
     root: OwnedFd,
     space: OwnedFd,
     staging: Arc<OwnedFd>,
@@ -197,11 +202,13 @@ impl Doctor {
         };
         let space = dir::resolve_dir(root.as_fd(), [layout::SPACE]).map_err(failed)?;
         let lock = layout::take_lock(&space, path, false)?;
-        layout::check_format(&space, path)?;
+        // What has no format yet was refused above.
+        let folded = layout::read_format(&space, path)? == Some(Format::Two);
         let part = |name| layout::own_dir(&space, name).map_err(failed);
         Ok(Self {
             path: path.into(),
             repair,
+            folded,
             staging: Arc::new(part("staging")?),
             attributes: part("attributes")?,
             records: part("buckets")?,
@@ -354,7 +361,7 @@ impl Doctor {
                     },
                     _ => continue,
                 };
-                let Some(meaning) = Meaning::of(&level, &name, is_dir) else {
+                let Some(meaning) = Meaning::of(&level, &name, is_dir, self.folded) else {
                     report.add(FsFindingKind::UnusableName, at(&name), false);
                     continue;
                 };
@@ -370,14 +377,19 @@ impl Doctor {
                             pieces,
                         });
                     }
-                    Meaning::Directory(segment) => left.push(Level {
-                        names: names(),
-                        prefix: format!("{}{segment}/", level.prefix),
-                        pieces: Default::default(),
-                    }),
-                    Meaning::Object { segment, forced } => {
+                    Meaning::Directory { segment, form } => {
+                        if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::Directory) {
+                            report.add(FsFindingKind::TwoDirectories, at(&name), false);
+                        }
+                        left.push(Level {
+                            names: names(),
+                            prefix: format!("{}{segment}/", level.prefix),
+                            pieces: Default::default(),
+                        });
+                    }
+                    Meaning::Object { segment, form } => {
                         let key = format!("{}{segment}", level.prefix);
-                        if forced && self.is_shadowed(bucket_dir, &key) {
+                        if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::RegularFile) {
                             let repaired = self.repair && self.put_away(&dir, &name).is_ok();
                             report.add(FsFindingKind::TwoFiles, at(&name), repaired);
                             if repaired {
@@ -444,19 +456,34 @@ impl Doctor {
         Some(true)
     }
 
-    /// Whether the key has a file under its plain name too.
-    fn is_shadowed(&self, bucket_dir: &OwnedFd, key: &str) -> bool {
-        let name = StorageName::of(key);
-        let (leaf, dirs) = split(&name.parents, &name.plain);
-        let path = dirs.iter().map(|n| &**n).chain([leaf]);
-        dir::look_up(bucket_dir.as_fd(), path).is_ok_and(|entry| matches!(entry, Entry::File(..)))
+    /// Whether the segment, which was met in this form at the end of `level`, has something of this type in a form that
+    /// goes before it.
+    fn is_shadowed(&self, bucket_dir: &OwnedFd, level: &Level, segment: &str, form: Form, kind: FileType) -> bool {
+        let before: &[Form] = match (form, self.folded) {
+            (Form::Exact, _) | (Form::Plain, false) => &[],
+            (Form::Plain, true) => &[Form::Exact],
+            (Form::ExactForced, _) => &[Form::Exact, Form::Plain],
+            (Form::Forced, false) => &[Form::Plain],
+            (Form::Forced, true) => &[Form::Exact, Form::Plain, Form::ExactForced],
+        };
+        let base = &level.names[..level.names.len() - level.pieces.0.len()];
+        before.iter().any(|form| {
+            let names = form.names(segment);
+            let (leaf, dirs) = split(base, &names);
+            let Ok(dir) = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)) else {
+                return false;
+            };
+            let is_such = Meta::in_dir(&dir, leaf).is_ok_and(|meta| meta.file_type == kind);
+            // Another spelling may have answered.
+            is_such && (!self.folded || dir::has_entry(&dir, leaf).unwrap_or(false))
+        })
     }
 
     /// Moves a file out of the tree.
     fn put_away(&self, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
         let lost = layout::own_dir(&self.space, layout::LOST)?;
         let random = staging::random_name().map_err(|_| Errno::IO)?;
-        fs::renameat(dir, name, &lost, &random)?;
+        sys::renameat(dir, name, &lost, &random)?;
         tracing::info!(from = name, to = format!(".t2/{}/{random}", layout::LOST), "moved away");
         Ok(())
     }
@@ -466,36 +493,37 @@ impl Doctor {
 enum Meaning {
     /// The next piece of a long segment.
     Piece(String),
-    Directory(String),
+    Directory {
+        segment: String,
+        form: Form,
+    },
     Object {
         segment: String,
-        forced: bool,
+        form: Form,
     },
 }
 
 impl Meaning {
     /// `None` for what is the spelling of nothing.
-    fn of(level: &Level, name: &str, is_dir: bool) -> Option<Self> {
+    fn of(level: &Level, name: &str, is_dir: bool, folded: bool) -> Option<Self> {
         let (pieces, text) = &level.pieces;
-        let (rest, forced) = match Name::parse(name) {
-            Name::Plain if pieces.is_empty() => (name.to_owned(), false),
-            Name::Escaped(rest) => (rest, false),
-            Name::Forced(rest) if !is_dir => (rest, true),
+        let (rest, form) = match Name::parse(name, folded) {
+            Name::Plain if pieces.is_empty() => (name.to_owned(), Form::Plain),
+            Name::Escaped(rest, form) if !(is_dir && form.is_forced()) => (rest, form),
             Name::Continued(text) if is_dir => return Some(Self::Piece(text)),
             _ => return None,
         };
         let segment = format!("{text}{rest}");
-        let canonical = if forced {
-            key_codec::forced(&segment)
-        } else {
-            key_codec::segment(&segment)
-        };
         let spelled = pieces.iter().map(|n| &**n).chain([name]);
-        canonical.iter().map(|n| &**n).eq(spelled).then_some(if is_dir {
-            Self::Directory(segment)
-        } else {
-            Self::Object { segment, forced }
-        })
+        form.names(&segment)
+            .iter()
+            .map(|n| &**n)
+            .eq(spelled)
+            .then_some(if is_dir {
+                Self::Directory { segment, form }
+            } else {
+                Self::Object { segment, form }
+            })
     }
 }
 

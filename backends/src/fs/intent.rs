@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs,
     io::Errno,
 };
 
@@ -29,7 +28,7 @@ use super::{
     object::{prune, split, strs},
     peers::PROCESS,
     side::remove_side_file,
-    staging,
+    staging, sys,
     versions::{Current, History, remove_empty_histories},
 };
 use crate::{BucketName, Key, key_codec::StorageName};
@@ -73,7 +72,7 @@ impl Intent {
     }
 
     fn note(staging: &Arc<OwnedFd>, name: String, bucket: &BucketName, key: &str) -> Option<Self> {
-        match crash::fault(Call::Add).and_then(|()| fs::symlinkat(format!("{bucket}/{key}"), staging, &name)) {
+        match crash::fault(Call::Add).and_then(|()| sys::symlinkat(&format!("{bucket}/{key}"), staging, &name)) {
             Ok(()) => {
                 crash::point();
                 Some(Self {
@@ -145,7 +144,7 @@ impl Store {
     }
 
     fn follow(&self, staging: &OwnedFd, name: &str) -> Result<(), Error> {
-        let target = fs::readlinkat(staging, name, Vec::new()).map_err(Error::io("could not read a note"))?;
+        let target = sys::readlinkat(staging, name).map_err(Error::io("could not read a note"))?;
         let Some((bucket, key)) = target.to_str().ok().and_then(|target| target.split_once('/')) else {
             return Ok(());
         };
@@ -190,7 +189,7 @@ impl Store {
             let record = Record::load_any(file)?;
             Ok(record.is_some_and(|record| record.side.as_deref() == Some(id)))
         };
-        if let Some((file, _)) = self.find(&bucket, bucket_dir.as_fd(), &key)?
+        if let Some((file, _)) = self.find(&bucket, &bucket_dir, &key)?
             && names_it(&file)?
         {
             return Ok(true);
@@ -217,16 +216,16 @@ impl Store {
             return Ok(());
         };
         let bucket_dir = self.bucket_dir(&bucket)?;
-        let name = StorageName::of(key);
-        let is_file = |last: &[Box<str>]| {
-            let path = name.parents.iter().chain(last).map(|n| &**n);
-            dir::look_up(bucket_dir.as_fd(), path)
-                .map(|entry| matches!(entry, Entry::File(..)))
-                .map_err(Error::io("could not look for an object"))
-        };
         let versioned = Key::parse(key).ok().filter(|_| bucket.versioning().is_some());
-        {
+        let name = {
             let _guard = self.keys.lock(&bucket.name, key)?;
+            let name = self.name_of(&bucket_dir, key)?;
+            let is_file = |last: &[Box<str>]| {
+                let path = name.parents.iter().chain(last).map(|n| &**n);
+                dir::look_up(bucket_dir.as_fd(), path)
+                    .map(|entry| matches!(entry, Entry::File(..)))
+                    .map_err(Error::io("could not look for an object"))
+            };
             if let Some(key) = &versioned {
                 // What is a version is put where it belongs first.
                 self.key_versions(&bucket, bucket_dir.as_fd(), key, &name)?;
@@ -237,7 +236,8 @@ impl Store {
                     .and_then(|dir| dir::unlink(dir, leaf))
                     .map_err(Error::io("could not remove an object's other name"))?;
             }
-        }
+            name
+        };
         for last in [&name.forced, &name.plain] {
             let dirs = split(&name.parents, last).1;
             for depth in 1..=dirs.len() {

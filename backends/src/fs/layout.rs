@@ -39,13 +39,36 @@ use super::{
     error::Error,
     listing::{ListingCache, is_local},
     locks::{KeyLocks, Moves, UploadLocks, file},
+    names::Folding,
     peers::{self, Peers},
-    staging,
+    staging, sys,
 };
 use crate::BucketName;
 
-/// The format that this code reads and writes.
-const FORMAT: &str = "1";
+/// The formats that this code reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    One,
+    /// As the first, and names may be those of a file system that folds names, wherever they lie now.
+    Two,
+}
+
+impl Format {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "1" => Some(Self::One),
+            "2" => Some(Self::Two),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "1",
+            Self::Two => "2",
+        }
+    }
+}
 pub(super) const SPACE: &str = ".t2";
 /// Where files go that are not to be served and may still be somebody's.
 pub(super) const LOST: &str = "lost";
@@ -63,10 +86,15 @@ pub enum FsOpenError {
     Locked(PathBuf),
     #[error("{}: a process that does not share it serves this directory (it holds .t2/lock)", .0.display())]
     NotShared(PathBuf),
-    #[error("{}: .t2/format says {found:?}, and this version of t2gate knows format {FORMAT} alone", root.display())]
+    #[error("{}: .t2/format says {found:?}, and this version of t2gate knows formats 1 and 2 alone", root.display())]
     UnknownFormat { root: PathBuf, found: String },
     #[error("{}: the file system keeps no user extended attributes", .0.display())]
     NoExtendedAttributes(PathBuf),
+    #[error(
+        "{}: names are folded here, where no versions can be kept, and bucket {bucket} has versioning",
+        root.display()
+    )]
+    FoldedVersions { root: PathBuf, bucket: BucketName },
     #[error("{}: no data directory: there is no .t2/format", .0.display())]
     NoRoot(PathBuf),
     #[error("{}: {what} is damaged", root.display())]
@@ -92,15 +120,10 @@ impl Store {
         let root_dir = fs::open(root, flags, Mode::empty()).map_err(failed("could not open the directory"))?;
         let space = own_dir(&root_dir, SPACE).map_err(failed("could not create .t2"))?;
         let lock = take_lock(&space, root, options.shared)?;
+        read_format(&space, root)?;
+
         let part = |name| own_dir(&space, name).map_err(failed("could not create a directory in .t2"));
         let locks = options.shared.then(|| part("locks")).transpose()?;
-        {
-            // Of several who start at once one writes it.
-            let serial = locks.as_ref().map(peers::administer).transpose();
-            let _serial = serial.map_err(failed("could not take a lock in .t2/locks"))?;
-            check_format(&space, root)?;
-        }
-
         let mut staging = part("staging")?;
         let attributes = part("attributes")?;
         let records = part("buckets")?;
@@ -114,11 +137,35 @@ impl Store {
         }
         let locks = peers.as_ref().map(Peers::locks);
         let moves = Moves::new(locks.map(|dir| &**dir)).map_err(failed("could not open .t2/locks/moves"))?;
+        let buckets = load_buckets(&records, root)?;
+        // In what nobody else clears meanwhile.
+        let folding = Folding::probe(&staging).map_err(failed("could not try how names are taken"))?;
+        let folding = {
+            // Of several who start at once one writes it.
+            let serial = locks.map(|locks| peers::administer(locks)).transpose();
+            let _serial = serial.map_err(failed("could not take a lock in .t2/locks"))?;
+            let format = read_format(&space, root)?;
+            // What has been on such a file system may have its names anywhere.
+            let folding = folding.or((format == Some(Format::Two)).then(Folding::default));
+            if folding.is_some()
+                && let Some(versioned) = buckets.values().find(|bucket| bucket.versioning().is_some())
+            {
+                return Err(FsOpenError::FoldedVersions {
+                    root: root.into(),
+                    bucket: versioned.name.clone(),
+                });
+            }
+            let needed = if folding.is_some() { Format::Two } else { Format::One };
+            if format != Some(needed) {
+                write_format(&space, needed).map_err(failed("could not write .t2/format"))?;
+            }
+            folding
+        };
         for dir in [&records, &space, &root_dir] {
             fs::fsync(dir).map_err(failed("could not sync the directory"))?;
         }
         let store = Self {
-            buckets: RwLock::new(load_buckets(&records, root)?),
+            buckets: RwLock::new(buckets),
             durable: Durable::new(options.durability, &root_dir),
             root: root_dir,
             staging: Arc::new(staging),
@@ -129,11 +176,12 @@ impl Store {
             versions,
             lock,
             clock: options.clock,
-            keys: KeyLocks::new(locks.cloned()),
+            keys: KeyLocks::new(locks.cloned(), folding.is_some()),
             peers,
             moves,
             upload_locks: UploadLocks::default(),
-            listing_cache: ListingCache::new(options.listing_cache_bytes),
+            listing_cache: ListingCache::new(options.listing_cache_bytes, folding.is_some()),
+            folding,
             abandoned_upload_age: options.abandoned_upload_age,
             administration: Mutex::new(()),
         };
@@ -148,7 +196,7 @@ impl Store {
 
 /// A directory of the gateway's own, for nobody else to look into.
 pub(super) fn own_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    match fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+    match sys::mkdirat(parent, name, 0o700) {
         Ok(()) | Err(Errno::EXIST) => dir::resolve_dir(parent.as_fd(), [name]),
         Err(error) => Err(error),
     }
@@ -174,35 +222,33 @@ pub(super) fn take_lock(space: &OwnedFd, root: &Path, shared: bool) -> Result<Ow
     }
 }
 
-pub(super) fn check_format(space: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {
+/// `None` where there is none yet.
+pub(super) fn read_format(space: &OwnedFd, root: &Path) -> Result<Option<Format>, FsOpenError> {
     let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
-        action: "could not read or write .t2/format",
+        action: "could not read .t2/format",
         source: source.into(),
     };
-    match dir::resolve(space.as_fd(), ["format"], OFlags::RDONLY) {
-        Ok(file) => {
-            let found = String::from_utf8_lossy(&dir::read_small(&file, 4096).map_err(failed)?).into_owned();
-            match found.trim() {
-                FORMAT => Ok(()),
-                found => Err(FsOpenError::UnknownFormat {
-                    root: root.into(),
-                    found: found.into(),
-                }),
-            }
-        }
-        Err(Errno::NOENT) => {
-            let write = || {
-                dir::unlink(space, "format.new")?;
-                let file = dir::create_file(space, "format.new")?;
-                dir::write_at(&file, format!("{FORMAT}\n").as_bytes(), 0)?;
-                fs::fsync(&file)?;
-                fs::renameat(space, "format.new", space, "format")
-            };
-            write().map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
+    let file = match dir::resolve(space.as_fd(), ["format"], OFlags::RDONLY) {
+        Err(Errno::NOENT) => return Ok(None),
+        outcome => outcome.map_err(failed)?,
+    };
+    let found = String::from_utf8_lossy(&dir::read_small(&file, 4096).map_err(failed)?).into_owned();
+    match Format::parse(found.trim()) {
+        Some(format) => Ok(Some(format)),
+        None => Err(FsOpenError::UnknownFormat {
+            root: root.into(),
+            found: found.trim().into(),
+        }),
     }
+}
+
+fn write_format(space: &OwnedFd, format: Format) -> Result<(), Errno> {
+    dir::unlink(space, "format.new")?;
+    let file = dir::create_file(space, "format.new")?;
+    dir::write_at(&file, format!("{}\n", format.as_str()).as_bytes(), 0)?;
+    fs::fsync(&file)?;
+    sys::renameat(space, "format.new", space, "format")
 }
 
 fn probe_attributes(staging: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {

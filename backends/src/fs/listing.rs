@@ -8,10 +8,9 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use rustix::fd::{AsFd, OwnedFd};
 
-use self::snapshot::Entry;
 pub(super) use self::{
     cache::{ListingCache, is_settled},
-    snapshot::{Position, Snapshot, Tree},
+    snapshot::{Entry, Position, Snapshot, Tree},
     watch::is_local,
 };
 use super::{
@@ -20,10 +19,11 @@ use super::{
     dir::{self, Meta},
     error::Error,
     locks::Moves,
+    names::is_of_another,
 };
 use crate::{
     Key, ListEntry, ListObjects, MAX_KEY_BYTES, ObjectInfo, ObjectPage, VersionId,
-    key_codec::{self, Names},
+    key_codec::{Form, Names},
 };
 
 /// Where a listing goes on.
@@ -92,29 +92,29 @@ struct Level {
     /// `None` where there is none yet, or it was given back: then all up to `passed` has been seen.
     entries: Option<Arc<Snapshot>>,
     next: Position,
-    passed: Option<Box<str>>,
+    passed: Option<Arc<str>>,
     /// Kept for the innermost level.
     dir: Option<OwnedFd>,
 }
 
 /// An entry that a walk has come to.
 struct Found {
-    name: Box<str>,
-    forced: bool,
+    name: Arc<str>,
+    form: Form,
 }
 
 impl Found {
     fn as_entry(&self) -> Entry<'_> {
         Entry {
             name: &self.name,
-            forced: self.forced,
+            form: self.form,
         }
     }
 }
 
 impl<'a> Walk<'a> {
     /// `directory`: empty, or a prefix that ends with `/`.
-    fn begin(store: &'a Store, bucket_dir: &'a OwnedFd, directory: &str, bound: Bound) -> Self {
+    fn begin(store: &'a Store, bucket_dir: &'a OwnedFd, directory: &str, bound: Bound) -> Result<Self, Error> {
         let mut walk = Self {
             cache: &store.listing_cache,
             moves: &store.moves,
@@ -125,9 +125,12 @@ impl<'a> Walk<'a> {
             bound,
             buffer: Vec::new(),
         };
-        let names = directory.strip_suffix('/').map(key_codec::directories);
-        walk.enter(directory, names.unwrap_or_default());
-        walk
+        let names = match directory.strip_suffix('/') {
+            Some(path) => store.directories_of(bucket_dir, path)?,
+            None => Names::new(),
+        };
+        walk.enter(directory, names);
+        Ok(walk)
     }
 
     /// The next entry that may hold keys that count. Directories are passed over unless [entered](Self::enter).
@@ -158,11 +161,9 @@ impl<'a> Walk<'a> {
                 Some(entry) if level.passed.as_deref() == Some(entry.name) => level.next = entries.after(level.next),
                 Some(entry) if is_behind || !left_out(&entry) => {
                     level.next = entries.after(level.next);
-                    level.passed = Some(entry.name.into());
-                    return Ok(Some(Found {
-                        name: entry.name.into(),
-                        forced: entry.forced,
-                    }));
+                    let name: Arc<str> = entry.name.into();
+                    level.passed = Some(Arc::clone(&name));
+                    return Ok(Some(Found { name, form: entry.form }));
                 }
                 Some(_) => level.next = entries.partition_point(left_out),
                 None if entries.to().is_some() => {
@@ -212,7 +213,7 @@ impl<'a> Walk<'a> {
     fn load(&mut self) -> Result<(), Error> {
         let passed = self.levels.last().and_then(|level| level.passed.clone());
         let from: Box<str> = match &passed {
-            Some(passed) => passed.clone(),
+            Some(passed) => (**passed).into(),
             // The first that can count is a directory on the way to the bound, or the bound.
             None => self
                 .bound
@@ -279,7 +280,7 @@ impl Store {
             _ => Bound::AtLeast(prefix.into()),
         };
         let directory = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
-        let mut walk = Walk::begin(self, &bucket_dir, directory, bound);
+        let mut walk = Walk::begin(self, &bucket_dir, directory, bound)?;
         while let Some(found) = walk.next()? {
             let entry = found.as_entry();
             let name = [walk.prefix.as_str(), entry.name].concat();
@@ -310,10 +311,14 @@ impl Store {
                 page.is_truncated = true;
                 break;
             }
-            walk.bound = match &listed {
-                ListEntry::CommonPrefix(common) => Bound::PastPrefix(common.clone()),
-                ListEntry::Object(info) => Bound::After(info.key.as_str().into()),
-            };
+            match &listed {
+                ListEntry::CommonPrefix(common) => walk.bound = Bound::PastPrefix(common.clone()),
+                ListEntry::Object(info) if matches!(walk.bound, Bound::PastPrefix(_)) => {
+                    walk.bound = Bound::After(info.key.as_str().into());
+                }
+                // What follows is behind it anyway.
+                ListEntry::Object(_) => {}
+            }
             page.entries.push(listed);
         }
         Ok(page)
@@ -332,17 +337,21 @@ impl Store {
             return Ok(None);
         };
         let found = match walk.dir()? {
-            Some(dir) => match entry.names().as_slice() {
-                [name] => dir::look_up_in(dir.as_fd(), name),
-                names => dir::look_up(dir.as_fd(), names.iter().map(|n| &**n)),
+            Some(dir) => match entry.own_name() {
+                Some(name) => dir::look_up_in(dir.as_fd(), name),
+                None => dir::look_up(dir.as_fd(), entry.names().iter().map(|n| &**n)),
             }
             .map_err(Error::io("could not open an object"))?
             .into_file(),
             None => None,
         };
         let found = match found {
+            // Another spelling may have got the entry meanwhile.
+            Some((file, _)) if self.is_folding() && is_of_another(&file, key.as_str())? => {
+                self.find(bucket, bucket_dir, &key)?
+            }
             Some(found) => Some(found),
-            None => self.find(bucket, bucket_dir.as_fd(), &key)?,
+            None => self.find(bucket, bucket_dir, &key)?,
         };
         let Some((file, meta)) = found else {
             return Ok(None);
@@ -353,7 +362,7 @@ impl Store {
             (Some(_), Some(recorded)) => Some(recorded),
             // Where it was replaced meanwhile, it was what it was.
             (Some(_), None) => {
-                let id = self.version_id_of(bucket, bucket_dir.as_fd(), &info.key, &meta)?;
+                let id = self.version_id_of(bucket, bucket_dir, &info.key, &meta)?;
                 Some(id.unwrap_or_else(VersionId::null))
             }
         };
@@ -374,14 +383,20 @@ impl Store {
         }
         // One key is enough, whichever.
         let path: Names = walk.names.iter().cloned().chain(names).collect();
-        has_objects_in(walk.bucket_dir, path, prefix_len, &mut |dir, meta, name| {
-            self.listing_cache.found_object(dir, meta, name);
-        })
+        has_objects_in(
+            walk.bucket_dir,
+            self.is_folding(),
+            path,
+            prefix_len,
+            &mut |dir, meta, name| {
+                self.listing_cache.found_object(dir, meta, name);
+            },
+        )
     }
 
     /// Whether there is any object in a bucket's directory.
     pub(super) fn has_objects(&self, bucket_dir: &OwnedFd) -> Result<bool, Error> {
-        has_objects_in(bucket_dir, Names::new(), 0, &mut |_, _, _| {})
+        has_objects_in(bucket_dir, self.is_folding(), Names::new(), 0, &mut |_, _, _| {})
     }
 }
 
@@ -392,12 +407,16 @@ pub(super) fn rolled_up(prefix: &str, delimiter: Option<&str>, name: &str) -> Op
     Some(name[..prefix.len() + at + delimiter.len()].into())
 }
 
+/// The names of a directory, and how much longer keys in it are.
+type Directory = (Names, usize);
+
 /// Is told of a directory, as it was before it was read, that holds an object, and of the length of its name.
 pub(super) type OnFound<'a> = dyn FnMut(&OwnedFd, &Meta, usize) + 'a;
 
 /// Whether there is any object below the directory at `path`; the keys there begin with `prefix_len` bytes.
 pub(super) fn has_objects_in(
     bucket_dir: &OwnedFd,
+    folded: bool,
     path: Names,
     prefix_len: usize,
     on_found: &mut OnFound<'_>,
@@ -405,7 +424,7 @@ pub(super) fn has_objects_in(
     struct Level {
         path: Names,
         prefix_len: usize,
-        left: Vec<Box<str>>,
+        left: Vec<Directory>,
     }
     let mut levels: Vec<Level> = Vec::new();
     let mut next = Some((path, prefix_len));
@@ -414,7 +433,7 @@ pub(super) fn has_objects_in(
             && prefix_len <= MAX_KEY_BYTES
         {
             let mut left = Vec::new();
-            match find_file(bucket_dir, &path, prefix_len, &mut left, on_found) {
+            match find_file(bucket_dir, folded, &path, prefix_len, &mut left, on_found) {
                 Ok(true) => return Ok(true),
                 Ok(false) => levels.push(Level { path, prefix_len, left }),
                 Err(Error::Io { source, .. }) if dir::is_no_object(source) => {}
@@ -425,9 +444,9 @@ pub(super) fn has_objects_in(
             return Ok(false);
         };
         match level.left.pop() {
-            Some(segment) => {
-                let path = level.path.iter().cloned().chain(key_codec::segment(&segment)).collect();
-                next = Some((path, level.prefix_len + segment.len() + 1));
+            Some((names, len)) => {
+                let path = level.path.iter().cloned().chain(names).collect();
+                next = Some((path, level.prefix_len + len));
             }
             None => {
                 levels.pop();
@@ -439,18 +458,19 @@ pub(super) fn has_objects_in(
 /// Whether a directory holds an object itself; if not, what directories.
 fn find_file(
     bucket_dir: &OwnedFd,
+    folded: bool,
     path: &[Box<str>],
     prefix_len: usize,
-    dirs: &mut Vec<Box<str>>,
+    dirs: &mut Vec<Directory>,
     on_found: &mut OnFound<'_>,
 ) -> Result<bool, Error> {
     let dir = dir::resolve_dir(bucket_dir.as_fd(), path.iter().map(|n| &**n))
         .map_err(Error::io("could not open a directory"))?;
     let before = Meta::of(&dir).map_err(Error::io("could not look at a directory"))?;
     let mut failed = None;
-    let broke = snapshot::scan(Tree::Objects, &dir, &mut Vec::new(), &mut |entry| {
-        if let Some(segment) = entry.name.strip_suffix('/') {
-            dirs.push(segment.into());
+    let broke = snapshot::scan(Tree::Objects, &dir, folded, &mut Vec::new(), &mut |entry| {
+        if entry.is_dir() {
+            dirs.push((entry.names(), entry.name.len()));
             return ControlFlow::Continue(());
         }
         let in_reach = (1..=MAX_KEY_BYTES).contains(&(prefix_len + entry.name.len()));

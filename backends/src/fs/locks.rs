@@ -64,15 +64,18 @@ fn open_bucket(dir: &OwnedFd, shard: u8) -> Result<Gated, Errno> {
 pub(super) struct KeyLocks {
     /// Where the lock files are.
     dir: Option<Arc<OwnedFd>>,
+    /// All keys of a bucket share one: where several of them may have one name, the kernel alone knows which.
+    by_bucket: bool,
     /// With the lock file, once it was used.
     shards: Box<[Mutex<Option<OwnedFd>>]>,
 }
 
 impl KeyLocks {
     /// With the directory of the lock files, if there are other processes.
-    pub(super) fn new(dir: Option<Arc<OwnedFd>>) -> Self {
+    pub(super) fn new(dir: Option<Arc<OwnedFd>>, by_bucket: bool) -> Self {
         Self {
             dir,
+            by_bucket,
             shards: (0..KEY_SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
@@ -81,7 +84,7 @@ impl KeyLocks {
         let digest = Sha256::new()
             .chain_update(bucket.as_str())
             .chain_update("/")
-            .chain_update(key)
+            .chain_update(if self.by_bucket { "" } else { key })
             .finalize();
         // What is guarded lies on the disk, where a panic left it as a crash would: in order.
         let mut file = self.shards[usize::from(digest[0])]
@@ -378,15 +381,25 @@ mod tests {
 
     #[test]
     fn a_key_that_another_process_has_locked_is_waited_for() {
+        waits_for("key", false, "key");
+    }
+
+    #[test]
+    fn where_names_are_folded_all_keys_of_a_bucket_are_one_for_other_processes_too() {
+        waits_for("key", true, "KEY");
+        waits_for("key", true, "another");
+    }
+
+    fn waits_for(held: &str, by_bucket: bool, wanted: &str) {
         let (_temp, dir) = dir();
         let dir = Arc::new(dir);
-        let [ours, theirs] = [(); 2].map(|()| KeyLocks::new(Some(Arc::clone(&dir))));
+        let [ours, theirs] = [(); 2].map(|()| KeyLocks::new(Some(Arc::clone(&dir)), by_bucket));
         let bucket = BucketName::parse("bucket").unwrap();
         let done = AtomicU64::new(0);
         std::thread::scope(|scope| {
-            let held = theirs.lock(&bucket, "key").unwrap();
+            let held = theirs.lock(&bucket, held).unwrap();
             let waiting = scope.spawn(|| {
-                let _guard = ours.lock(&bucket, "key").unwrap();
+                let _guard = ours.lock(&bucket, wanted).unwrap();
                 done.load(Ordering::SeqCst)
             });
             std::thread::sleep(std::time::Duration::from_millis(50));

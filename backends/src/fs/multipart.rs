@@ -13,7 +13,7 @@ mod turn;
 use minicbor::{Decode, Encode};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, Mode, OFlags},
+    fs::OFlags,
     io::Errno,
 };
 
@@ -30,6 +30,7 @@ use super::{
     durable::Spot,
     error::Error,
     staging::{self, Staged},
+    sys,
 };
 use crate::{
     AccountId, BackendError, BodySummary, BucketName, CreateMultipartUpload, ETag, Key, ListParts, MultipartUpload,
@@ -107,7 +108,7 @@ impl Store {
 
         let uploads = {
             let _alive = self.enter(bucket)?;
-            let uploads = match fs::mkdirat(&*self.uploads, bucket.name.as_str(), Mode::from_raw_mode(0o700)) {
+            let uploads = match sys::mkdirat(&*self.uploads, bucket.name.as_str(), 0o700) {
                 Ok(()) | Err(Errno::EXIST) => self.uploads_of(&bucket.name),
                 Err(error) => Err(error),
             }
@@ -260,7 +261,7 @@ impl Store {
             outcome => outcome.map_err(failed())?,
         };
         let away = staging::random_name()?;
-        match fs::renameat(&uploads, upload.upload_id.as_str(), &self.staging, &away) {
+        match sys::renameat(&uploads, upload.upload_id.as_str(), &self.staging, &away) {
             Err(Errno::NOENT) => return Ok(()),
             outcome => outcome.map_err(failed())?,
         }
@@ -288,7 +289,7 @@ struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     fn create(store: &'a Store) -> Result<Self, Errno> {
         let name = staging::random_name().map_err(|_| Errno::IO)?;
-        fs::mkdirat(&store.staging, &name, Mode::from_raw_mode(0o700))?;
+        sys::mkdirat(&store.staging, &name, 0o700)?;
         let dir = match dir::resolve_dir(store.staging.as_fd(), [name.as_str()]) {
             Ok(dir) => dir,
             Err(error) => {
@@ -305,7 +306,7 @@ impl<'a> Prepared<'a> {
     }
 
     fn rename(mut self, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
-        fs::renameat(&self.store.staging, &self.name, dir, name)?;
+        sys::renameat(&self.store.staging, &self.name, dir, name)?;
         self.renamed = true;
         Ok(())
     }
@@ -324,6 +325,10 @@ impl Drop for Prepared<'_> {
 
 /// Reads the record of an upload in the directory of its bucket's.
 pub(super) fn load_upload(uploads: &OwnedFd, id: &UploadId) -> Result<Upload, Error> {
+    // Ours have no such letters, and not everywhere is that another name.
+    if id.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(BackendError::NoSuchUpload.into());
+    }
     let open = || -> Result<_, Errno> {
         let dir = dir::resolve_dir(uploads.as_fd(), [id.as_str()])?;
         let file = dir::resolve(dir.as_fd(), [UPLOAD], OFlags::RDONLY)?;

@@ -70,15 +70,6 @@ pub(super) fn prune(bucket_dir: &OwnedFd, dirs: &[Box<str>]) {
     }
 }
 
-/// Opens the directory of `last` in that of `parents`, which is there; what `last` begins with is made.
-fn make_path(base: &OwnedFd, parents: &[Box<str>], last: &Names) -> Result<OwnedFd, Errno> {
-    let mut dir = dir::resolve_dir(base.as_fd(), strs(parents))?;
-    for name in &last[..last.len() - 1] {
-        dir = dir::make_dir(dir.as_fd(), name)?;
-    }
-    Ok(dir)
-}
-
 /// The last name of a path, and the directories before it.
 pub(super) fn split<'a>(parents: &[Box<str>], last: &'a Names) -> (&'a str, Vec<Box<str>>) {
     let (leaf, chunks) = last.split_last().expect("a segment has at least one name");
@@ -87,10 +78,6 @@ pub(super) fn split<'a>(parents: &[Box<str>], last: &'a Names) -> (&'a str, Vec<
 
 pub(super) fn strs(names: &[Box<str>]) -> impl Iterator<Item = &str> {
     names.iter().map(|name| &**name)
-}
-
-fn last_segment(key: &str) -> &str {
-    key.rsplit_once('/').map_or(key, |(_, last)| last)
 }
 
 fn unsupported() -> Error {

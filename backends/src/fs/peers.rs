@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, AtFlags},
+    fs::AtFlags,
     io::Errno,
 };
 
 use super::{
-    Store, dir,
+    Store,
+    dir::{self, Meta},
     error::Error,
     layout,
     locks::{
         self,
         file::{FileLock, Held},
     },
-    staging,
+    staging, sys,
 };
 use crate::BucketName;
 
@@ -87,7 +88,7 @@ pub(super) fn administer(locks: &OwnedFd) -> Result<FileLock, Errno> {
 impl Drop for Peers {
     fn drop(&mut self) {
         // With something in it, it is for another to sweep.
-        if fs::unlinkat(&self.staging, &self.name, AtFlags::REMOVEDIR).is_ok()
+        if sys::unlinkat(&self.staging, &self.name, AtFlags::REMOVEDIR).is_ok()
             && let Err(error) = dir::unlink(&self.locks, &self.name)
         {
             tracing::warn!(%error, "could not remove a lock file");
@@ -147,7 +148,7 @@ impl Store {
 }
 
 fn is_there(dir: &OwnedFd, name: &str) -> Result<bool, Errno> {
-    match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match Meta::in_dir(dir, name) {
         Ok(_) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error),

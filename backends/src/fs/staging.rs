@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs,
+    fs::OFlags,
     io::Errno,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -16,6 +16,7 @@ use super::{
     crash::{self, Call},
     dir,
     error::Error,
+    sys,
 };
 use crate::{BackendError, BodyEvent, BodySummary, ObjectBody};
 
@@ -71,7 +72,7 @@ impl Staged {
     pub(super) fn link(store: &Store, from: impl AsFd, name: &str, file: OwnedFd) -> Result<Self, Errno> {
         let link = random_name().map_err(|_| Errno::IO)?;
         crash::fault(Call::Add)?;
-        fs::linkat(from, name, &store.staging, &link, fs::AtFlags::empty())?;
+        sys::linkat(from, name, &store.staging, &link)?;
         crash::point();
         Ok(Self {
             dir: Arc::clone(&store.staging),
@@ -85,9 +86,9 @@ impl Staged {
     /// Takes the file `name` out of `from`.
     pub(super) fn take(store: &Store, from: impl AsFd, name: &str) -> Result<Self, Errno> {
         let taken = random_name().map_err(|_| Errno::IO)?;
-        let file = dir::resolve(from.as_fd(), [name], fs::OFlags::RDONLY)?;
+        let file = dir::resolve(from.as_fd(), [name], OFlags::RDONLY)?;
         crash::fault(Call::Add)?;
-        fs::renameat(from, name, &store.staging, &taken)?;
+        sys::renameat(from, name, &store.staging, &taken)?;
         crash::point();
         Ok(Self {
             dir: Arc::clone(&store.staging),
@@ -105,7 +106,7 @@ impl Staged {
     /// Gives it a name in `dir`, replacing what has it.
     pub(super) fn rename(&self, dir: impl AsFd, name: &str) -> Result<(), Errno> {
         crash::fault(Call::Add)?;
-        fs::renameat(&self.dir, &self.name, dir, name)?;
+        sys::renameat(&self.dir, &self.name, dir, name)?;
         crash::point();
         // Between two names of one file a rename does nothing, and ours is still there.
         if self.linked

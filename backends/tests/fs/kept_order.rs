@@ -5,12 +5,16 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use proptest::{prelude::*, sample::Index};
-use t2gate_backends::{ListObjects, ObjectPage};
+use t2gate_backends::{Backend, FsBackend, ListObjects, ObjectPage, conformance::Subject};
 
-use crate::Tree;
+use crate::{Tree, options};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -277,7 +281,12 @@ async fn a_tree_of_many_directories_is_listed_whole_in_little_memory() {
         3000
     };
     let root = tempfile::tempdir().unwrap();
-    let tree = Tree::with(root, |options| options.listing_cache_bytes = 256 * 1024).await;
+    let limit = 256 * 1024;
+    let mut options = options(root.path());
+    options.listing_cache_bytes = limit;
+    let backend = Arc::new(FsBackend::open(options).unwrap());
+    let subject = Subject::new(Arc::clone(&backend) as Arc<dyn Backend>).await;
+    let tree = Tree { subject, root };
     let mut keys = BTreeSet::new();
     for n in 0..directories {
         // Ten levels, with names that sort differently as directories and as files.
@@ -295,6 +304,19 @@ async fn a_tree_of_many_directories_is_listed_whole_in_little_memory() {
             keys.insert(format!("{path}a+"));
         }
     }
+    let held = open_below(tree.root.path());
+    let done = Arc::new(AtomicBool::new(false));
+    let watching = std::thread::spawn({
+        let (backend, root, done) = (Arc::clone(&backend), tree.root.path().to_owned(), Arc::clone(&done));
+        move || {
+            let (mut open, mut kept) = (0, 0);
+            while !done.load(Ordering::SeqCst) {
+                open = open.max(open_below(&root));
+                kept = kept.max(backend.listing_cache_used());
+            }
+            (open, kept)
+        }
+    });
     let mut seen: Vec<String> = Vec::new();
     loop {
         let request = ListObjects {
@@ -308,5 +330,22 @@ async fn a_tree_of_many_directories_is_listed_whole_in_little_memory() {
             break;
         }
     }
+    done.store(true, Ordering::SeqCst);
+    let (open, kept) = watching.join().unwrap();
     assert_eq!(seen, keys.into_iter().collect::<Vec<_>>());
+    // Far fewer than all the directories fit, so that the bound was reached.
+    assert!(kept <= limit, "{kept} bytes are kept");
+    assert!(backend.listing_cache_used() > limit / 2);
+    // The bucket, a directory, the one that is being read in it, and a file.
+    assert!(open <= held + 4, "{open} files are open, {held} before");
+}
+
+/// How many descriptors of this process lead below a directory.
+fn open_below(root: &Path) -> usize {
+    let is_below = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(root));
+    fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .flatten()
+        .filter(is_below)
+        .count()
 }

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use t2gate_backends::{
     AccountId, Backend, BackendError, BucketName, CannedAcl, CreateBucket, FsBackend, FsOpenError, FsOptions, Key,
-    ObjectRef, SystemClock, conformance::Subject,
+    ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
 };
 
 use crate::{Tree, again, open_at};
@@ -23,6 +23,60 @@ async fn an_unknown_format_is_refused_with_words() {
     let error = open_at(root.path()).unwrap_err();
     assert!(matches!(&error, FsOpenError::UnknownFormat { found, .. } if found == "7"));
     assert!(error.to_string().contains("format"));
+}
+
+#[tokio::test]
+async fn versions_and_folded_names_are_not_served_together() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = Arc::new(open_at(root.path()).unwrap());
+    let subject = Subject::with_versioning(backend, Some(VersioningStatus::Enabled)).await;
+    let bucket = subject.bucket.clone();
+    drop(subject);
+    let format = root.path().join(".t2/format");
+    fs::write(&format, "2\n").unwrap();
+    let refused = (0..500).find_map(|_| match open_at(root.path()) {
+        Err(FsOpenError::Locked(_)) => {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            None
+        }
+        outcome => Some(outcome),
+    });
+    assert!(matches!(
+        refused,
+        Some(Err(FsOpenError::FoldedVersions { bucket: named, .. })) if named == bucket
+    ));
+    fs::write(&format, "1\n").unwrap();
+    drop(again(|| open_at(root.path())));
+    assert_eq!(fs::read(&format).unwrap(), b"1\n");
+}
+
+#[tokio::test]
+async fn names_of_a_folding_file_system_are_understood_wherever_the_format_says_so() {
+    let tree = Tree::new().await;
+    fs::create_dir(tree.path(".t2~64")).unwrap();
+    fs::write(tree.path(".t2~64/x"), "lower").unwrap();
+    tree.put("D/x", "upper").await;
+    // Of the format that is made here they are nothing.
+    assert_eq!(fs::read(tree.root.path().join(".t2/format")).unwrap(), b"1\n");
+    assert_eq!(tree.all_keys().await, ["D/x"]);
+    assert_eq!(tree.get("d/x").await, None);
+    let Tree { subject, root } = tree;
+    let bucket = subject.bucket.clone();
+    drop(subject);
+    fs::write(root.path().join(".t2/format"), "2\n").unwrap();
+    let backend: Arc<dyn Backend> = Arc::new(again(|| open_at(root.path())));
+    let subject = Subject::of(backend, bucket).await;
+    assert_eq!(subject.all_keys().await, ["D/x", "d/x"]);
+    assert_eq!(subject.get("d/x").await.unwrap(), "lower");
+    subject.put("d/y", "there").await;
+    assert!(root.path().join(subject.bucket.as_str()).join(".t2~64/y").exists());
+    subject.put("K", "1").await;
+    subject.put("k", "2").await;
+    assert!(
+        root.path().join(subject.bucket.as_str()).join("k").exists(),
+        "nothing folds here"
+    );
+    assert_eq!(fs::read(root.path().join(".t2/format")).unwrap(), b"2\n");
 }
 
 #[tokio::test]

@@ -3,8 +3,27 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 
 /// Keys that stand in each other's way.
-pub(crate) const KEYS: [&str; 14] = [
-    "a", "a/", "a/b", "a//b", "a/b/c", "a-", "a.b", "A", "..", "a/../b", ".t2=x", "\u{e9}", "e\u{301}", " ",
+pub(crate) const KEYS: [&str; 20] = [
+    "a",
+    "a/",
+    "a/b",
+    "a//b",
+    "a/b/c",
+    "a-",
+    "a.b",
+    "A",
+    "A/b",
+    "a/B",
+    "A/B/C",
+    "..",
+    "a/../b",
+    ".t2=x",
+    ".T2=X",
+    "\u{e9}",
+    "e\u{301}",
+    "E\u{301}/a",
+    " ",
+    "a ",
 ];
 
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use crate::{
         intent::Intent,
         layout,
         object::strs,
-        staging,
+        staging, sys,
         versions::Kept,
     },
     key_codec::{Name, StorageName},
@@ -51,7 +51,7 @@ impl Doctor {
     fn put_histories_away(&self, name: &str) -> Result<(), Errno> {
         let lost = layout::own_dir(&self.space, layout::LOST)?;
         let random = staging::random_name().map_err(|_| Errno::IO)?;
-        fs::renameat(&self.versions, name, &lost, &random)
+        sys::renameat(&self.versions, name, &lost, &random)
     }
 
     fn examine_history(&self, bucket: &BucketName, report: &mut FsReport, sides: &mut HashSet<Box<str>>) -> bool {
@@ -77,9 +77,9 @@ impl Doctor {
                     report.add(FsFindingKind::UnusableName, at("(not UTF-8)"), false);
                     continue;
                 };
-                let is_history = matches!(Name::parse(&name), Name::Forced(_));
+                let is_history = matches!(Name::parse(&name, self.folded), Name::Escaped(_, form) if form.is_forced());
                 // A history is spelled as an object of that name would be.
-                let meaning = Meaning::of(&level, &name, !is_history);
+                let meaning = Meaning::of(&level, &name, !is_history, self.folded);
                 let names = || level.names.iter().cloned().chain([name.clone()]).collect::<Vec<_>>();
                 match meaning {
                     Some(Meaning::Piece(text)) => {
@@ -92,7 +92,7 @@ impl Doctor {
                             pieces,
                         });
                     }
-                    Some(Meaning::Directory(segment)) => left.push(Level {
+                    Some(Meaning::Directory { segment, .. }) => left.push(Level {
                         names: names(),
                         prefix: format!("{}{segment}/", level.prefix),
                         pieces: Default::default(),
@@ -112,7 +112,7 @@ impl Doctor {
         let removed = self.repair
             && names.split_last().is_some_and(|(last, parents)| {
                 dir::resolve_dir(self.versions.as_fd(), strs(parents))
-                    .and_then(|parent| fs::unlinkat(parent, &**last, fs::AtFlags::REMOVEDIR))
+                    .and_then(|parent| sys::unlinkat(parent, last, fs::AtFlags::REMOVEDIR))
                     .is_ok()
             });
         let path = path.trim_end_matches('/').to_owned();

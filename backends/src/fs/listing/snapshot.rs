@@ -11,15 +11,17 @@ use rustix::{
 use crate::{
     MAX_KEY_BYTES,
     fs::dir::{self, Meta},
-    key_codec::{self, Name, Names},
+    key_codec::{self, Form, Name, Names},
 };
 
 /// So many entries lie together. A chunk of twice as many is split.
 const CHUNK: usize = 256;
 /// What a chunk costs beside its text and its ends, in bytes.
 const CHUNK_COST: usize = 96;
-/// Of the four bytes that say where a name ends, the one bit that says that it lies under its second name.
-const FORCED: u32 = 1 << 31;
+/// Of the four bytes that say where a name ends, the two bits that say in which form it lies there. No snapshot has so
+/// much text that they would be needed for that.
+const FORM_SHIFT: u32 = 30;
+const END: u32 = (1 << FORM_SHIFT) - 1;
 
 /// What is looked for in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +37,8 @@ pub(in crate::fs) enum Tree {
 pub(in crate::fs) struct Entry<'a> {
     /// A segment; of a directory with `/` behind, so that entries sort as the keys that begin so.
     pub(in crate::fs) name: &'a str,
-    /// Lies under its second name. Where there are both, the plain one comes first.
-    pub(in crate::fs) forced: bool,
+    /// In which it lies there. Of several the one that counts comes first.
+    pub(in crate::fs) form: Form,
 }
 
 impl Entry<'_> {
@@ -44,13 +46,15 @@ impl Entry<'_> {
         self.name.ends_with('/')
     }
 
+    /// Its name in its directory, where that is its own.
+    pub(in crate::fs) fn own_name(&self) -> Option<&str> {
+        let segment = self.name.strip_suffix('/').unwrap_or(self.name);
+        (self.form == Form::Plain && key_codec::is_plain(segment)).then_some(segment)
+    }
+
     /// Where it lies in its directory.
     pub(in crate::fs) fn names(&self) -> Names {
-        match self.name.strip_suffix('/') {
-            Some(segment) => key_codec::segment(segment),
-            None if self.forced => key_codec::forced(self.name),
-            None => key_codec::segment(self.name),
-        }
+        self.form.names(self.name.strip_suffix('/').unwrap_or(self.name))
     }
 }
 
@@ -141,6 +145,10 @@ impl Snapshot {
         }
     }
 
+    pub(in crate::fs) fn contains(&self, entry: Entry<'_>) -> bool {
+        self.get(self.partition_point(|other| *other < entry)) == Some(entry)
+    }
+
     #[cfg(test)]
     pub(in crate::fs) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.chunks
@@ -150,17 +158,18 @@ impl Snapshot {
 
     /// Looks again at the key that one name in its directory belongs to, under both of its names: what has gone from
     /// one may have come to the other. `false` where that is not enough: long segments lie in directories of their own.
+    /// Not where names are folded.
     pub(in crate::fs) fn refresh(&mut self, dir: &OwnedFd, name: &str) -> Result<bool, Errno> {
-        let text = match Name::parse(name) {
+        let text = match Name::parse(name, false) {
             Name::Foreign => return Ok(true),
             Name::Continued(_) => return Ok(false),
             Name::Plain => name.to_owned(),
-            Name::Escaped(text) if is_spelt(&key_codec::segment(&text), name) => text,
-            Name::Forced(text) if is_spelt(&key_codec::forced(&text), name) => text,
-            Name::Escaped(_) | Name::Forced(_) => return Ok(true),
+            Name::Escaped(text, form) if is_spelt(&form.names(&text), name) => text,
+            Name::Escaped(..) => return Ok(true),
         };
         let as_dir = format!("{text}/");
-        for (names, forced) in [(key_codec::segment(&text), false), (key_codec::forced(&text), true)] {
+        for form in [Form::Plain, Form::Forced] {
+            let names = form.names(&text);
             let [name] = names.as_slice() else {
                 // Nothing was told of this one, so it is where it was, or will be told of.
                 continue;
@@ -171,14 +180,14 @@ impl Snapshot {
                 Err(error) => return Err(error),
             };
             let is_key = match self.tree {
-                Some(Tree::Histories) => forced && file_type == Some(FileType::Directory),
+                Some(Tree::Histories) => form.is_forced() && file_type == Some(FileType::Directory),
                 _ => file_type == Some(FileType::RegularFile),
             };
             for (name, wanted) in [
                 (text.as_str(), is_key),
-                (&as_dir, file_type == Some(FileType::Directory) && !forced),
+                (&as_dir, file_type == Some(FileType::Directory) && !form.is_forced()),
             ] {
-                self.set(Entry { name, forced }, wanted);
+                self.set(Entry { name, form }, wanted);
             }
         }
         Ok(true)
@@ -230,6 +239,25 @@ impl Snapshot {
     }
 }
 
+fn form_bits(form: Form) -> u32 {
+    let bits = match form {
+        Form::Exact => 0,
+        Form::Plain => 1,
+        Form::ExactForced => 2,
+        Form::Forced => 3,
+    };
+    bits << FORM_SHIFT
+}
+
+fn form_of(end: u32) -> Form {
+    match end >> FORM_SHIFT {
+        0 => Form::Exact,
+        1 => Form::Plain,
+        2 => Form::ExactForced,
+        _ => Form::Forced,
+    }
+}
+
 fn is_spelt(names: &Names, name: &str) -> bool {
     matches!(names.as_slice(), [only] if **only == *name)
 }
@@ -238,7 +266,7 @@ fn is_spelt(names: &Names, name: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 struct Chunk {
     text: String,
-    /// Where each ends, with [`FORCED`].
+    /// Where each ends, with its form.
     ends: Vec<u32>,
 }
 
@@ -251,14 +279,14 @@ impl Chunk {
         index
             .checked_sub(1)
             .and_then(|before| self.ends.get(before))
-            .map_or(0, |end| (end & !FORCED) as usize)
+            .map_or(0, |end| (end & END) as usize)
     }
 
     fn get(&self, index: usize) -> Option<Entry<'_>> {
         let end = *self.ends.get(index)?;
         Some(Entry {
-            name: &self.text[self.start(index)..(end & !FORCED) as usize],
-            forced: end & FORCED != 0,
+            name: &self.text[self.start(index)..(end & END) as usize],
+            form: form_of(end),
         })
     }
 
@@ -266,7 +294,7 @@ impl Chunk {
         self.text.push_str(entry.name);
         // A chunk has few names of at most a key's length.
         let end = u32::try_from(self.text.len()).unwrap_or(0);
-        self.ends.push(end | if entry.forced { FORCED } else { 0 });
+        self.ends.push(end | form_bits(entry.form));
     }
 
     fn insert(&mut self, index: usize, entry: Entry<'_>) {
@@ -274,7 +302,7 @@ impl Chunk {
         self.text.insert_str(start, entry.name);
         let len = u32::try_from(entry.name.len()).unwrap_or(0);
         let end = u32::try_from(start).unwrap_or(0) + len;
-        self.ends.insert(index, end | if entry.forced { FORCED } else { 0 });
+        self.ends.insert(index, end | form_bits(entry.form));
         for end in &mut self.ends[index + 1..] {
             *end += len;
         }
@@ -282,7 +310,7 @@ impl Chunk {
 
     fn remove(&mut self, index: usize) {
         let start = self.start(index);
-        let end = (self.ends.remove(index) & !FORCED) as usize;
+        let end = (self.ends.remove(index) & END) as usize;
         self.text.replace_range(start..end, "");
         let len = u32::try_from(end - start).unwrap_or(0);
         for end in &mut self.ends[index..] {
@@ -311,7 +339,13 @@ impl Chunk {
 
 /// Reads a directory: what fits into about `max_bytes`, from the entry `from` on. With it, the directories that the
 /// pieces of long segments lie in; of those, too, the snapshot is a picture.
-pub(super) fn read(tree: Tree, dir: &OwnedFd, from: &str, max_bytes: usize) -> Result<(Snapshot, Vec<Piece>), Errno> {
+pub(super) fn read(
+    tree: Tree,
+    dir: &OwnedFd,
+    folded: bool,
+    from: &str,
+    max_bytes: usize,
+) -> Result<(Snapshot, Vec<Piece>), Errno> {
     let mut gathered = Gathered {
         tree,
         from,
@@ -321,7 +355,7 @@ pub(super) fn read(tree: Tree, dir: &OwnedFd, from: &str, max_bytes: usize) -> R
         max_bytes,
     };
     let mut pieces = Vec::new();
-    scan(tree, dir, &mut pieces, &mut |entry| {
+    scan(tree, dir, folded, &mut pieces, &mut |entry| {
         gathered.push(entry);
         ControlFlow::Continue(())
     })?;
@@ -334,7 +368,7 @@ struct Gathered<'a> {
     from: &'a str,
     to: Option<Box<str>>,
     text: String,
-    /// Start and end, with [`FORCED`].
+    /// Start and end, with its form.
     spans: Vec<(u32, u32)>,
     max_bytes: usize,
 }
@@ -344,11 +378,11 @@ impl Gathered<'_> {
         if *entry.name < *self.from || self.to.as_deref().is_some_and(|to| entry.name >= to) {
             return;
         }
-        let span = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX) & !FORCED;
+        let span = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX) & END;
         let start = self.text.len();
         self.text.push_str(entry.name);
-        let forced = if entry.forced { FORCED } else { 0 };
-        self.spans.push((span(start), span(self.text.len()) | forced));
+        let end = span(self.text.len()) | form_bits(entry.form);
+        self.spans.push((span(start), end));
         if self.text.len() + self.spans.len() * size_of::<(u32, u32)>() > self.max_bytes && self.spans.len() > 1 {
             self.cut();
         }
@@ -367,10 +401,10 @@ impl Gathered<'_> {
         }
         let mut text = String::with_capacity(self.text.len());
         for (start, end) in &mut self.spans[..kept] {
-            let name = &self.text[*start as usize..(*end & !FORCED) as usize];
+            let name = &self.text[*start as usize..(*end & END) as usize];
             *start = u32::try_from(text.len()).unwrap_or(0);
             text.push_str(name);
-            *end = u32::try_from(text.len()).unwrap_or(0) | (*end & FORCED);
+            *end = u32::try_from(text.len()).unwrap_or(0) | (*end & !END);
         }
         self.spans.truncate(kept);
         self.text = text;
@@ -417,8 +451,8 @@ impl Gathered<'_> {
 
 fn entry_at(text: &str, (start, end): (u32, u32)) -> Entry<'_> {
     Entry {
-        name: &text[start as usize..(end & !FORCED) as usize],
-        forced: end & FORCED != 0,
+        name: &text[start as usize..(end & END) as usize],
+        form: form_of(end),
     }
 }
 
@@ -431,23 +465,24 @@ pub(super) struct Piece {
 }
 
 /// Entries in no order until `visit` breaks; whether it did. The pieces of long segments are put together, and the
-/// directories that they lie in added to `pieces`.
+/// directories that they lie in added to `pieces`. `folded`: whether names are folded here.
 pub(super) fn scan(
     tree: Tree,
     dir: &OwnedFd,
+    folded: bool,
     pieces: &mut Vec<Piece>,
     visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
 ) -> Result<bool, Errno> {
     // Directories that pieces go on in: their names on the way, and the text so far.
     let mut continued: Vec<(Names, String)> = Vec::new();
-    if scan_piece(tree, dir, &[], "", &mut continued, visit)? {
+    if scan_piece(tree, dir, folded, &[], "", &mut continued, visit)? {
         return Ok(true);
     }
     while let Some((names, text)) = continued.pop() {
         let meta = match dir::resolve_dir(dir.as_fd(), names.iter().map(|n| &**n)) {
             Ok(piece) => {
                 let meta = Meta::of(&piece)?;
-                if scan_piece(tree, &piece, &names, &text, &mut continued, visit)? {
+                if scan_piece(tree, &piece, folded, &names, &text, &mut continued, visit)? {
                     return Ok(true);
                 }
                 Some(meta)
@@ -463,6 +498,7 @@ pub(super) fn scan(
 fn scan_piece(
     tree: Tree,
     dir: &OwnedFd,
+    folded: bool,
     before: &[Box<str>],
     text_before: &str,
     continued: &mut Vec<(Names, String)>,
@@ -470,7 +506,7 @@ fn scan_piece(
 ) -> Result<bool, Errno> {
     let mut text = String::new();
     dir::scan(dir, |name, file_type| {
-        let parsed = Name::parse(name);
+        let parsed = Name::parse(name, folded);
         if parsed == Name::Foreign || (parsed == Name::Plain && !before.is_empty()) {
             return ControlFlow::Continue(());
         }
@@ -489,24 +525,19 @@ fn scan_piece(
         };
         text.clear();
         text.push_str(text_before);
-        match parsed {
+        let form = match parsed {
             Name::Foreign => return ControlFlow::Continue(()),
-            Name::Plain => text.push_str(name),
-            Name::Escaped(rest) => {
-                text.push_str(&rest);
-                if key_codec::segment(&text) != path() {
-                    return ControlFlow::Continue(());
-                }
+            Name::Plain => {
+                text.push_str(name);
+                Form::Plain
             }
-            Name::Forced(rest) => {
+            Name::Escaped(rest, form) => {
                 text.push_str(&rest);
-                if is_dir != (tree == Tree::Histories) || key_codec::forced(&text) != path() {
+                let is_key = is_dir == (tree == Tree::Histories);
+                if (form.is_forced() && !is_key) || form.names(&text) != path() {
                     return ControlFlow::Continue(());
                 }
-                return visit(Entry {
-                    name: &text,
-                    forced: true,
-                });
+                form
             }
             Name::Continued(chunk) => {
                 text.push_str(&chunk);
@@ -515,110 +546,16 @@ fn scan_piece(
                 }
                 return ControlFlow::Continue(());
             }
-        }
+        };
         match (is_dir, tree) {
+            (true, _) if form.is_forced() => {}
             (true, _) => text.push('/'),
             (false, Tree::Objects) => {}
             (false, Tree::Histories) => return ControlFlow::Continue(()),
         }
-        visit(Entry {
-            name: &text,
-            forced: false,
-        })
+        visit(Entry { name: &text, form })
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeSet, path::Path};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn open(path: &Path) -> OwnedFd {
-        use rustix::fs::{Mode, OFlags, open};
-        open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
-    }
-
-    fn owned(snapshot: &Snapshot) -> Vec<(String, bool)> {
-        snapshot
-            .entries()
-            .map(|entry| (entry.name.to_owned(), entry.forced))
-            .collect()
-    }
-
-    #[test]
-    fn what_does_not_fit_is_read_window_by_window() {
-        let temp = tempfile::tempdir().unwrap();
-        let names: BTreeSet<String> = (0..2000).map(|n| format!("{:x}", n * 7919 % 100_003)).collect();
-        for name in &names {
-            std::fs::write(temp.path().join(name), "").unwrap();
-        }
-        let dir = open(temp.path());
-        let (mut seen, mut from, mut windows) = (Vec::new(), String::new(), 0);
-        loop {
-            let (window, _) = read(Tree::Objects, &dir, &from, 8 * 1024).unwrap();
-            assert!(window.covers(&from) && window.bytes() < 16 * 1024);
-            seen.extend(window.entries().map(|entry| entry.name.to_owned()));
-            windows += 1;
-            match window.to() {
-                Some(to) => from = to.to_owned(),
-                None => break,
-            }
-        }
-        assert_eq!(seen, names.into_iter().collect::<Vec<_>>());
-        assert!(windows > 3);
-    }
-
-    #[test]
-    fn a_segment_in_pieces_cannot_be_looked_at_alone() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = open(temp.path());
-        let (mut snapshot, _) = read(Tree::Objects, &dir, "", 1 << 20).unwrap();
-        assert!(snapshot.refresh(&dir, "plain").unwrap());
-        assert!(!snapshot.refresh(&dir, ".t2+long").unwrap());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-
-        #[test]
-        fn a_refreshed_snapshot_is_the_one_that_is_read(
-            steps in proptest::collection::vec((0_u32..800, 0_u8..4), 1..1500),
-            first in 0_usize..1500,
-        ) {
-            let temp = tempfile::Builder::new().tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-            let dir = open(temp.path());
-            let mut kept = None;
-            for (index, (number, what)) in steps.iter().enumerate() {
-                if index == first.min(steps.len() - 1) {
-                    kept = Some(read(Tree::Objects, &dir, "", 1 << 20).unwrap().0);
-                }
-                let name = match number % 5 {
-                    0 => format!(".t2!{number}"),
-                    1 => format!(".t2=.t2{number}"),
-                    _ => format!("{number}"),
-                };
-                let path = temp.path().join(&name);
-                drop(std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)));
-                match what {
-                    0 => {}
-                    1 => std::fs::create_dir(&path).unwrap(),
-                    _ => std::fs::write(&path, "").unwrap(),
-                }
-                if let Some(kept) = &mut kept {
-                    prop_assert!(kept.refresh(&dir, &name).unwrap());
-                }
-            }
-            let (fresh, _) = read(Tree::Objects, &dir, "", 1 << 20).unwrap();
-            let kept = kept.unwrap();
-            prop_assert_eq!(owned(&kept), owned(&fresh));
-            prop_assert_eq!(kept.len(), fresh.len());
-            for entry in fresh.entries() {
-                let at = kept.partition_point(|other| *other < entry);
-                prop_assert_eq!(kept.get(at), Some(entry));
-            }
-        }
-    }
-}
+mod tests;

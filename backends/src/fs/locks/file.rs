@@ -9,13 +9,15 @@ use rustix::{
     io::Errno,
 };
 
+use crate::fs::sys;
+
 /// How often a lock file is opened again that its last holder removed meanwhile.
 const MAX_ATTEMPTS: usize = 16;
 
 /// Opens a lock file, which is made if it is not there.
 pub(in crate::fs) fn open(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))
+    sys::openat(dir, name, flags, Mode::from_raw_mode(0o600))
 }
 
 /// Waits as long as it takes.
@@ -66,7 +68,7 @@ impl FileLock {
     /// Whether somebody holds the lock of this name. One that is not there nobody holds.
     pub(in crate::fs) fn is_held(dir: impl AsFd, name: &str) -> Result<bool, Errno> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match fs::openat(dir, name, flags, Mode::empty()) {
+        match sys::openat(dir, name, flags, Mode::empty()) {
             Ok(file) => Ok(!try_for(&file, FlockOperation::NonBlockingLockShared)?),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error),

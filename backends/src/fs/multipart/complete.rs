@@ -82,7 +82,7 @@ impl Store {
     /// The object, if it is the one that this upload made.
     pub(in crate::fs) fn completed(&self, bucket: &Bucket, upload: &UploadRef) -> Result<Option<ObjectInfo>, Error> {
         let bucket_dir = self.bucket_dir(bucket)?;
-        let Some((file, meta)) = self.find(bucket, bucket_dir.as_fd(), &upload.key)? else {
+        let Some((file, meta)) = self.find(bucket, &bucket_dir, &upload.key)? else {
             return Ok(None);
         };
         let made_so = Record::load(&file, &meta)?

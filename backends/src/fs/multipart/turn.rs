@@ -12,14 +12,15 @@ use std::{
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, AtFlags},
+    fs,
     io::Errno,
 };
 
 use crate::{
     BackendError, PartNumber, UploadRef,
     fs::{
-        Store, dir,
+        Store,
+        dir::{self, Meta},
         error::Error,
         locks::{
             UploadLock,
@@ -151,19 +152,15 @@ impl Stand {
     pub(super) fn under_way(&self, name: &str, data: &OwnedFd) -> Result<Held<&Gated>, Error> {
         let failed = || Error::io("could not look at parts");
         let held = Held::shared(&self.gated).map_err(Error::io(FAILED))?;
-        let there = match fs::statat(
-            &*self.uploads,
-            format!("{}/{name}", self.path),
-            AtFlags::SYMLINK_NOFOLLOW,
-        ) {
+        let there = match Meta::in_dir(&*self.uploads, &format!("{}/{name}", self.path)) {
             Err(Errno::NOENT) => return Err(BackendError::NoSuchUpload.into()),
             outcome => outcome.map_err(failed())?,
         };
-        if there.st_ino != fs::fstat(data).map_err(failed())?.st_ino {
+        if there.ino != fs::fstat(data).map_err(failed())?.st_ino {
             return Err(BackendError::NoSuchUpload.into());
         }
         // It is an object already, or is about to be one, of somebody who was killed.
-        if there.st_nlink != 1 {
+        if there.nlink != 1 {
             return Err(BackendError::Conflict.into());
         }
         Ok(held)

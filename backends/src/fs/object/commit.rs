@@ -5,7 +5,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DisplacedSide, MAX_ATTEMPTS, make_path, prune, split, unsupported};
+use super::{DisplacedSide, MAX_ATTEMPTS, prune, split, unsupported};
 use crate::{
     BackendError, Displaced, Key, ObjectInfo, Stamp, Version, VersionClock, VersioningStatus, WriteCondition,
     fs::{
@@ -147,6 +147,9 @@ impl Store {
             self.durable.check_writable()?;
             let alive = self.enter(bucket)?;
             let bucket_dir = self.bucket_dir(bucket)?;
+            if self.is_folding() {
+                write.name = self.name_of(&bucket_dir, write.key.as_str())?;
+            }
             let error = match self.try_commit(bucket, &bucket_dir, &mut write, &mut intent) {
                 Ok(Step::Done(committed)) => break (bucket_dir, committed),
                 Ok(Step::Keep(linked)) => {
@@ -224,6 +227,9 @@ impl Store {
         };
 
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        if self.is_folding() && self.name_of(bucket_dir, key.as_str())? != write.name {
+            return Ok(Step::Again);
+        }
         let mut versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &write.name)?;
         if let (Some(current), Some(linked)) = (&mut versions.current, &write.linked) {
             current.take_tag_of(linked);
@@ -318,7 +324,7 @@ impl Store {
             return Ok(Some(Changed::in_bucket(dirs, dir)));
         }
         let (leaf, dirs) = split(&name.parents, &name.forced);
-        let dir = match make_path(bucket_dir, &name.parents, &name.forced) {
+        let dir = match self.make_path(bucket_dir, &name.parents, &name.forced) {
             // Also where an object has just taken the name of a directory on the way, which went.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             outcome => outcome.map_err(Error::io("could not create a directory"))?,

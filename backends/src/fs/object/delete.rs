@@ -2,7 +2,6 @@
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs as sys,
     io::Errno,
 };
 
@@ -18,6 +17,7 @@ use crate::{
         error::Error,
         intent::Intent,
         staging::Staged,
+        sys,
         versions::{Changed, Current, History, Kept, KeyVersions, Linked},
     },
     key_codec::StorageName,
@@ -141,6 +141,14 @@ impl Store {
         }
     }
 
+    /// The names that the key has now, under its lock.
+    fn name_again(&self, bucket_dir: &OwnedFd, deletion: &mut Deletion<'_>) -> Result<(), Error> {
+        if self.is_folding() {
+            deletion.name = self.name_of(bucket_dir, deletion.key.as_str())?;
+        }
+        Ok(())
+    }
+
     /// Notes that names of the key come and go.
     fn note(&self, bucket: &Bucket, deletion: &mut Deletion<'_>) {
         let note = || Intent::tidy(&self.staging, &bucket.name, deletion.key.as_str());
@@ -155,6 +163,7 @@ impl Store {
     ) -> Result<Step, Error> {
         let (key, request) = (deletion.key, deletion.request);
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        self.name_again(bucket_dir, deletion)?;
         let mut versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &deletion.name)?;
         if let (Some(current), Some(linked)) = (&mut versions.current, &deletion.linked) {
             current.take_tag_of(linked);
@@ -272,6 +281,7 @@ impl Store {
             return Ok(Step::Again);
         }
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        self.name_again(bucket_dir, deletion)?;
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &deletion.name)?;
         let outcome = |delete_marker| DeleteObjectOutcome {
             existed: true,
@@ -416,7 +426,7 @@ impl Store {
             }
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => {
                 crash::fault(Call::Add)
-                    .and_then(|()| sys::renameat(from, next.name(), &to, leaf))
+                    .and_then(|()| sys::renameat(from, &next.name(), &to, leaf))
                     .map_err(Error::io(FAILED))?;
                 crash::point();
             }

@@ -2,11 +2,10 @@
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs,
     io::Errno,
 };
 
-use super::{MAX_ATTEMPTS, last_segment, make_path, split, strs, unsupported};
+use super::{MAX_ATTEMPTS, split, strs, unsupported};
 use crate::{
     Key,
     fs::{
@@ -15,8 +14,9 @@ use crate::{
         crash::{self, Call},
         dir::{self, Meta},
         error::Error,
+        sys,
     },
-    key_codec::{self, Names, StorageName},
+    key_codec::{Names, StorageName},
 };
 
 impl Store {
@@ -39,82 +39,98 @@ impl Store {
         last: &Names,
     ) -> Result<Option<OwnedFd>, Error> {
         let key = key.as_str();
-        let mut steps: Vec<(Box<str>, Option<&str>)> = Vec::new();
-        for (end, _) in key.match_indices('/') {
-            let ancestor = &key[..end];
-            let mut names = key_codec::segment(last_segment(ancestor)).into_iter().peekable();
-            while let Some(name) = names.next() {
-                let object = (names.peek().is_none() && !ancestor.is_empty()).then_some(ancestor);
-                steps.push((name, object));
-            }
-        }
-        steps.extend(last[..last.len() - 1].iter().map(|name| (name.clone(), None)));
-
         let mut reached: Option<OwnedFd> = None;
-        for (name, object) in steps {
+        for (end, _) in key.match_indices('/') {
             let from = reached.as_ref().unwrap_or(bucket_dir);
-            reached = match self.step_into(bucket, from, &name, object)? {
+            reached = match self.step_into(bucket, from, &key[..end])? {
                 Some(dir) => Some(dir),
                 None => return Ok(None),
             };
         }
-        match reached {
-            Some(dir) => Ok(Some(dir)),
-            None => self.bucket_dir(bucket).map(Some),
+        let from = reached.as_ref().unwrap_or(bucket_dir);
+        match self.make_path(from, &[], last) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(unsupported()),
+            Err(error) => Err(Error::io("could not create a directory")(error)),
         }
     }
 
-    /// Opens or makes the directory `name`. A file that has this name, the one of `object`, steps aside.
-    fn step_into(
-        &self,
-        bucket: &Bucket,
-        from: &OwnedFd,
-        name: &str,
-        object: Option<&str>,
-    ) -> Result<Option<OwnedFd>, Error> {
+    /// Opens or makes the directory of the last segment of `path`, the names of which begin in `from`. A file that has
+    /// its name, an object, steps aside.
+    fn step_into(&self, bucket: &Bucket, from: &OwnedFd, path: &str) -> Result<Option<OwnedFd>, Error> {
         for _ in 0..MAX_ATTEMPTS {
-            match dir::make_dir(from.as_fd(), name) {
+            let made = {
+                // Nobody makes another spelling of it meanwhile.
+                let _guard = self
+                    .is_folding()
+                    .then(|| self.keys.lock(&bucket.name, path))
+                    .transpose()?;
+                self.make_names(from, &[], &self.directory_in(from, path)?)
+            };
+            match made {
                 Ok(dir) => return Ok(Some(dir)),
                 Err(Errno::NOENT) => return Ok(None),
-                Err(Errno::NOTDIR | Errno::LOOP) => {
-                    let object = object.ok_or_else(unsupported)?;
-                    self.move_aside(bucket, from, name, object)?;
-                }
+                // No key is empty.
+                Err(Errno::NOTDIR | Errno::LOOP) if path.is_empty() => return Err(unsupported()),
+                Err(Errno::NOTDIR | Errno::LOOP) => self.move_aside(bucket, from, path)?,
                 Err(error) => return Err(Error::io("could not create a directory")(error)),
             }
         }
         Ok(None)
     }
 
-    /// Gives the object `key`, which has the name `name` in `dir`, its other name. Readers who miss the first find the
-    /// second.
-    fn move_aside(&self, bucket: &Bucket, dir: &OwnedFd, name: &str, key: &str) -> Result<(), Error> {
-        let target = {
+    /// Opens the directory of `last` in that of `parents`, which is there; what `last` begins with is made.
+    pub(super) fn make_path(&self, base: &OwnedFd, parents: &[Box<str>], last: &Names) -> Result<OwnedFd, Errno> {
+        self.make_names(base, parents, &last[..last.len() - 1])
+    }
+
+    /// Makes `names`, each in the one before, in the directory of `parents`, which is there.
+    fn make_names(&self, base: &OwnedFd, parents: &[Box<str>], names: &[Box<str>]) -> Result<OwnedFd, Errno> {
+        let mut made: Option<OwnedFd> = match (parents, names) {
+            ([], [_, ..]) => None,
+            _ => Some(dir::resolve_dir(base.as_fd(), strs(parents))?),
+        };
+        for name in names {
+            let from = made.as_ref().unwrap_or(base);
+            made = Some(dir::make_dir(from.as_fd(), name, self.is_folding())?);
+        }
+        made.map_or_else(|| dir::resolve_dir(base.as_fd(), []), Ok)
+    }
+
+    /// Gives the object `key`, the names of whose last segment begin in `base`, its other name. Readers who miss the first
+    /// find the second.
+    fn move_aside(&self, bucket: &Bucket, base: &OwnedFd, key: &str) -> Result<(), Error> {
+        let (dir, target) = {
             let _guard = self.keys.lock(&bucket.name, key)?;
-            match Meta::in_dir(dir, name) {
+            let names = self.directory_in(base, key)?;
+            let (name, dirs) = split(&[], &names);
+            let dir = match dir::resolve_dir(base.as_fd(), strs(&dirs)) {
+                Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::NOTDIR | Errno::LOOP) => return Err(unsupported()),
+                outcome => outcome.map_err(Error::io("could not open a directory"))?,
+            };
+            match Meta::in_dir(&dir, name) {
                 Ok(meta) if meta.is_file() => {}
                 Ok(meta) if meta.is_dir() => return Ok(()),
                 Err(Errno::NOENT) => return Ok(()),
                 Ok(_) => return Err(unsupported()),
                 Err(error) => return Err(Error::io("could not look at a file")(error)),
             }
-            let segment = last_segment(key);
-            // `dir` is where the last of the plain names lies: of a long one the names before are on the way there, and
-            // those of its other spelling are the same.
-            let forced = key_codec::forced(segment).split_off(key_codec::segment(segment).len() - 1);
+            let forced = self.forced_in(base, key)?;
             let (leaf, dirs) = split(&[], &forced);
-            let target = match make_path(dir, &[], &forced) {
+            let target = match self.make_path(base, &[], &forced) {
                 Err(Errno::NOENT) => return Ok(()),
                 outcome => outcome.map_err(Error::io("could not create a directory"))?,
             };
             let _moving = self.moves.begin()?;
-            match crash::fault(Call::Add).and_then(|()| fs::renameat(dir, name, &target, leaf)) {
+            match crash::fault(Call::Add).and_then(|()| sys::renameat(&dir, name, &target, leaf)) {
                 Ok(()) => crash::point(),
                 Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => return Err(unsupported()),
                 Err(error) => return Err(Error::io("could not move an object aside")(error)),
             }
-            (!dirs.is_empty()).then_some(target)
+            (dir, (!dirs.is_empty()).then_some(target))
         };
         // Durable before the directory that takes its place.
         let mut dirs = vec![dir.as_fd()];

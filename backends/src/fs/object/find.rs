@@ -10,6 +10,7 @@ use crate::{
         bucket::Bucket,
         dir::{self, Meta},
         error::Error,
+        names::{is_of, is_unnameable},
         read::{FsReader, Opened},
         side::Side,
         staging::Staged,
@@ -31,7 +32,7 @@ impl Store {
     pub(in crate::fs) fn find(
         &self,
         bucket: &Bucket,
-        bucket_dir: BorrowedFd<'_>,
+        bucket_dir: &OwnedFd,
         key: &Key,
     ) -> Result<Option<(OwnedFd, Meta)>, Error> {
         Ok(match self.find_current(bucket, bucket_dir, key)? {
@@ -40,18 +41,25 @@ impl Store {
         })
     }
 
-    fn find_current(&self, bucket: &Bucket, bucket_dir: BorrowedFd<'_>, key: &Key) -> Result<Found, Error> {
+    fn find_current(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key) -> Result<Found, Error> {
         let name = StorageName::of(key.as_str());
-        if let Some((file, meta)) = find_once(bucket_dir, &name)? {
+        if let Some((file, meta)) = find_once(bucket_dir.as_fd(), &name, self.is_folding())?
+            && (!self.is_folding() || is_of(&file, key.as_str())?)
+        {
             return Ok(Found::Object(file, meta));
         }
         // It may just be moving from one of its names to the other, or from its history to one of them.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        let name = if self.is_folding() {
+            self.name_of(bucket_dir, key.as_str())?
+        } else {
+            name
+        };
         if bucket.versioning().is_none() {
-            let found = find_once(bucket_dir, &name)?;
+            let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
             return Ok(found.map_or(Found::Nothing, |(file, meta)| Found::Object(file, meta)));
         }
-        let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         Ok(match (versions.current, versions.newest) {
             (Some(current), _) => Found::Object(current.file, current.meta),
             (None, Some(marker)) if marker.marker => Found::Marker(marker),
@@ -63,7 +71,7 @@ impl Store {
     fn find_version(
         &self,
         bucket: &Bucket,
-        bucket_dir: BorrowedFd<'_>,
+        bucket_dir: &OwnedFd,
         key: &Key,
         id: &VersionId,
     ) -> Result<(OwnedFd, Meta), Error> {
@@ -77,7 +85,7 @@ impl Store {
             return missing();
         }
         let name = StorageName::of(key.as_str());
-        if let Some((file, meta)) = find_once(bucket_dir, &name)? {
+        if let Some((file, meta)) = find_once(bucket_dir.as_fd(), &name, self.is_folding())? {
             let version = Record::load(&file, &meta)?.and_then(|record| record.version(key));
             if version.is_some_and(|version| version.id() == *id) {
                 return Ok((file, meta));
@@ -94,7 +102,7 @@ impl Store {
         }
         // It may just be moving between the two, or say nothing of its version.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         if versions.current_version().is_some_and(|version| version.id() == *id)
             && let Some(current) = versions.current
         {
@@ -111,7 +119,7 @@ impl Store {
     pub(in crate::fs) fn version_id_of(
         &self,
         bucket: &Bucket,
-        bucket_dir: BorrowedFd<'_>,
+        bucket_dir: &OwnedFd,
         key: &Key,
         meta: &Meta,
     ) -> Result<Option<VersionId>, Error> {
@@ -121,7 +129,7 @@ impl Store {
             return Ok(Some(VersionId::null()));
         }
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        let versions = self.key_versions(bucket, bucket_dir, key, &name)?;
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         let is_it = versions
             .current
             .as_ref()
@@ -145,8 +153,8 @@ impl Store {
         let mut before = None;
         loop {
             let (file, meta) = match version_id {
-                Some(id) => self.find_version(bucket, bucket_dir.as_fd(), key, id)?,
-                None => match self.find_current(bucket, bucket_dir.as_fd(), key)? {
+                Some(id) => self.find_version(bucket, bucket_dir, key, id)?,
+                None => match self.find_current(bucket, bucket_dir, key)? {
                     Found::Object(file, meta) => (file, meta),
                     Found::Marker(kept) => return Err(marker_error(kept)),
                     Found::Nothing => return Err(BackendError::NoSuchKey.into()),
@@ -168,7 +176,7 @@ impl Store {
                 (None, ..) => None,
                 (Some(_), Some(named), _) => Some(named.clone()),
                 (Some(_), None, Some(recorded)) => Some(recorded.id()),
-                (Some(_), None, None) => match self.version_id_of(bucket, bucket_dir.as_fd(), key, &meta)? {
+                (Some(_), None, None) => match self.version_id_of(bucket, bucket_dir, key, &meta)? {
                     Some(id) => Some(id),
                     // Replaced since.
                     None => continue,
@@ -194,8 +202,8 @@ impl Store {
         let source_dir = self.bucket_dir(source)?;
         let key = &request.source.key;
         let (file, meta) = match &request.source.version_id {
-            Some(id) => self.find_version(source, source_dir.as_fd(), key, id)?,
-            None => match self.find_current(source, source_dir.as_fd(), key)? {
+            Some(id) => self.find_version(source, &source_dir, key, id)?,
+            None => match self.find_current(source, &source_dir, key)? {
                 Found::Object(file, meta) => (file, meta),
                 Found::Marker(kept) => return Err(marker_error(kept)),
                 Found::Nothing => return Err(BackendError::NoSuchKey.into()),
@@ -230,10 +238,17 @@ impl Store {
     }
 }
 
-pub(super) fn find_once(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> Result<Option<(OwnedFd, Meta)>, Error> {
+pub(super) fn find_once(
+    bucket_dir: BorrowedFd<'_>,
+    name: &StorageName,
+    folded: bool,
+) -> Result<Option<(OwnedFd, Meta)>, Error> {
     for last in [&name.plain, &name.forced] {
         let path = name.parents.iter().chain(last).map(|n| &**n);
-        let entry = dir::look_up(bucket_dir, path).map_err(Error::io("could not open the object"))?;
+        let entry = match dir::look_up(bucket_dir, path) {
+            Err(error) if folded && is_unnameable(error) => continue,
+            outcome => outcome.map_err(Error::io("could not open the object"))?,
+        };
         if let Some(found) = entry.into_file() {
             return Ok(Some(found));
         }

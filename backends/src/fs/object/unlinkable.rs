@@ -6,7 +6,6 @@
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs,
     io::Errno,
 };
 
@@ -20,6 +19,7 @@ use crate::{
         dir,
         error::Error,
         intent::Intent,
+        sys,
         versions::{Changed, Current, Kept},
     },
     key_codec::StorageName,
@@ -63,7 +63,7 @@ impl Store {
     /// Where nothing has taken its place.
     pub(super) fn bring_back(&self, away: Away) -> Result<(), Error> {
         crash::fault(Call::Add)
-            .and_then(|()| fs::renameat(&away.place.dir, away.kept.name(), &away.from, &*away.leaf))
+            .and_then(|()| sys::renameat(&away.place.dir, &away.kept.name(), &away.from, &away.leaf))
             .map_err(Error::io("could not bring an object back"))?;
         crash::point();
         Ok(())
@@ -75,7 +75,7 @@ impl Store {
         let name = StorageName::of(key.as_str());
         let bucket_dir = self.bucket_dir(bucket)?;
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        if super::find::find_once(bucket_dir.as_fd(), &name)?.is_some() {
+        if super::find::find_once(bucket_dir.as_fd(), &name, self.is_folding())?.is_some() {
             return Ok(());
         }
         let Some((newest, from)) = self.newest_kept(bucket, &name)? else {
@@ -89,7 +89,7 @@ impl Store {
             let Ok(to) = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)) else {
                 continue;
             };
-            match fs::renameat(&from, newest.name(), &to, leaf) {
+            match sys::renameat(&from, &newest.name(), &to, leaf) {
                 Ok(()) => return self.durable.after_all(&[to.as_fd(), from.as_fd()]),
                 Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {}
                 Err(error) => return Err(Error::io(FAILED)(error)),

@@ -4,7 +4,7 @@ use std::{iter, sync::Arc};
 
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{self, AtFlags, Mode},
+    fs,
     io::Errno,
 };
 
@@ -20,6 +20,7 @@ use crate::{
         error::Error,
         listing::{Position, Snapshot, Tree},
         object::strs,
+        sys,
     },
     key_codec::{Names, StorageName},
 };
@@ -364,8 +365,7 @@ impl Store {
         const FAILED: &str = "could not keep a version";
         for _ in 0..MAX_ATTEMPTS {
             let place = self.make_history(bucket, name, kept.version.null)?;
-            let linked = crash::fault(Call::Add)
-                .and_then(|()| fs::linkat(from, leaf, &place.dir, kept.name(), AtFlags::empty()));
+            let linked = crash::fault(Call::Add).and_then(|()| sys::linkat(from, leaf, &place.dir, &kept.name()));
             match linked {
                 Ok(()) => crash::point(),
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => return Ok(None),
@@ -398,7 +398,7 @@ impl Store {
     ) -> Result<Changed, Error> {
         let place = self.make_history(bucket, name, kept.version.null)?;
         crash::fault(Call::Add)
-            .and_then(|()| fs::renameat(from, leaf, &place.dir, kept.name()))
+            .and_then(|()| sys::renameat(from, leaf, &place.dir, &kept.name()))
             .map_err(Error::io("could not keep a version"))?;
         crash::point();
         Ok(place)
@@ -473,7 +473,7 @@ fn make_all(base: &OwnedFd, names: &[Box<str>]) -> Result<OwnedFd, Errno> {
     let mut reached: Option<OwnedFd> = None;
     for name in names {
         let from = reached.as_ref().unwrap_or(base);
-        match crash::fault(Call::Add).and_then(|()| fs::mkdirat(from, &**name, Mode::from_raw_mode(0o700))) {
+        match crash::fault(Call::Add).and_then(|()| sys::mkdirat(from, name, 0o700)) {
             Ok(()) => crash::point(),
             Err(Errno::EXIST) => {}
             Err(error) => return Err(error),

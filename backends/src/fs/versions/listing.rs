@@ -178,7 +178,13 @@ impl<'a> Walk<'a> {
         let segment = name.strip_suffix('/').unwrap_or(name);
         let path: Names = self.names.iter().cloned().chain(key_codec::segment(segment)).collect();
         let prefix_len = self.prefix.len() + name.len();
-        if has_objects_in(self.bucket_dir, path.clone(), prefix_len, &mut |_, _, _| {})? {
+        if has_objects_in(
+            self.bucket_dir,
+            self.store.is_folding(),
+            path.clone(),
+            prefix_len,
+            &mut |_, _, _| {},
+        )? {
             return Ok(true);
         }
         let path: Names = std::iter::once(self.bucket.name.as_str().into()).chain(path).collect();

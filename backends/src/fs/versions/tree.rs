@@ -20,6 +20,7 @@ use crate::{
         dir::{self, Meta},
         error::Error,
         object::strs,
+        sys,
     },
     key_codec::{Names, StorageName},
 };
@@ -36,7 +37,7 @@ impl Store {
                 Err(Errno::NOENT) => continue,
                 Err(_) => return,
             };
-            match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(&parent, &*names[depth], AtFlags::REMOVEDIR)) {
+            match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(&parent, &names[depth], AtFlags::REMOVEDIR)) {
                 Ok(()) => crash::point(),
                 Err(Errno::NOENT) => {}
                 Err(_) => return,
@@ -107,7 +108,7 @@ pub(in crate::fs) fn remove_empty_histories(versions: &OwnedFd, bucket: &str) {
 
 /// What is not empty stays.
 fn remove_directory(parent: &OwnedFd, name: &str) {
-    match crash::fault(Call::Remove).and_then(|()| fs::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
+    match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
         Ok(()) => crash::point(),
         Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
         Err(error) => tracing::debug!(%error, "a directory of a history stays"),

@@ -1,0 +1,132 @@
+//! The filesystem backend keeps its contract where names that differ in letter case or normal form are one: on a file
+//! system in between that folds names, for all of this process.
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+#[path = "../model/harness.rs"]
+mod harness;
+#[path = "../model/op.rs"]
+mod op;
+#[path = "../model/reference.rs"]
+mod reference;
+mod tree;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use t2gate_backends::{
+    Backend, Durability, FsBackend, FsOptions, SimulatedFolding, SystemClock, conformance::Subject, conformance_suite,
+    simulate_folding,
+};
+use tempfile::TempDir;
+
+/// Set for a run of this binary: names are cut and refused too.
+const NARROW: &str = "T2GATE_TEST_NARROW";
+
+fn simulate() {
+    simulate_folding(match std::env::var_os(NARROW) {
+        Some(_) => SimulatedFolding::Narrow,
+        None => SimulatedFolding::Folding,
+    });
+}
+
+fn open() -> (Arc<dyn Backend>, TempDir) {
+    let root = tempfile::tempdir().unwrap();
+    let backend = open_at(root.path());
+    (Arc::new(backend), root)
+}
+
+fn open_at(root: &Path) -> FsBackend {
+    simulate();
+    FsBackend::open(options(root)).unwrap()
+}
+
+/// Without syncs, which nothing here can tell from their absence.
+fn options(root: &Path) -> FsOptions {
+    FsOptions {
+        durability: Durability::ProcessSafe,
+        ..FsOptions::new(root, Arc::new(SystemClock))
+    }
+}
+
+conformance_suite!(open);
+
+#[test]
+fn a_folding_file_system_does_what_the_reference_does() {
+    harness::check(open, 64);
+}
+
+#[test]
+fn a_narrow_file_system_keeps_the_contract_too() {
+    if std::env::var_os(NARROW).is_some() {
+        return;
+    }
+    let again = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "tree::",
+            "keys::",
+            "does_what_the_reference_does",
+            "--skip",
+            "a_hostile_key_alone",
+        ])
+        .env(NARROW, "1")
+        .output()
+        .unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
+}
+
+/// A backend with a bucket, and the directory that it lies in.
+struct Tree {
+    subject: Subject,
+    root: TempDir,
+}
+
+impl Tree {
+    async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let subject = Subject::new(Arc::new(open_at(root.path()))).await;
+        Self { subject, root }
+    }
+
+    /// As it is after a restart, with what was done before that.
+    async fn reopened(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let Self { subject, root } = self;
+        let bucket = subject.bucket.clone();
+        drop(subject);
+        meanwhile(root.path());
+        let subject = Subject::of(Arc::new(open_at(root.path())), bucket).await;
+        Self { subject, root }
+    }
+
+    /// Of the bucket.
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(self.subject.bucket.as_str()).join(name)
+    }
+
+    /// All files and directories, by their names from the bucket on.
+    fn entries(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut left = vec![self.path("")];
+        while let Some(dir) = left.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(self.path("")).unwrap();
+                found.push(name.to_str().unwrap().to_owned());
+                if path.is_dir() {
+                    left.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+impl std::ops::Deref for Tree {
+    type Target = Subject;
+
+    fn deref(&self) -> &Subject {
+        &self.subject
+    }
+}
