@@ -398,3 +398,27 @@ fn secrets_on_the_disk_are_their_owners_alone() {
         );
     }
 }
+
+#[test]
+fn undelete_and_restore_say_what_they_cannot_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let ask = |arguments: &[&str]| run(dir.path(), &[arguments, &["--bucket", "photos"]].concat());
+    // A directory that is not there is a slip of the pen, and not made.
+    let (code, said) = ask(&["undelete", "--data", "nowhere"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("nowhere") && !dir.path().join("nowhere").exists(),
+        "{said}"
+    );
+    // One that is served is somebody's.
+    let running = Running::start(dir.path(), &[], &[]);
+    let (code, said) = ask(&["undelete"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("another process serves"), "{said}");
+    running.stop();
+    let (code, said) = ask(&["restore", "--at", "2026-11-20T18:00:00Z"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no such bucket"), "{said}");
+    let (code, said) = ask(&["restore", "--at", "yesterday"]);
+    assert_eq!(code, Some(2), "{said}");
+}

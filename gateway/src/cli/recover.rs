@@ -11,7 +11,7 @@ use t2gate_backends::{BucketName, Routed, Timestamp};
 use super::{complain, failed, say, wrong_configuration};
 use crate::{
     app,
-    config::{Config, Overrides},
+    config::{BackendKind, Config, Overrides},
     recover::{self, Change, Progress, Scope},
 };
 
@@ -83,6 +83,14 @@ fn run(arguments: RecoverArguments, at: Option<Timestamp>) -> ExitCode {
         prefix: arguments.prefix,
         dry_run: arguments.dry_run,
     };
+    // To open a storage is to make it where it is not there.
+    let missing = config
+        .backends
+        .iter()
+        .find(|backend| backend.kind == BackendKind::Fs && !backend.root.is_dir());
+    if let Some(backend) = missing {
+        return failed(format_args!("{}: no such directory", backend.root.display()));
+    }
     let storage = match app::open_storage(&config) {
         Ok(storage) => storage,
         Err(error) => return failed(format_args!("{error:#}")),

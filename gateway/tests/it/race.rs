@@ -269,7 +269,7 @@ async fn run(processes: usize, seed: u64) {
     let configuration = dir.path().join("t2gate.toml");
     let (root, shared) = (dir.path().join("data"), processes > 1);
     let text = format!(
-        "[backend]\nroot = {root:?}\nshared = {shared}\n[limits]\nkeep_alive_timeout = \"600s\"\n{}",
+        "[backend]\nroot = {root:?}\nshared = {shared}\n[limits]\nkeep_alive_timeout = \"600s\"\n[log]\nlevel = \"error\"\n{}",
         ACCOUNTS.replace("SECRET", SECRET)
     );
     fs::write(&configuration, text).unwrap();
