@@ -295,8 +295,10 @@ impl Backend for MemoryBackend {
         let bucket = find(&buckets, &request.bucket)?;
         let key_marker = request.key_marker.as_deref();
         let after = |key: &Key, records: &[Record]| match &request.version_id_marker {
-            // A key that is rolled up is passed with its common prefix.
-            Some(id) if Some(key.as_str()) == key_marker && listing.common_prefix(key.as_str()).is_none() => {
+            // A key that is itself a common prefix is passed with all that is rolled up into it.
+            Some(id)
+                if Some(key.as_str()) == key_marker && listing.common_prefix(key.as_str()) != Some(key.as_str()) =>
+            {
                 position_after(records, id)
             }
             _ if listing.is_after(key.as_str(), key_marker) => 0,

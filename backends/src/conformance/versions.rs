@@ -689,10 +689,23 @@ pub async fn versions_are_rolled_up_by_delimiter(s: Subject) {
     // Also where all below it is deleted.
     assert_eq!(names, ["a/", "b/", "ä/"]);
     request.key_marker = Some("a/".into());
-    let page = s.list_object_versions(request).await.unwrap();
+    let page = s.list_object_versions(request.clone()).await.unwrap();
     let mut names: Vec<_> = page.entries.iter().map(VersionEntry::name).collect();
     names.dedup();
     assert_eq!(names, ["b", "b/", "ä/"]);
+    // From the middle of a key on, what is left of it is rolled up as well.
+    let of_c: Vec<_> = s
+        .entries()
+        .await
+        .into_iter()
+        .filter(|entry| entry.name() == "a/c")
+        .collect();
+    request.key_marker = Some("a/c".into());
+    for (version, next) in [(&of_c[0], "a/"), (&of_c[of_c.len() - 1], "b")] {
+        request.version_id_marker = version.version_id().cloned();
+        let page = s.list_object_versions(request.clone()).await.unwrap();
+        assert_eq!(page.entries[0].name(), next);
+    }
 }
 
 pub async fn markers_of_a_version_listing(s: Subject) {
