@@ -328,6 +328,23 @@ fn segment() -> impl Strategy<Value = String> {
     ]
 }
 
+#[tokio::test]
+async fn an_object_that_steps_aside_leaves_no_directories_behind() {
+    let tree = Tree::new().await;
+    let stem = "n".repeat(252);
+    let (first, second) = (format!("{stem}M"), format!("{stem}m"));
+    tree.put(&first, "first").await;
+    tree.put(&second, "second").await;
+    tree.delete(&first).await;
+    // The second has names for what is spelled otherwise; what comes below it has no need of them any more.
+    let below = format!("{second}/a");
+    tree.put(&below, "below").await;
+    assert_eq!(tree.get(&second).await.unwrap(), "second");
+    tree.delete(&second).await;
+    tree.delete(&below).await;
+    assert_eq!(tree.entries(), [""; 0]);
+}
+
 fn key() -> impl Strategy<Value = String> {
     proptest::collection::vec(segment(), 1..4)
         .prop_map(|segments| segments.join("/"))

@@ -5,7 +5,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{MAX_ATTEMPTS, split, strs, unsupported};
+use super::{MAX_ATTEMPTS, prune, split, strs, unsupported};
 use crate::{
     Key,
     fs::{
@@ -101,10 +101,11 @@ impl Store {
     /// Gives the object `key`, the names of whose last segment begin in `base`, its other name. Readers who miss the first
     /// find the second.
     fn move_aside(&self, bucket: &Bucket, base: &OwnedFd, key: &str) -> Result<(), Error> {
-        let (dir, target) = {
+        let (dir, target, left) = {
             let _guard = self.keys.lock(&bucket.name, key)?;
             let names = self.directory_in(base, key)?;
             let (name, dirs) = split(&[], &names);
+            let left = dirs.clone();
             let dir = match dir::resolve_dir(base.as_fd(), strs(&dirs)) {
                 Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::NOTDIR | Errno::LOOP) => return Err(unsupported()),
@@ -130,11 +131,16 @@ impl Store {
                 Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => return Err(unsupported()),
                 Err(error) => return Err(Error::io("could not move an object aside")(error)),
             }
-            (dir, (!dirs.is_empty()).then_some(target))
+            (dir, (!dirs.is_empty()).then_some(target), left)
         };
         // Durable before the directory that takes its place.
         let mut dirs = vec![dir.as_fd()];
         dirs.extend(target.as_ref().map(AsFd::as_fd));
-        self.durable.after_all(&dirs)
+        self.durable.after_all(&dirs)?;
+        if self.is_folding() {
+            // Its other name need not be beside the first, nor need what takes its place.
+            prune(base, &left);
+        }
+        Ok(())
     }
 }
