@@ -272,7 +272,7 @@ async fn carry_out(backend: &dyn Backend, scope: &Scope, planned: Planned) -> Re
             match &change {
                 Change::Undelete { key, markers } => undelete_key(backend, bucket, key, markers).await?,
                 Change::Restore { key, version_id } => restore_key(backend, bucket, key, version_id).await?,
-                Change::Delete { key } => delete(backend, bucket, key, None).await?,
+                Change::Delete { key } => delete(backend, bucket, key, None, nothing_lost()).await?,
             }
         }
         Ok(true)
@@ -292,8 +292,16 @@ async fn undelete_key(
     key: &Key,
     markers: &[VersionId],
 ) -> Result<(), BackendError> {
+    // Never an object that has come to have the marker's id meanwhile: `null` is whichever was written last.
+    let condition = WriteCondition {
+        if_none_match: true,
+        ..WriteCondition::default()
+    };
     for marker in markers {
-        delete(backend, bucket, key, Some(marker)).await?;
+        match delete(backend, bucket, key, Some(marker), condition.clone()).await {
+            Ok(()) | Err(BackendError::PreconditionFailed) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -303,10 +311,11 @@ async fn delete(
     bucket: &BucketName,
     key: &Key,
     version_id: Option<&VersionId>,
+    condition: WriteCondition,
 ) -> Result<(), BackendError> {
     let request = DeleteObject {
         object: version(bucket, key, version_id),
-        condition: WriteCondition::default(),
+        condition,
         mark_missing: false,
         versions: None,
     };
@@ -323,7 +332,7 @@ async fn restore_key(
     let source = version(bucket, key, Some(version_id));
     let opened = backend.open_object(&source).await?;
     let attributes = opened.info.attributes;
-    let condition = WriteCondition::default();
+    let condition = nothing_lost();
     if backend.copies_between(bucket, bucket) {
         let request = CopyObject {
             source,
@@ -350,6 +359,14 @@ async fn restore_key(
         versions: None,
     };
     backend.put_object(request, body).await.map(drop)
+}
+
+/// Where versioning was suspended meanwhile, a write would replace the version `null`.
+fn nothing_lost() -> WriteCondition {
+    WriteCondition {
+        keep_all: true,
+        ..WriteCondition::default()
+    }
 }
 
 fn version(bucket: &BucketName, key: &Key, version_id: Option<&VersionId>) -> ObjectRef {

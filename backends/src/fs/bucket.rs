@@ -250,14 +250,18 @@ impl Store {
             seen = last.seen;
         }
         let is_settled = is_settled(meta.ctime, self.has_local_records, &mut seen);
+        // Read and remembered under one lock, or whoever is slow would put back what somebody else has read anew.
+        let mut table = self.table_mut();
         let file = match dir::resolve(self.records.as_fd(), [name.as_str()], OFlags::RDONLY) {
-            Err(Errno::NOENT) => return forget(),
+            Err(Errno::NOENT) => {
+                drop(table);
+                return forget();
+            }
             outcome => outcome.map_err(Error::io(UNREADABLE))?,
         };
         let is_same = Meta::of(&file).map_err(Error::io(UNREADABLE))?;
         let is_same = Stamp::of(&is_same) == stamp;
         let (info, identity) = read(&file, name)?;
-        let mut table = self.table_mut();
         let bucket = match table.get(name) {
             Some(bucket) if bucket.identity == identity => Arc::clone(bucket),
             _ => {
@@ -429,7 +433,7 @@ impl Store {
 
     /// What a bucket of this name has left that somebody else removed: it must not become this one's, and is not ours to
     /// delete.
-    fn put_histories_away(&self, name: &BucketName) -> Result<(), Error> {
+    pub(super) fn put_histories_away(&self, name: &BucketName) -> Result<(), Error> {
         const FAILED: &str = "could not put old versions away";
         remove_empty_histories(&self.versions, name.as_str());
         if matches!(Meta::in_dir(&self.versions, name.as_str()), Err(Errno::NOENT)) {
@@ -465,10 +469,11 @@ impl Store {
             BucketSetting::Acl(acl) => info.acl = acl,
             BucketSetting::Versioning(status) => info.versioning = Some(status),
         }
-        self.write_record(&info, identity)?;
         // Whoever commits has read the settings before, and is waited for, or reads the new ones.
         let _no_commits = bucket.alive.write().unwrap_or_else(PoisonError::into_inner);
         let _nor_others = self.peers.as_ref().map(|peers| peers.close(&bucket.name)).transpose()?;
+        self.write_record(&info, identity)?;
+        let _nobody_reads = self.table_mut();
         let known = &mut *bucket.known_mut();
         (known.info, known.stamp) = (info, None);
         Ok(())
@@ -484,7 +489,7 @@ impl Store {
         };
         let is_empty = || match &bucket_dir {
             Some(dir) if self.has_objects(dir)? => Err(Error::from(BackendError::BucketNotEmpty)),
-            _ if bucket.versioning().is_some() && self.has_kept(bucket)? => Err(BackendError::BucketNotEmpty.into()),
+            _ if self.has_kept(bucket)? => Err(BackendError::BucketNotEmpty.into()),
             _ => Ok(()),
         };
         // Most refusals come without stopping the writers.

@@ -52,7 +52,9 @@ impl Bucket {
     async fn delete(&self, second: i64, key: &str) {
         self.clock.set(at(second));
         let key = Key::parse(key).unwrap();
-        delete(&self.backend, &self.scope.bucket, &key, None).await.unwrap();
+        delete(&self.backend, &self.scope.bucket, &key, None, WriteCondition::default())
+            .await
+            .unwrap();
     }
 
     async fn set(&self, status: VersioningStatus) {
@@ -274,4 +276,19 @@ async fn restore_needs_versioning() {
     let plain = MemoryBackend::new(bucket.clock.clone());
     let refused = undelete(&plain, &bucket.scope, |_, _| {}).await;
     assert!(matches!(refused, Err(RecoverError::NoVersions)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_came_in_the_place_of_a_marker_is_not_touched() {
+    let bucket = Bucket::new().await;
+    bucket.put(1, "key", "1").await;
+    bucket.set(VersioningStatus::Suspended).await;
+    bucket.delete(2, "key").await;
+    // The marker `null` was seen, and then the client wrote again.
+    bucket.put(3, "key", "333").await;
+    let key = Key::parse("key").unwrap();
+    undelete_key(&bucket.backend, &bucket.scope.bucket, &key, &[VersionId::null()])
+        .await
+        .unwrap();
+    assert_eq!(bucket.current().await, sizes([("key", 3)]));
 }

@@ -466,8 +466,10 @@ impl Store {
                         Ok(Some(placed))
                     }
                     failed => {
-                        staged.rename(from, &next.name()).map_err(Error::io(FAILED))?;
+                        let back = staged.rename(from, &next.name()).map_err(Error::io(FAILED));
+                        // In no case removed: it may be the only copy.
                         staged.moved();
+                        back?;
                         failed
                     }
                 }
