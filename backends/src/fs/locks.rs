@@ -4,13 +4,14 @@
 //! 1. the sweep's (between processes alone; nobody waits for it)
 //! 2. the administration's: buckets are created, changed, deleted
 //! 3. an upload's, then its claims'
-//! 4. a bucket's: shared by what creates anything in it, exclusive for its deletion
+//! 4. a bucket's: shared by what creates anything in it, exclusive for its deletion and for a change of its settings
 //! 5. a key's
 //! 6. that of moves
 //!
 //! At each level the lock inside the process comes first, so that its threads wait for each other there; then the lock
-//! file's. No key's and no move's is held across a sync. An upload's, a bucket's (while something steps aside for a
-//! directory) and the administration's may be.
+//! file's. No move's is held across a sync, and a key's only where a writer has lost six races for it or a version cannot be
+//! linked. An upload's, a bucket's (while something steps aside for a directory, or its settings change) and the
+//! administration's may be.
 //!
 //! Lock files lie in `.t2/locks`, those of an upload with it. What they are called, and how keys and buckets are
 //! distributed over them, is part of the format: all processes have to agree.
