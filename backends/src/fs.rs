@@ -13,7 +13,8 @@
 //!   nobody knows: from then on all writes are refused. Writers who sync at the same time share one sync.
 //! - **Attributes** lie in an extended attribute, bound to the file's size and modification time. A file that was changed
 //!   by other means loses them, and has an ETag derived from what the file system knows of it. A change that keeps
-//!   both goes unseen. `Last-Modified` is the file's modification time.
+//!   both goes unseen. `Last-Modified` is the file's modification time. Where the file system has no such attributes, or
+//!   too little room for them, they lie in files of their own (`keeping`).
 //! - **Directories** that the gateway made go when they become empty; others stay. A bucket's directory is no symbolic
 //!   link, and what is mounted inside a bucket can be read, not written: a commit is a rename.
 //! - **Listings** go by the names of directories in order, which are kept in memory, in so much and no more, as long as
@@ -42,9 +43,11 @@ mod doctor;
 mod durable;
 mod error;
 mod intent;
+mod keeping;
 mod layout;
 mod listing;
 mod locks;
+mod marks;
 mod multipart;
 mod names;
 mod object;
@@ -58,6 +61,7 @@ mod sys;
 mod upkeep;
 mod uploads;
 mod versions;
+mod xattr;
 
 use std::{
     collections::BTreeMap,
@@ -80,8 +84,10 @@ use self::{
     dir::Meta,
     durable::Durable,
     error::Error,
+    keeping::Attributes,
     listing::ListingCache,
     locks::{KeyLocks, Moves, UploadLocks},
+    marks::Marks,
     names::Folding,
     peers::Peers,
     upkeep::Upkeep,
@@ -102,7 +108,8 @@ use crate::{
 /// What is to be served, and how.
 #[derive(Debug, Clone)]
 pub struct FsOptions {
-    /// Made if it is not there. Must be on a file system with user extended attributes.
+    /// Made if it is not there. Attributes are kept in user extended attributes where the file system has these, with room
+    /// enough, when this is first opened; else in files beside.
     pub root: PathBuf,
     /// For the times of buckets and uploads. Objects have those of their files.
     pub clock: Arc<dyn Clock>,
@@ -152,7 +159,9 @@ struct Store {
     root: OwnedFd,
     /// Our own.
     staging: Arc<OwnedFd>,
-    attributes: Arc<OwnedFd>,
+    attributes: Attributes,
+    /// Which directories are ours.
+    marks: Marks,
     /// The buckets' records.
     records: OwnedFd,
     /// Whether nobody but this kernel changes them.
@@ -272,7 +281,7 @@ impl Backend for FsBackend {
             name: "fs",
             conditional_writes: true,
             conditional_deletes: true,
-            history: !self.store.is_folding(),
+            history: self.store.can_keep_versions(),
             versioning: false,
             encryption: false,
         }

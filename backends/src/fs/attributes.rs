@@ -9,7 +9,6 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs,
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
@@ -21,10 +20,11 @@ use super::{
     error::Error,
     intent::Intent,
     side::SideFile,
+    xattr,
 };
 use crate::{
-    Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, ObjectAttributes, ObjectInfo, ObjectPart,
-    Stamp, UploadId, Version,
+    Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, MAX_KEY_BYTES, ObjectAttributes, ObjectInfo,
+    ObjectPart, Stamp, UploadId, Version,
 };
 
 /// Where the record lies. `user.`: what a process without privileges may set.
@@ -72,6 +72,15 @@ struct StoredVersion {
     stamp: (u64, u64),
     #[n(1)]
     null: bool,
+}
+
+impl StoredVersion {
+    fn largest() -> Self {
+        Self {
+            stamp: (u64::MAX, u64::MAX),
+            null: true,
+        }
+    }
 }
 
 impl From<Version> for StoredVersion {
@@ -140,16 +149,9 @@ pub(super) struct NewObject {
 }
 
 impl Record {
-    /// Gives `file`, which is complete, its attributes. Neither they nor the side file are synced yet.
-    pub(super) fn store(
-        file: &OwnedFd,
-        meta: &Meta,
-        key: &Key,
-        new: &NewObject,
-        sides: &Arc<OwnedFd>,
-        intent: impl Fn(&str) -> Option<Intent>,
-    ) -> Result<(Self, Option<SideFile>), Error> {
-        let mut record = Self {
+    /// With everything in it, and no side file.
+    pub(super) fn new(meta: &Meta, key: &Key, new: &NewObject) -> Self {
+        Self {
             size: meta.size,
             mtime: meta.mtime,
             etag: new.etag.as_str().into(),
@@ -160,7 +162,41 @@ impl Record {
             side: None,
             rest: Some(Rest::from(&new.attributes)),
             version: new.version.map(StoredVersion::from),
-        };
+        }
+    }
+
+    /// About the largest with its [`Rest`] in a side file.
+    pub(super) fn largest() -> Self {
+        let text = |len| "x".repeat(len).into();
+        Self {
+            size: u64::MAX,
+            mtime: (i64::MIN, u32::MAX),
+            etag: text(64),
+            checksum: Some(StoredChecksum {
+                algorithm: u8::MAX,
+                kind: u8::MAX,
+                value: vec![0; 32],
+                parts: Some(u16::MAX),
+            }),
+            key: text(MAX_KEY_BYTES),
+            parts_count: Some(u16::MAX),
+            upload_id: Some(text(64)),
+            side: Some(text(32)),
+            rest: None,
+            version: Some(StoredVersion::largest()),
+        }
+    }
+
+    /// Gives `file`, which is complete, its attributes. Neither they nor the side file are synced yet.
+    pub(super) fn store(
+        file: &OwnedFd,
+        meta: &Meta,
+        key: &Key,
+        new: &NewObject,
+        sides: &Arc<OwnedFd>,
+        intent: impl Fn(&str) -> Option<Intent>,
+    ) -> Result<(Self, Option<SideFile>), Error> {
+        let mut record = Self::new(meta, key, new);
         let mut side = None;
         if !new.parts.is_empty() {
             let written = SideFile::write(sides, &intent, None, &new.parts)?;
@@ -207,11 +243,11 @@ impl Record {
 
     /// The record that holds for `file` as it is.
     pub(super) fn load(file: impl AsFd, meta: &Meta) -> Result<Option<Self>, Error> {
-        Ok(Self::load_any(file)?.filter(|record| record.is_of(meta)))
+        Ok(Self::load_any(file)?.filter(|record| record.holds_for(meta)))
     }
 
-    /// Whether it still holds for a file.
-    pub(super) fn is_of(&self, meta: &Meta) -> bool {
+    /// Whether it is of the file as it is.
+    pub(super) fn holds_for(&self, meta: &Meta) -> bool {
         self.size == meta.size && self.mtime == meta.mtime
     }
 
@@ -220,7 +256,7 @@ impl Record {
         self.side.as_deref().filter(|_| *self.key == *key.as_str())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 }
@@ -265,8 +301,27 @@ pub(super) fn describe_listed(
     buffer: &mut Vec<u8>,
 ) -> Result<ObjectInfo, Error> {
     let there = read(file, buffer)?;
-    let known = decode::<Listed<'_>>(buffer)
-        .filter(|record| there && record.size == meta.size && record.mtime == meta.mtime)
+    let known = decode::<Listed<'_>>(buffer).filter(|_| there);
+    Ok(describe_known(key, meta, known))
+}
+
+/// As [`describe_listed`] with the record of a side file, in CBOR. The key again where that is none, or not this file's.
+pub(super) fn describe_head(key: Key, meta: &Meta, head: &[u8]) -> Result<ObjectInfo, Key> {
+    match minicbor::decode::<Listed<'_>>(head) {
+        Ok(known) if known.holds_for(meta) => Ok(describe_known(key, meta, Some(known))),
+        _ => Err(key),
+    }
+}
+
+impl Listed<'_> {
+    fn holds_for(&self, meta: &Meta) -> bool {
+        self.size == meta.size && self.mtime == meta.mtime
+    }
+}
+
+fn describe_known(key: Key, meta: &Meta, known: Option<Listed<'_>>) -> ObjectInfo {
+    let known = known
+        .filter(|record| record.holds_for(meta))
         .and_then(|record| Some((ETag::parse(record.etag).ok()?, record)));
     let (etag, checksum, parts_count, version) = match known {
         Some((etag, record)) => {
@@ -278,7 +333,7 @@ pub(super) fn describe_listed(
         }
         None => (derived_etag(meta), None, None, None),
     };
-    Ok(ObjectInfo {
+    ObjectInfo {
         key,
         version_id: version.map(|version| Version::from(version).id()),
         size: meta.size,
@@ -289,7 +344,7 @@ pub(super) fn describe_listed(
             ..ObjectAttributes::default()
         },
         parts_count,
-    })
+    }
 }
 
 /// Reads the attribute. `false` where there is none.
@@ -297,10 +352,10 @@ fn read(file: impl AsFd, bytes: &mut Vec<u8>) -> Result<bool, Error> {
     bytes.clear();
     // Most fit, and the kernel clears as much as it is offered.
     bytes.reserve(1024);
-    let outcome = match fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(bytes)) {
+    let outcome = match xattr::get(&file, ATTRIBUTE, bytes) {
         Err(Errno::RANGE) => {
             bytes.reserve(MAX_ATTRIBUTE);
-            fs::fgetxattr(&file, ATTRIBUTE, rustix::buffer::spare_capacity(bytes))
+            xattr::get(&file, ATTRIBUTE, bytes)
         }
         outcome => outcome,
     };
@@ -385,7 +440,7 @@ pub(super) fn minicbor_bytes<T: Encode<()>>(record: &T) -> Vec<u8> {
 
 fn set(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     crash::fault(Call::Add)?;
-    fs::fsetxattr(file, ATTRIBUTE, bytes, fs::XattrFlags::empty())?;
+    xattr::set(file, ATTRIBUTE, bytes)?;
     crash::point();
     Ok(())
 }

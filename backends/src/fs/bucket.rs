@@ -18,6 +18,7 @@ use rustix::{
 
 use super::{
     Store, attributes,
+    crash::{self, Call},
     dir::{self, Meta},
     error::Error,
     intent::Intent,
@@ -388,7 +389,7 @@ impl Store {
             if matches!(error, Error::NotDurable { .. }) {
                 intent.into_iter().for_each(Intent::leave);
             } else {
-                dir::remove_if_ours(self.root.as_fd(), info.bucket.as_str());
+                self.marks.remove_if_ours(self.root.as_fd(), info.bucket.as_str());
             }
             return Err(error);
         }
@@ -420,14 +421,16 @@ impl Store {
             Ok(meta) if !meta.is_dir() => return taken(),
             Ok(_) => {
                 let there = dir::resolve_dir(self.root.as_fd(), [name.as_str()]).map_err(failed())?;
-                return if dir::is_marked(&there) && !self.has_objects(&there)? {
+                return if self.marks.is_marked(&there) && !self.has_objects(&there)? {
                     Ok(())
                 } else {
                     taken()
                 };
             }
         }
-        dir::make_dir(self.root.as_fd(), name.as_str(), self.is_folding()).map_err(failed())?;
+        self.marks
+            .make_dir(self.root.as_fd(), name.as_str())
+            .map_err(failed())?;
         Ok(())
     }
 
@@ -447,9 +450,14 @@ impl Store {
         self.durable.before_all(&[self.versions.as_fd(), lost.as_fd()])
     }
 
-    /// Two keys that differ in spelling alone would have one history where names are folded.
+    /// Whether buckets can have versioning. Two keys that differ in spelling alone would have one history where names are
+    /// folded, and with side files versions could not be told apart.
+    pub(super) fn can_keep_versions(&self) -> bool {
+        !self.is_folding() && self.attributes.can_keep_versions()
+    }
+
     fn check_history(&self, operation: &'static str) -> Result<(), Error> {
-        if self.is_folding() {
+        if !self.can_keep_versions() {
             let backend = "fs";
             return Err(BackendError::NotSupported { operation, backend }.into());
         }
@@ -523,7 +531,7 @@ impl Store {
     pub(super) fn remove_bucket_directory(&self, name: &BucketName, dir: OwnedFd) {
         self.remove_empty_directories(&dir);
         drop(dir);
-        dir::remove_if_ours(self.root.as_fd(), name.as_str());
+        self.marks.remove_if_ours(self.root.as_fd(), name.as_str());
     }
 
     fn write_record(&self, info: &BucketInfo, identity: Identity) -> Result<(), Error> {
@@ -551,8 +559,13 @@ impl Store {
     /// Uploads of a bucket that is gone.
     pub(super) fn drop_uploads(&self, bucket: &BucketName) {
         let removed = staging::random_name().and_then(|name| {
-            match sys::renameat(&self.uploads, bucket.as_str(), &self.staging, &name) {
-                Ok(()) => dir::remove_tree(self.staging.as_fd(), &name, 3),
+            let renamed = crash::fault(Call::Add)
+                .and_then(|()| sys::renameat(&self.uploads, bucket.as_str(), &self.staging, &name));
+            match renamed {
+                Ok(()) => {
+                    crash::point();
+                    dir::remove_tree(self.staging.as_fd(), &name, 3)
+                }
                 Err(Errno::NOENT) => Ok(()),
                 Err(error) => Err(error),
             }
@@ -566,7 +579,7 @@ impl Store {
     /// Removes the empty directories below `top` that the gateway made.
     fn remove_empty_directories(&self, top: &OwnedFd) {
         for_each_directory(top, &[], |parent, name| {
-            dir::remove_if_ours(parent.as_fd(), name);
+            self.marks.remove_if_ours(parent.as_fd(), name);
         });
     }
 }

@@ -27,8 +27,22 @@ pub(super) fn fault(_: Call) -> Result<(), rustix::io::Errno> {
     Ok(())
 }
 
+/// Fails if a test has asked for a file system that does not keep extended attributes of so many bytes.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(super) fn xattr_fault(_: usize) -> Result<(), rustix::io::Errno> {
+    Ok(())
+}
+
+/// A time that is set, in nanoseconds, as a file system keeps it that a test has asked for.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(super) fn rounded(nanos: i64) -> i64 {
+    nanos
+}
+
 #[cfg(feature = "crash-points")]
-pub(super) use armed::{Call, fault, point};
+pub(super) use armed::{Call, fault, point, rounded, xattr_fault};
 
 /// For tests that kill their own process or make its system calls fail, feature `crash-points`. For all roots and threads
 /// of the process.
@@ -36,7 +50,7 @@ pub(super) use armed::{Call, fault, point};
 pub mod armed {
     use std::{
         sync::{
-            Condvar, Mutex, PoisonError,
+            Condvar, LazyLock, Mutex, PoisonError,
             atomic::{AtomicU64, Ordering},
         },
         time::Duration,
@@ -63,6 +77,21 @@ pub mod armed {
     static DELAY_NANOS: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
     static HELD: Mutex<bool> = Mutex::new(false);
     static RELEASED: Condvar = Condvar::new();
+    /// What `T2GATE_TEST_XATTRS` asks for: `none`, or how many bytes an extended attribute can have. Of the environment, so
+    /// that it holds for a whole run of the tests with all processes that they start.
+    static XATTRS: LazyLock<Option<Result<usize, Errno>>> = LazyLock::new(|| {
+        let asked = std::env::var("T2GATE_TEST_XATTRS").ok()?;
+        Some(match asked.as_str() {
+            "none" => Err(Errno::OPNOTSUPP),
+            bytes => Ok(bytes.parse().expect("`none` or a number of bytes")),
+        })
+    });
+
+    /// `T2GATE_TEST_TICK`: what times are multiples of, in nanoseconds.
+    static TICK: LazyLock<i64> = LazyLock::new(|| {
+        let asked = std::env::var("T2GATE_TEST_TICK").ok();
+        asked.map_or(1, |tick| tick.parse().expect("a number of nanoseconds"))
+    });
 
     #[derive(Debug)]
     struct Fault {
@@ -123,6 +152,19 @@ pub mod armed {
             loop {
                 std::thread::park();
             }
+        }
+    }
+
+    pub(in crate::fs) fn rounded(nanos: i64) -> i64 {
+        nanos - nanos.rem_euclid(*TICK)
+    }
+
+    pub(in crate::fs) fn xattr_fault(bytes: usize) -> Result<(), Errno> {
+        match *XATTRS {
+            None => Ok(()),
+            Some(Ok(most)) if bytes <= most => Ok(()),
+            Some(Ok(_)) => Err(Errno::NOSPC),
+            Some(Err(errno)) => Err(errno),
         }
     }
 

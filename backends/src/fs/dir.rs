@@ -24,8 +24,6 @@ const MAX_ATTEMPTS: usize = 16;
 const ENTRIES_BUFFER: usize = 32 * 1024;
 /// The most slices that one system call takes.
 const MAX_SLICES: usize = 1024;
-/// Marks directories that the gateway made, and so may remove.
-const MADE_BY_GATEWAY: &str = "user.t2gate.directory";
 
 /// What `statx` says of a file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,84 +257,26 @@ pub(super) fn create_file(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> 
     Ok(file)
 }
 
-/// Creates a directory that is marked as ours, or opens the one that is there. With its name in the mark, where that
-/// says more than its entry.
-pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, folded: bool) -> Result<OwnedFd, Errno> {
-    match crash::fault(Call::Add).and_then(|()| sys::mkdirat(dir, name, 0o777)) {
-        Ok(()) => {
-            crash::point();
-            let marked = resolve_dir(dir, [name])
-                .and_then(|made| mark_with(&made, if folded { name.as_bytes() } else { b"1" }).map(|()| made));
-            if marked.is_err()
-                && let Err(error) = sys::unlinkat(dir, name, AtFlags::REMOVEDIR)
-            {
-                // Without a mark nobody will remove it later.
-                tracing::warn!(%error, "a directory stays that could not be marked");
-            }
-            marked
-        }
-        Err(Errno::EXIST) => resolve_dir(dir, [name]),
-        Err(error) => Err(error),
-    }
-}
-
-/// Marks a directory as made by the gateway.
-pub(super) fn mark(dir: impl AsFd) -> Result<(), Errno> {
-    mark_with(dir, b"1")
-}
-
-fn mark_with(dir: impl AsFd, mark: &[u8]) -> Result<(), Errno> {
-    crash::fault(Call::Add)?;
-    fs::fsetxattr(dir, MADE_BY_GATEWAY, mark, fs::XattrFlags::empty())?;
-    crash::point();
-    Ok(())
-}
-
-/// Whether the gateway made the directory `name` in `dir` under this very name.
-pub(super) fn is_marked_as(dir: &OwnedFd, name: &str) -> Result<bool, Errno> {
-    let child = match resolve_dir(dir.as_fd(), [name]) {
-        Err(error) if is_no_object(error) => return Ok(false),
-        outcome => outcome?,
-    };
-    let mut mark = Vec::with_capacity(name.len() + 1);
-    let read = fs::fgetxattr(&child, MADE_BY_GATEWAY, rustix::buffer::spare_capacity(&mut mark));
-    Ok(read.is_ok() && mark == name.as_bytes())
-}
-
-/// Whether the gateway made this directory.
-pub(super) fn is_marked(dir: impl AsFd) -> bool {
-    fs::fgetxattr_query(dir, MADE_BY_GATEWAY).is_ok()
-}
-
 /// Removes a name; that it is not there is no error.
 pub(super) fn unlink(dir: impl AsFd, name: &str) -> Result<(), Errno> {
     match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::empty())) {
-        Err(Errno::NOENT) => Ok(()),
-        outcome => {
+        Ok(()) => {
             crash::point();
-            outcome
+            Ok(())
         }
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error),
     }
-}
-
-/// Removes the directory `name` in `dir` if it is empty and the gateway made it. Whether it did. A mount point stays:
-/// the kernel refuses.
-pub(super) fn remove_if_ours(dir: BorrowedFd<'_>, name: &str) -> bool {
-    let removed = resolve_dir(dir, [name]).is_ok_and(|child| is_marked(&child))
-        && crash::fault(Call::Remove)
-            .and_then(|()| sys::unlinkat(dir, name, AtFlags::REMOVEDIR))
-            .is_ok();
-    crash::point();
-    removed
 }
 
 /// Removes `name` with all in it, at most `depth` directories deep. Only for what lies in the gateway's own space.
 pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Result<(), Errno> {
     match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::empty())) {
-        Ok(()) | Err(Errno::NOENT) => {
+        Ok(()) => {
             crash::point();
             return Ok(());
         }
+        Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {}
         Err(error) => return Err(error),
     }
@@ -348,8 +288,12 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Resu
         remove_tree(child.as_fd(), &name, depth - 1)?;
     }
     match sys::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) => {
+            crash::point();
+            Ok(())
+        }
         Err(Errno::NOENT) => Ok(()),
-        outcome => outcome,
+        Err(error) => Err(error),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Examines a root that no gateway serves, and repairs what can be repaired without losing bytes.
 
 mod histories;
+mod names;
 
 use std::{
     cell::Cell,
     collections::HashSet,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,19 +16,23 @@ use rustix::{
     io::Errno,
 };
 
+use self::names::{Meaning, entries};
 use super::{
     Durability, FsOpenError, FsOptions, Store,
     attributes::{ATTRIBUTE, Record},
     bucket, dir,
     dir::{Entry, Meta},
+    keeping::{Attributes, Keeping},
     layout::{self, Format},
+    marks::Marks,
     multipart::load_upload,
+    names::Folding,
     object::{prune, split, strs},
-    staging, sys,
+    staging, sys, xattr,
 };
 use crate::{
-    BucketName, SystemClock, UploadId,
-    key_codec::{Form, Name, Names},
+    BucketName, Key, SystemClock, UploadId,
+    key_codec::{Form, Names},
 };
 
 /// What is wrong, or left over.
@@ -36,8 +40,13 @@ use crate::{
 pub enum FsFindingKind {
     /// Something in staging: left by a crash. Repair finishes or undoes it, as the next start does.
     Staging,
-    /// A file of attributes that no object names. Repair removes it.
+    /// A file of attributes of no object as it is. Repair removes it.
     OrphanedSideFile,
+    /// The file system has no extended attributes, and the objects had theirs there. Repair says so in `.t2/format`; from
+    /// then on attributes lie in side files.
+    LostAttributes,
+    /// A note in `.t2/directories` about a directory that is not there. Repair removes it.
+    OrphanedMark,
     /// An object names a file of attributes that is not there: its metadata or parts are lost. Its bytes are not.
     MissingSideFile,
     /// The attributes are damaged or of another version: the file is served without them.
@@ -76,6 +85,8 @@ impl FsFindingKind {
         match self {
             Self::Staging => "staging",
             Self::OrphanedSideFile => "orphaned-side-file",
+            Self::LostAttributes => "lost-attributes",
+            Self::OrphanedMark => "orphaned-mark",
             Self::MissingSideFile => "missing-side-file",
             Self::DamagedAttributes => "damaged-attributes",
             Self::StaleAttributes => "stale-attributes",
@@ -168,13 +179,25 @@ struct Doctor {
     root: OwnedFd,
     space: OwnedFd,
     staging: Arc<OwnedFd>,
-    attributes: OwnedFd,
+    attributes: Attributes,
+    marks: Marks,
+    /// What was in extended attributes is gone.
+    lost_attributes: bool,
     records: OwnedFd,
     uploads: OwnedFd,
     versions: OwnedFd,
     /// Something is left for the next start to do.
     noted: Cell<bool>,
     _lock: OwnedFd,
+}
+
+/// What was met in the tree.
+#[derive(Default)]
+struct Known {
+    /// Side files that are an object's.
+    sides: HashSet<Box<str>>,
+    /// The marks that directories have or would have.
+    marks: HashSet<String>,
 }
 
 /// A directory still to be examined.
@@ -203,15 +226,38 @@ impl Doctor {
         let space = dir::resolve_dir(root.as_fd(), [layout::SPACE]).map_err(failed)?;
         let lock = layout::take_lock(&space, path, false)?;
         // What has no format yet was refused above.
-        let folded = layout::read_format(&space, path)? == Some(Format::Two);
+        let mut format = layout::read_format(&space, path)?.ok_or_else(|| FsOpenError::NoRoot(path.into()))?;
         let part = |name| layout::own_dir(&space, name).map_err(failed);
+        let staging = Arc::new(part("staging")?);
+        let lost_attributes =
+            format.keeping() == Keeping::Extended && !Keeping::has_extended(&staging).map_err(failed)?;
+        let records = part("buckets")?;
+        if lost_attributes && repair {
+            // Their versions could not be told apart any more.
+            for bucket in dir::names(&records).map_err(failed)? {
+                if let Ok(bucket) = BucketName::parse(bucket)
+                    && bucket::load(&records, &bucket).is_ok_and(|(info, _)| info.versioning.is_some())
+                {
+                    return Err(layout::versions_need_extended(path, &bucket));
+                }
+            }
+            if format == Format::Two || Folding::probe(&staging).map_err(failed)?.is_some() {
+                return Err(FsOpenError::FoldedSideFiles(path.into()));
+            }
+            format = Format::SideFiles;
+            layout::write_format(&space, format).map_err(failed)?;
+        }
+        let marks = layout::marks(&space, &staging, format).map_err(failed)?;
+        marks.recovered();
         Ok(Self {
             path: path.into(),
             repair,
-            folded,
-            staging: Arc::new(part("staging")?),
-            attributes: part("attributes")?,
-            records: part("buckets")?,
+            folded: format == Format::Two,
+            attributes: Attributes::new(format.keeping(), part("attributes")?).map_err(failed)?,
+            marks,
+            lost_attributes,
+            staging,
+            records,
             uploads: part("uploads")?,
             versions: part("versions")?,
             noted: Cell::new(false),
@@ -237,9 +283,13 @@ impl Doctor {
 
     fn examine(&self, report: &mut FsReport) -> Result<(), FsOpenError> {
         let mut buckets = HashSet::new();
-        let mut sides = HashSet::new();
-        // An object that was not seen may have any of the side files.
-        let mut complete = true;
+        let mut seen = Known::default();
+        // An object that was not seen may have any of the side files, and one whose attributes are lost, too.
+        let mut complete = !self.lost_attributes;
+        if self.lost_attributes {
+            let repaired = self.attributes.keeping == Keeping::SideFiles;
+            report.add(FsFindingKind::LostAttributes, ".t2/format".into(), repaired);
+        }
         for name in self.names(&self.records)? {
             let Ok(bucket) = BucketName::parse(name) else {
                 continue;
@@ -249,7 +299,7 @@ impl Doctor {
                 report.add(FsFindingKind::DamagedBucket, format!(".t2/buckets/{bucket}"), false);
             }
             match dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]) {
-                Ok(dir) => complete &= self.examine_bucket(&bucket, &dir, report, &mut sides),
+                Ok(dir) => complete &= self.examine_bucket(&bucket, &dir, report, &mut seen),
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                     report.add(FsFindingKind::MissingBucket, bucket.to_string(), false);
                 }
@@ -261,30 +311,68 @@ impl Doctor {
             buckets.insert(bucket.to_string());
         }
         for name in self.names(&self.root)? {
-            let ours = !buckets.contains(&*name)
-                && &*name != layout::SPACE
-                && dir::resolve_dir(self.root.as_fd(), [&*name]).is_ok_and(dir::is_marked);
-            if ours {
-                let repaired = self.repair && dir::remove_if_ours(self.root.as_fd(), &name);
+            if buckets.contains(&*name) || &*name == layout::SPACE {
+                continue;
+            }
+            let Ok(there) = dir::resolve_dir(self.root.as_fd(), [&*name]) else {
+                continue;
+            };
+            if self.marks.is_marked(&there) {
+                let mark = self.marks.name_of(there);
+                let repaired = self.repair && self.marks.remove_if_ours(self.root.as_fd(), &name);
                 report.add(FsFindingKind::AbandonedBucket, name.into(), repaired);
+                seen.marks.extend(mark.filter(|_| !repaired));
             }
         }
-        complete &= self.examine_histories(&buckets, report, &mut sides)?;
-        for name in self.names(&self.attributes)? {
-            if complete && !sides.contains(&name) {
-                let repaired = self.repair && dir::unlink(&self.attributes, &name).is_ok();
-                report.add(
-                    FsFindingKind::OrphanedSideFile,
-                    format!(".t2/attributes/{name}"),
-                    repaired,
-                );
-            }
+        complete &= self.examine_histories(&buckets, report, &mut seen)?;
+        if complete {
+            self.examine_sides(&seen, report)?;
+            self.examine_marks(&seen, report)?;
         }
         self.examine_uploads(&buckets, report)?;
         if self.repair {
             fs::syncfs(&self.root).map_err(|error| self.failed(error))?;
         }
         report.findings.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(())
+    }
+
+    /// Side files of no object.
+    fn examine_sides(&self, seen: &Known, report: &mut FsReport) -> Result<(), FsOpenError> {
+        let mut judge = |dir: &OwnedFd, name: &str, path: String| {
+            let repaired = self.repair && dir::unlink(dir, name).is_ok();
+            report.add(FsFindingKind::OrphanedSideFile, path, repaired);
+        };
+        for name in self.names(&self.attributes.dir)? {
+            match (
+                self.attributes.keeping,
+                dir::resolve_dir(self.attributes.dir.as_fd(), [&*name]),
+            ) {
+                (Keeping::SideFiles, Ok(shelf)) => {
+                    for rest in self.names(&shelf)? {
+                        if !seen.sides.contains(&*format!("{name}{rest}")) {
+                            judge(&shelf, &rest, format!(".t2/attributes/{name}/{rest}"));
+                        }
+                    }
+                }
+                (Keeping::Extended, _) if seen.sides.contains(&*name) => {}
+                _ => judge(&self.attributes.dir, &name, format!(".t2/attributes/{name}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks of no directory.
+    fn examine_marks(&self, seen: &Known, report: &mut FsReport) -> Result<(), FsOpenError> {
+        let Marks::Registry(registry) = &self.marks else {
+            return Ok(());
+        };
+        for name in self.names(registry.marks())? {
+            if !seen.marks.contains(&*name) {
+                let repaired = self.repair && dir::unlink(registry.marks(), &name).is_ok();
+                report.add(FsFindingKind::OrphanedMark, format!(".t2/directories/{name}"), repaired);
+            }
+        }
         Ok(())
     }
 
@@ -314,7 +402,7 @@ impl Doctor {
         bucket: &BucketName,
         bucket_dir: &OwnedFd,
         report: &mut FsReport,
-        sides: &mut HashSet<Box<str>>,
+        seen: &mut Known,
     ) -> bool {
         let mut complete = true;
         let mut left = vec![Level {
@@ -339,9 +427,10 @@ impl Doctor {
                     continue;
                 }
             };
-            if entries.is_empty() && !level.names.is_empty() && dir::is_marked(&dir) {
+            seen.marks.extend(self.marks.name_of(&dir));
+            if entries.is_empty() && !level.names.is_empty() && self.marks.is_marked(&dir) {
                 if self.repair {
-                    prune(bucket_dir, &level.names);
+                    prune(&self.marks, bucket_dir, &level.names);
                 }
                 let gone = dir::resolve_dir(bucket_dir.as_fd(), level.names.iter().map(|n| &**n)).is_err();
                 report.add(FsFindingKind::EmptyDirectory, at(""), self.repair && gone);
@@ -361,7 +450,7 @@ impl Doctor {
                     },
                     _ => continue,
                 };
-                let Some(meaning) = Meaning::of(&level, &name, is_dir, self.folded) else {
+                let Some(meaning) = Meaning::of(&level.pieces, &name, is_dir, self.folded) else {
                     report.add(FsFindingKind::UnusableName, at(&name), false);
                     continue;
                 };
@@ -396,7 +485,7 @@ impl Doctor {
                                 continue;
                             }
                         }
-                        let examined = self.examine_file(&dir, &name, &key, &at(&name), report, sides);
+                        let examined = self.examine_file(bucket, &dir, &name, &key, &at(&name), report, seen);
                         report.objects += u64::from(examined.is_some());
                         complete &= examined.unwrap_or(false);
                     }
@@ -407,14 +496,16 @@ impl Doctor {
     }
 
     /// Whether its attributes could be read. `None` where it could not be opened.
+    #[expect(clippy::too_many_arguments, reason = "what it is, in all respects")]
     fn examine_file(
         &self,
+        bucket: &BucketName,
         dir: &OwnedFd,
         name: &str,
         key: &str,
         path: &str,
         report: &mut FsReport,
-        sides: &mut HashSet<Box<str>>,
+        seen: &mut Known,
     ) -> Option<bool> {
         let (file, meta) = match dir::look_up(dir.as_fd(), [name]) {
             Ok(Entry::File(file, meta)) => (file, meta),
@@ -424,36 +515,64 @@ impl Doctor {
             }
             Err(_) => return None,
         };
-        let record = match Record::load_any(&file) {
+        match self.attributes.keeping {
+            Keeping::Extended => Some(self.examine_extended(&file, &meta, key, path, report, seen)),
+            Keeping::SideFiles => {
+                let Ok(key) = Key::parse(key) else {
+                    return Some(true);
+                };
+                let Ok(recorded) = self.attributes.recorded(bucket, &key, &file, &meta) else {
+                    report.add(FsFindingKind::Unreadable, path.into(), false);
+                    return Some(false);
+                };
+                if recorded.side_id.is_some() && recorded.record.is_none() {
+                    report.add(FsFindingKind::DamagedAttributes, path.into(), false);
+                }
+                seen.sides.extend(recorded.side_id);
+                Some(true)
+            }
+        }
+    }
+
+    fn examine_extended(
+        &self,
+        file: &OwnedFd,
+        meta: &Meta,
+        key: &str,
+        path: &str,
+        report: &mut FsReport,
+        seen: &mut Known,
+    ) -> bool {
+        let record = match Record::load_any(file) {
             Ok(Some(record)) => record,
             Ok(None) => {
-                if fs::fgetxattr_query(&file, ATTRIBUTE).is_ok() {
+                if xattr::is_there(file, ATTRIBUTE) {
                     report.add(FsFindingKind::DamagedAttributes, path.into(), false);
                     // Which side file it named cannot be told.
-                    return Some(false);
+                    return false;
                 }
-                return Some(true);
+                return true;
             }
             Err(_) => {
                 report.add(FsFindingKind::Unreadable, path.into(), false);
-                return Some(false);
+                return false;
             }
         };
-        if record.size != meta.size || record.mtime != meta.mtime {
-            let repaired = self.repair && fs::fremovexattr(&file, ATTRIBUTE).is_ok();
+        if !record.holds_for(meta) {
+            let repaired = self.repair && xattr::remove(file, ATTRIBUTE).is_ok();
             report.add(FsFindingKind::StaleAttributes, path.into(), repaired);
             if repaired {
-                return Some(true);
+                return true;
             }
         }
         if let Some(side) = record.side {
-            let missing = matches!(Meta::in_dir(&self.attributes, &side), Err(Errno::NOENT));
+            let missing = matches!(Meta::in_dir(&self.attributes.dir, &side), Err(Errno::NOENT));
             if missing && *record.key == *key {
                 report.add(FsFindingKind::MissingSideFile, path.into(), false);
             }
-            sides.insert(side);
+            seen.sides.insert(side);
         }
-        Some(true)
+        true
     }
 
     /// Whether the segment, which was met in this form at the end of `level`, has something of this type in a form that
@@ -487,55 +606,4 @@ impl Doctor {
         tracing::info!(from = name, to = format!(".t2/{}/{random}", layout::LOST), "moved away");
         Ok(())
     }
-}
-
-/// What a name in a bucket stands for.
-enum Meaning {
-    /// The next piece of a long segment.
-    Piece(String),
-    Directory {
-        segment: String,
-        form: Form,
-    },
-    Object {
-        segment: String,
-        form: Form,
-    },
-}
-
-impl Meaning {
-    /// `None` for what is the spelling of nothing.
-    fn of(level: &Level, name: &str, is_dir: bool, folded: bool) -> Option<Self> {
-        let (pieces, text) = &level.pieces;
-        let (rest, form) = match Name::parse(name, folded) {
-            Name::Plain if pieces.is_empty() => (name.to_owned(), Form::Plain),
-            Name::Escaped(rest, form) if !(is_dir && form.is_forced()) => (rest, form),
-            Name::Continued(text) if is_dir => return Some(Self::Piece(text)),
-            _ => return None,
-        };
-        let segment = format!("{text}{rest}");
-        let spelled = pieces.iter().map(|n| &**n).chain([name]);
-        form.names(&segment)
-            .iter()
-            .map(|n| &**n)
-            .eq(spelled)
-            .then_some(if is_dir {
-                Self::Directory { segment, form }
-            } else {
-                Self::Object { segment, form }
-            })
-    }
-}
-
-type RawEntry = (Option<Box<str>>, FileType);
-
-/// All entries of a directory; without a name where that is not UTF-8.
-fn entries(dir: &OwnedFd) -> Result<Vec<RawEntry>, Errno> {
-    let mut entries = Vec::new();
-    dir::scan_raw(dir, |name, kind| {
-        entries.push((name.to_str().ok().map(Into::into), kind));
-        ControlFlow::Continue(())
-    })?;
-    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Ok(entries)
 }

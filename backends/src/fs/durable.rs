@@ -22,6 +22,7 @@ use super::{
     dir::{self, Meta},
     error::Error,
     object::strs,
+    xattr,
 };
 use crate::BackendError;
 
@@ -84,19 +85,22 @@ impl Shared {
         let root = dir::resolve_dir(root.as_fd(), []).ok()?;
         let lock = dir::resolve(root.as_fd(), [".t2", "lock"], fs::OFlags::RDWR).ok()?;
         let dev = Meta::of(&root).ok()?.dev;
-        Some(Self {
+        let shared = Self {
             root,
             lock,
             dev,
             group: SyncGroup::default(),
-        })
+        };
+        // Where not even this attribute can be had, nothing can be confirmed so.
+        shared.confirm().ok()?;
+        Some(shared)
     }
 
     /// To be asked after a sync that succeeded. On a file system that was shut down, or whose journal has failed meanwhile,
     /// `syncfs`, and on XFS the `fsync` of a directory, may find nothing left to do and be content. Such a state is for
     /// good, and then no file can be changed: so a change is tried.
     fn confirm(&self) -> Result<(), Errno> {
-        fs::fsetxattr(&self.lock, "user.t2gate.synced", b"1", fs::XattrFlags::empty())
+        xattr::set(&self.lock, "user.t2gate.synced", b"1")
     }
 }
 

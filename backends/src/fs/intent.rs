@@ -25,9 +25,9 @@ use super::{
     crash::{self, Call},
     dir::{self, Entry, Meta},
     error::Error,
+    marks::MAKING,
     object::{prune, split, strs},
     peers::PROCESS,
-    side::remove_side_file,
     staging, sys,
     versions::{Current, History, remove_empty_histories},
 };
@@ -115,7 +115,9 @@ impl Store {
                 self.clear(&left).map_err(Error::io(FAILED))?;
             }
         }
-        self.clear(&self.staging).map_err(Error::io(FAILED))
+        self.clear(&self.staging).map_err(Error::io(FAILED))?;
+        self.marks.recovered();
+        Ok(())
     }
 
     /// Follows the notes in a directory of staging, and removes all that is there.
@@ -125,18 +127,24 @@ impl Store {
     }
 
     pub(super) fn clear_names(&self, staging: &OwnedFd, mut names: Vec<Box<str>>) -> Result<(), Errno> {
+        let is_note = |name: &str| name.starts_with(TIDY) || name.starts_with(SIDE) || name.starts_with(BACK);
         // Who was killed may have replaced an object and not have made that durable: after a loss of power it would be
         // there again, and its side file must be.
         if names.iter().any(|name| name.starts_with(SIDE)) {
             self.durable.all_that_is_visible(&self.root)?;
         }
-        // What is to come back comes back before anybody misses it: `back` sorts first.
-        names.sort_unstable();
+        // Notes first: what else is there may be a mark that following them puts back. And what is to come back comes back
+        // before anybody misses it: `back` sorts first.
+        names.sort_unstable_by(|a, b| (!is_note(a), a).cmp(&(!is_note(b), b)));
         for name in names {
-            if (name.starts_with(TIDY) || name.starts_with(SIDE) || name.starts_with(BACK))
+            if is_note(&name)
                 && let Err(error) = self.follow(staging, &name)
             {
                 tracing::warn!(%error, "something that a crash left may stay; `t2gate doctor` finds it");
+            }
+            if name.starts_with(MAKING) {
+                // With its mark.
+                self.marks.remove_if_ours(staging.as_fd(), &name);
             }
             dir::remove_tree(staging.as_fd(), &name, 3)?;
         }
@@ -174,7 +182,7 @@ impl Store {
 
     fn follow_side(&self, id: &str, bucket: &BucketName, key: &str) -> Result<(), Error> {
         if !self.is_side_of(id, bucket, key)? {
-            remove_side_file(&self.attributes, id);
+            self.attributes.remove_side(id);
         }
         Ok(())
     }
@@ -185,12 +193,12 @@ impl Store {
             return Ok(false);
         };
         let bucket_dir = self.bucket_dir(&bucket)?;
-        let names_it = |file: &OwnedFd| -> Result<bool, Error> {
-            let record = Record::load_any(file)?;
-            Ok(record.is_some_and(|record| record.side.as_deref() == Some(id)))
+        let names_it = |(file, meta): (OwnedFd, Meta)| -> Result<bool, Error> {
+            let recorded = self.attributes.recorded(&bucket.name, &key, &file, &meta)?;
+            Ok(recorded.side_id.as_deref() == Some(id))
         };
-        if let Some((file, _)) = self.find(&bucket, &bucket_dir, &key)?
-            && names_it(&file)?
+        if let Some(found) = self.find(&bucket, &bucket_dir, &key)?
+            && names_it(found)?
         {
             return Ok(true);
         }
@@ -201,8 +209,8 @@ impl Store {
         for kept in history.all(self, None, &[]) {
             let kept = kept?;
             if !kept.marker
-                && let Some((file, _)) = history.open_file(kept)?
-                && names_it(&file)?
+                && let Some(found) = history.open_file(kept)?
+                && names_it(found)?
             {
                 return Ok(true);
             }
@@ -242,11 +250,11 @@ impl Store {
             let dirs = split(&name.parents, last).1;
             for depth in 1..=dirs.len() {
                 match dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs[..depth])) {
-                    Ok(made) => mark_if_made_after(&made, noted),
+                    Ok(made) => self.mark_if_made_after(&made, noted),
                     Err(_) => break,
                 }
             }
-            prune(&bucket_dir, &dirs);
+            prune(&self.marks, &bucket_dir, &dirs);
         }
         versioned.map_or(Ok(()), |key| self.tidy_versions(&bucket, &bucket_dir, &key, &name))
     }
@@ -263,9 +271,12 @@ impl Store {
             for kept in &versions.litter {
                 let file = history.open_file(*kept)?;
                 let record = file.map(|(file, _)| Record::load_any(&file)).transpose()?.flatten();
+                let side = record.as_ref().and_then(|record| record.own_side(key));
+                // The note that the write made may have been followed already, when the version still named the side file.
+                let _note = side.and_then(|side| Intent::side(&self.staging, side, &bucket.name, key.as_str()));
                 self.remove_kept(bucket, name, history, *kept)?;
-                if let Some(side) = record.as_ref().and_then(|record| record.own_side(key)) {
-                    remove_side_file(&self.attributes, side);
+                if let Some(side) = side {
+                    self.attributes.remove_side(side);
                 }
             }
         }
@@ -273,7 +284,7 @@ impl Store {
         self.prune_history(bucket, name);
         // It may have been a name that is gone now.
         for last in [&name.forced, &name.plain] {
-            prune(bucket_dir, &split(&name.parents, last).1);
+            prune(&self.marks, bucket_dir, &split(&name.parents, last).1);
         }
         Ok(())
     }
@@ -287,7 +298,7 @@ impl Store {
         }
         match dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]) {
             Ok(directory) => {
-                mark_if_made_after(&directory, noted);
+                self.mark_if_made_after(&directory, noted);
                 self.remove_bucket_directory(bucket, directory);
             }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
@@ -297,14 +308,16 @@ impl Store {
         self.drop_uploads(bucket);
         Ok(())
     }
-}
 
-fn mark_if_made_after(directory: &OwnedFd, noted: (i64, u32)) {
-    let nanos = |time: (i64, u32)| i128::from(time.0) * 1_000_000_000 + i128::from(time.1);
-    let made_after = |meta: Meta| meta.btime.0 != 0 && (0..JUST_AFTER).contains(&(nanos(meta.btime) - nanos(noted)));
-    if Meta::of(directory).is_ok_and(made_after)
-        && let Err(error) = dir::mark(directory)
-    {
-        tracing::warn!(%error, "a directory stays that could not be marked");
+    fn mark_if_made_after(&self, directory: &OwnedFd, noted: (i64, u32)) {
+        let nanos = |time: (i64, u32)| i128::from(time.0) * 1_000_000_000 + i128::from(time.1);
+        let made_after =
+            |meta: Meta| meta.btime.0 != 0 && (0..JUST_AFTER).contains(&(nanos(meta.btime) - nanos(noted)));
+        if Meta::of(directory).is_ok_and(made_after)
+            && !self.marks.is_marked(directory)
+            && let Err(error) = self.marks.mark(directory)
+        {
+            tracing::warn!(%error, "a directory stays that could not be marked");
+        }
     }
 }

@@ -8,11 +8,14 @@
 //! .t2/staging/                writes not yet done, of those who share it in a directory each; what has no owner any
 //!                             more is swept
 //! .t2/attributes/ID           what is too large for an extended attribute
+//! .t2/attributes/XX/REST      with side files alone: the attributes of an object
+//! .t2/directories/MARK        with side files alone: a directory that the gateway made
 //! .t2/buckets/BUCKET          a bucket's record; a directory without one is no bucket
 //! .t2/uploads/BUCKET/ID/      multipart uploads under way:
 //!     upload                  what it was begun with
 //!     data.SIZE, slots.SIZE   parts in place, and which of them are there
 //!     part.N                  a part in a file of its own
+//!     record.N.INODE          with side files alone: what is known of it
 //!     gate, lock, claims      locks between processes
 //!     claim.N                 locked by who writes part N in place
 //! .t2/versions/BUCKET/KEY/    what is kept of a key beside its current object (`versions`)
@@ -37,18 +40,22 @@ use super::{
     dir,
     durable::Durable,
     error::Error,
+    keeping::{Attributes, Keeping},
     listing::{ListingCache, is_local},
     locks::{KeyLocks, Moves, UploadLocks, file},
+    marks::{Marks, Registry},
     names::Folding,
     peers::{self, Peers},
-    staging, sys,
+    sys,
 };
 use crate::BucketName;
 
-/// The formats that this code reads and writes.
+/// The formats that this code reads and writes. Who does not know one of them refuses the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     One,
+    /// As the first, and the attributes of objects lie in side files alone.
+    SideFiles,
     /// As the first, and names may be those of a file system that folds names, wherever they lie now.
     Two,
 }
@@ -57,6 +64,7 @@ impl Format {
     fn parse(text: &str) -> Option<Self> {
         match text {
             "1" => Some(Self::One),
+            "1 side-files" => Some(Self::SideFiles),
             "2" => Some(Self::Two),
             _ => None,
         }
@@ -65,7 +73,16 @@ impl Format {
     fn as_str(self) -> &'static str {
         match self {
             Self::One => "1",
+            Self::SideFiles => "1 side-files",
             Self::Two => "2",
+        }
+    }
+
+    /// Where attributes lie.
+    pub(super) fn keeping(self) -> Keeping {
+        match self {
+            Self::One | Self::Two => Keeping::Extended,
+            Self::SideFiles => Keeping::SideFiles,
         }
     }
 }
@@ -88,13 +105,35 @@ pub enum FsOpenError {
     NotShared(PathBuf),
     #[error("{}: .t2/format says {found:?}, and this version of t2gate knows formats 1 and 2 alone", root.display())]
     UnknownFormat { root: PathBuf, found: String },
-    #[error("{}: the file system keeps no user extended attributes", .0.display())]
+    #[error(
+        "{}: the attributes of the objects were kept in user extended attributes, which this file system has not; \
+         `t2gate doctor --repair` gives up what is lost and goes on with side files",
+        .0.display()
+    )]
     NoExtendedAttributes(PathBuf),
     #[error(
         "{}: names are folded here, where no versions can be kept, and bucket {bucket} has versioning",
         root.display()
     )]
     FoldedVersions { root: PathBuf, bucket: BucketName },
+    #[error(
+        "{}: names are folded here, or were once, and the attributes of objects would have to lie in side files, as the \
+         file system has no room for them in user extended attributes; the gateway does not serve the two together",
+        .0.display()
+    )]
+    FoldedSideFiles(PathBuf),
+    #[error(
+        "{}: several processes cannot share it: the attributes of its objects lie in side files, as the file system has \
+         no room for them in user extended attributes",
+        .0.display()
+    )]
+    CannotShare(PathBuf),
+    #[error(
+        "{}: bucket {bucket} has versioning, and the versions of an object are told apart by user extended attributes, \
+         which are not kept here; move the directory to a file system that has them",
+        root.display()
+    )]
+    VersionsNeedExtendedAttributes { root: PathBuf, bucket: BucketName },
     #[error("{}: no data directory: there is no .t2/format", .0.display())]
     NoRoot(PathBuf),
     #[error("{}: {what} is damaged", root.display())]
@@ -129,38 +168,50 @@ impl Store {
         let records = part("buckets")?;
         let uploads = part("uploads")?;
         let versions = part("versions")?;
-        probe_attributes(&staging, root)?;
         let mut peers = None;
         if let Some(locks) = locks {
             let joined = Peers::join(locks, staging).map_err(failed("could not create a directory in .t2/staging"))?;
             (peers, staging) = (Some(joined.0), joined.1);
         }
+        let staging = Arc::new(staging);
         let locks = peers.as_ref().map(Peers::locks);
         let moves = Moves::new(locks.map(|dir| &**dir)).map_err(failed("could not open .t2/locks/moves"))?;
         let buckets = load_buckets(&records, root)?;
         // In what nobody else clears meanwhile.
         let folding = Folding::probe(&staging).map_err(failed("could not try how names are taken"))?;
-        let folding = {
+        let (format, folding) = {
             // Of several who start at once one writes it.
             let serial = locks.map(|locks| peers::administer(locks)).transpose();
             let _serial = serial.map_err(failed("could not take a lock in .t2/locks"))?;
-            let format = read_format(&space, root)?;
+            let known = read_format(&space, root)?;
+            let keeping = choose_keeping(&staging, known.map(Format::keeping), root, options.shared)?;
             // What has been on such a file system may have its names anywhere.
-            let folding = folding.or((format == Some(Format::Two)).then(Folding::default));
-            if folding.is_some()
+            let folding = folding.or((known == Some(Format::Two)).then(Folding::default));
+            let needed = match (folding, keeping) {
+                (None, Keeping::Extended) => Format::One,
+                (None, Keeping::SideFiles) => Format::SideFiles,
+                (Some(_), Keeping::Extended) => Format::Two,
+                (Some(_), Keeping::SideFiles) => return Err(FsOpenError::FoldedSideFiles(root.into())),
+            };
+            if needed != Format::One
                 && let Some(versioned) = buckets.values().find(|bucket| bucket.versioning().is_some())
             {
-                return Err(FsOpenError::FoldedVersions {
-                    root: root.into(),
-                    bucket: versioned.name.clone(),
+                return Err(match needed {
+                    Format::SideFiles => versions_need_extended(root, &versioned.name),
+                    Format::One | Format::Two => FsOpenError::FoldedVersions {
+                        root: root.into(),
+                        bucket: versioned.name.clone(),
+                    },
                 });
             }
-            let needed = if folding.is_some() { Format::Two } else { Format::One };
-            if format != Some(needed) {
+            if known != Some(needed) {
                 write_format(&space, needed).map_err(failed("could not write .t2/format"))?;
             }
-            folding
+            (needed, folding)
         };
+        let attributes =
+            Attributes::new(format.keeping(), attributes).map_err(failed("could not create .t2/attributes"))?;
+        let marks = marks(&space, &staging, format).map_err(failed("could not create .t2/directories"))?;
         for dir in [&records, &space, &root_dir] {
             fs::fsync(dir).map_err(failed("could not sync the directory"))?;
         }
@@ -168,8 +219,9 @@ impl Store {
             buckets: RwLock::new(buckets),
             durable: Durable::new(options.durability, &root_dir),
             root: root_dir,
-            staging: Arc::new(staging),
-            attributes: Arc::new(attributes),
+            staging,
+            attributes,
+            marks,
             has_local_records: is_local(&records),
             records,
             uploads: Arc::new(uploads),
@@ -243,7 +295,8 @@ pub(super) fn read_format(space: &OwnedFd, root: &Path) -> Result<Option<Format>
     }
 }
 
-fn write_format(space: &OwnedFd, format: Format) -> Result<(), Errno> {
+/// Durable when the directory is synced.
+pub(super) fn write_format(space: &OwnedFd, format: Format) -> Result<(), Errno> {
     dir::unlink(space, "format.new")?;
     let file = dir::create_file(space, "format.new")?;
     dir::write_at(&file, format!("{}\n", format.as_str()).as_bytes(), 0)?;
@@ -251,20 +304,46 @@ fn write_format(space: &OwnedFd, format: Format) -> Result<(), Errno> {
     sys::renameat(space, "format.new", space, "format")
 }
 
-fn probe_attributes(staging: &OwnedFd, root: &Path) -> Result<(), FsOpenError> {
-    let failed = |source: std::io::Error| FsOpenError::Io {
+/// Decides for a new root, and looks whether the file system still has what another one needs.
+fn choose_keeping(
+    staging: &OwnedFd,
+    known: Option<Keeping>,
+    root: &Path,
+    shared: bool,
+) -> Result<Keeping, FsOpenError> {
+    let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
         action: "could not try extended attributes",
-        source,
+        source: source.into(),
     };
-    let name = staging::random_name().map_err(|error| failed(std::io::Error::other(error)))?;
-    let file = dir::create_file(staging, &name).map_err(|source| failed(source.into()))?;
-    let outcome = fs::fsetxattr(&file, "user.t2gate.probe", b"1", fs::XattrFlags::empty());
-    dir::unlink(staging, &name).map_err(|source| failed(source.into()))?;
-    match outcome {
-        Ok(()) => Ok(()),
-        Err(Errno::NOTSUP | Errno::PERM) => Err(FsOpenError::NoExtendedAttributes(root.into())),
-        Err(error) => Err(failed(error.into())),
+    let keeping = match known {
+        None => Keeping::probe(staging).map_err(failed)?,
+        Some(Keeping::Extended) if !Keeping::has_extended(staging).map_err(failed)? => {
+            return Err(FsOpenError::NoExtendedAttributes(root.into()));
+        }
+        Some(keeping) => keeping,
+    };
+    if shared && keeping == Keeping::SideFiles {
+        return Err(FsOpenError::CannotShare(root.into()));
+    }
+    Ok(keeping)
+}
+
+pub(super) fn versions_need_extended(root: &Path, bucket: &BucketName) -> FsOpenError {
+    FsOpenError::VersionsNeedExtendedAttributes {
+        root: root.into(),
+        bucket: bucket.clone(),
+    }
+}
+
+pub(super) fn marks(space: &OwnedFd, staging: &Arc<OwnedFd>, format: Format) -> Result<Marks, Errno> {
+    match format {
+        Format::One => Ok(Marks::Attributes { named: false }),
+        Format::Two => Ok(Marks::Attributes { named: true }),
+        Format::SideFiles => {
+            let marks = own_dir(space, "directories")?;
+            Ok(Marks::Registry(Registry::new(marks, Arc::clone(staging))))
+        }
     }
 }
 

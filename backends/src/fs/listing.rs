@@ -14,7 +14,7 @@ pub(super) use self::{
     watch::is_local,
 };
 use super::{
-    Store, attributes,
+    Store,
     bucket::Bucket,
     dir::{self, Meta},
     error::Error,
@@ -22,7 +22,8 @@ use super::{
     names::is_of_another,
 };
 use crate::{
-    Key, ListEntry, ListObjects, MAX_KEY_BYTES, ObjectInfo, ObjectPage, VersionId,
+    BackendError, Key, ListEntry, ListObjects, MAX_KEY_BYTES, ObjectAttributes, ObjectInfo, ObjectPage, ObjectRef,
+    VersionId,
     key_codec::{Form, Names},
 };
 
@@ -356,7 +357,14 @@ impl Store {
         let Some((file, meta)) = found else {
             return Ok(None);
         };
-        let mut info = attributes::describe_listed(key, &file, &meta, &mut walk.buffer)?;
+        let buffer = &mut walk.buffer;
+        let described = self
+            .attributes
+            .describe_listed(&bucket.name, key, &file, &meta, buffer)?;
+        let mut info = match described {
+            Ok(info) => info,
+            Err(key) => return self.describe_opened(bucket, bucket_dir, key),
+        };
         info.version_id = match (bucket.versioning(), info.version_id) {
             (None, _) => None,
             (Some(_), Some(recorded)) => Some(recorded),
@@ -365,6 +373,27 @@ impl Store {
                 let id = self.version_id_of(bucket, bucket_dir, &info.key, &meta)?;
                 Some(id.unwrap_or_else(VersionId::null))
             }
+        };
+        Ok(Some(info))
+    }
+
+    /// The line of an object whose side file was not there, or half written: of one version.
+    fn describe_opened(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: Key) -> Result<Option<ObjectInfo>, Error> {
+        let object = ObjectRef {
+            bucket: bucket.name.clone(),
+            key,
+            version_id: None,
+        };
+        let opened = match self.open_with_attributes(bucket, bucket_dir, &object) {
+            Ok(opened) => opened,
+            Err(Error::Answer(BackendError::NoSuchKey | BackendError::DeleteMarker { .. })) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut info = opened.into_parts(object.key).0;
+        // As in all lines of a listing.
+        info.attributes = ObjectAttributes {
+            checksum: info.attributes.checksum,
+            ..ObjectAttributes::default()
         };
         Ok(Some(info))
     }

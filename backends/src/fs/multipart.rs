@@ -17,18 +17,21 @@ use rustix::{
     io::Errno,
 };
 
-use self::stored::{PartRecord, Stored, part_name, places};
+use self::stored::{RecordFile, Replaced, Stored, part_name, places};
 pub(super) use self::{
     slots::{Placed, Slot, receive},
+    stored::PartRecord,
     turn::claimed,
 };
 use super::{
     Store,
     attributes::{self, Rest},
     bucket::Bucket,
+    crash::{self, Call},
     dir::{self, Meta},
     durable::Spot,
     error::Error,
+    keeping::Keeping,
     staging::{self, Staged},
     sys,
 };
@@ -142,20 +145,39 @@ impl Store {
         summary: BodySummary,
     ) -> Result<Part, Error> {
         let meta = Meta::of(staged.file()).map_err(Error::io("could not look at a new part"))?;
-        PartRecord::store(staged.file(), &summary)?;
-        self.durable.before(staged.file())?;
         let lock = self.upload_locks.of(&upload.upload_id);
-        let dir = {
+        let beside = match self.attributes.keeping {
+            Keeping::Extended => {
+                PartRecord::store(staged.file(), &summary)?;
+                None
+            }
+            Keeping::SideFiles => {
+                let _shared = self.under_way(&lock, upload)?;
+                let there = self.open_upload(upload)?;
+                Some(RecordFile::create(there.dir, part_number, &meta, &summary)?)
+            }
+        };
+        let mut new_files = vec![staged.file().as_fd()];
+        new_files.extend(beside.iter().flat_map(RecordFile::to_sync));
+        self.durable.before_all(&new_files)?;
+        let (dir, replaced) = {
             let _shared = self.under_way(&lock, upload)?;
             let _alive = self.enter(bucket)?;
             let there = self.open_upload(upload)?;
+            let replaced = beside.as_ref().and_then(|_| Replaced::of(&there.dir, part_number));
             staged
                 .rename(&there.dir, &part_name(part_number))
                 .map_err(Error::io("could not put a part in its place"))?;
-            there.dir
+            (there.dir, replaced)
         };
         staged.moved();
+        if let Some(record) = beside {
+            record.keep();
+        }
         self.durable.after(&dir)?;
+        if let Some(replaced) = replaced {
+            replaced.remove_record(&dir);
+        }
         self.free_slots(upload, &dir, &lock, part_number);
         Ok(Part {
             part_number,
@@ -219,7 +241,7 @@ impl Store {
         while parts.len() < request.max_parts
             && let Some((number, place)) = listed.pop_first()
         {
-            let stored = match Stored::load(&upload.dir, number, place) {
+            let stored = match Stored::load(&upload.dir, number, place, self.attributes.keeping) {
                 // Completed or aborted meanwhile.
                 Err(Error::Io {
                     source: Errno::NOENT, ..
@@ -261,10 +283,13 @@ impl Store {
             outcome => outcome.map_err(failed())?,
         };
         let away = staging::random_name()?;
-        match sys::renameat(&uploads, upload.upload_id.as_str(), &self.staging, &away) {
+        let renamed = crash::fault(Call::Add)
+            .and_then(|()| sys::renameat(&uploads, upload.upload_id.as_str(), &self.staging, &away));
+        match renamed {
             Err(Errno::NOENT) => return Ok(()),
             outcome => outcome.map_err(failed())?,
         }
+        crash::point();
         self.durable.after(&uploads)?;
         if let Err(error) = dir::remove_tree(self.staging.as_fd(), &away, 2) {
             tracing::warn!(%error, "parts of an ended upload stay in staging until the next start");
@@ -306,7 +331,9 @@ impl<'a> Prepared<'a> {
     }
 
     fn rename(mut self, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
+        crash::fault(Call::Add)?;
         sys::renameat(&self.store.staging, &self.name, dir, name)?;
+        crash::point();
         self.renamed = true;
         Ok(())
     }

@@ -228,7 +228,7 @@ impl Store {
     fn is_spelled(&self, dir: &OwnedFd, path: &str, name: &str, meta: &Meta) -> Result<bool, Error> {
         let failed = || Error::io("could not read a directory");
         if meta.is_dir() {
-            if dir::is_marked_as(dir, name).map_err(failed())? {
+            if self.marks.is_marked_as(dir, name).map_err(failed())? {
                 return Ok(true);
             }
         } else if meta.is_file()

@@ -14,12 +14,12 @@ use rustix::{
 pub(super) use self::commit::LARGE;
 use super::{
     Store,
-    attributes::Record,
     bucket::Bucket,
     dir::{self, Meta},
     error::Error,
     intent::Intent,
-    side::remove_side_file,
+    keeping::Attributes,
+    marks::Marks,
 };
 use crate::{BackendError, Key, key_codec::Names};
 
@@ -28,15 +28,15 @@ const MAX_ATTEMPTS: usize = 64;
 
 /// A side file that has to go, and the note of that.
 struct DisplacedSide {
-    name: Box<str>,
+    id: Box<str>,
     intent: Option<Intent>,
 }
 
 impl DisplacedSide {
     /// Removes it if the displacement is durable. If that is not known, the next start judges.
-    fn settle(self, sides: &OwnedFd, is_durable: bool) {
+    fn settle(self, attributes: &Attributes, is_durable: bool) {
         if is_durable {
-            remove_side_file(sides, &self.name);
+            attributes.remove_side(&self.id);
         } else {
             self.intent.into_iter().for_each(Intent::leave);
         }
@@ -45,25 +45,25 @@ impl DisplacedSide {
 
 impl Store {
     /// Of an object that is about to go.
-    fn displaced_side(&self, bucket: &Bucket, key: &Key, record: Option<&Record>) -> Option<DisplacedSide> {
-        let name: Box<str> = record?.own_side(key)?.into();
+    fn displaced_side(&self, bucket: &Bucket, key: &Key, id: Option<&str>) -> Option<DisplacedSide> {
+        let id: Box<str> = id?.into();
         Some(DisplacedSide {
-            intent: Intent::side(&self.staging, &name, &bucket.name, key.as_str()),
-            name,
+            intent: Intent::side(&self.staging, &id, &bucket.name, key.as_str()),
+            id,
         })
     }
 }
 
 /// Removes directories of ours that have become empty, the innermost of those that are there first. A writer who has one
 /// of them open finds it gone and makes it anew.
-pub(super) fn prune(bucket_dir: &OwnedFd, dirs: &[Box<str>]) {
+pub(super) fn prune(marks: &Marks, bucket_dir: &OwnedFd, dirs: &[Box<str>]) {
     for depth in (0..dirs.len()).rev() {
         let parent = match dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs[..depth])) {
             Ok(parent) => parent,
             Err(Errno::NOENT) => continue,
             Err(_) => break,
         };
-        let removed = dir::remove_if_ours(parent.as_fd(), &dirs[depth]);
+        let removed = marks.remove_if_ours(parent.as_fd(), &dirs[depth]);
         if !removed && !matches!(Meta::in_dir(&parent, &dirs[depth]), Err(Errno::NOENT)) {
             break;
         }

@@ -1,7 +1,9 @@
-//! Files beside objects, for what an extended attribute cannot hold: large attributes and the tables of parts.
+//! Files beside objects: for what an extended attribute cannot hold, large attributes and the tables of parts, or for all
+//! that is known of an object ([`keeping`](super::keeping)). Never changed.
 //!
-//! Named by a random id that the object's record holds; never changed. A version byte, the length of a [`Rest`] in CBOR
-//! as four bytes big-endian (0: the attribute has it), the rest, then the parts, [`PART_LEN`] bytes each, by number.
+//! A version byte, the length of what leads as four bytes big-endian, then that in CBOR, then the parts, [`PART_LEN`]
+//! bytes each, by number. What leads is a [`Rest`] (of length 0: the attribute has it) in a file named by a random id that
+//! the object's record holds; the whole record in one that is named by the object.
 
 use std::sync::Arc;
 
@@ -16,10 +18,12 @@ use super::{
 };
 use crate::{ObjectPart, PartNumber};
 
-/// The most bytes of a [`Rest`] that are read back.
-const MAX_REST: usize = 1024 * 1024;
+/// The most bytes that are read back of what leads.
+const MAX_HEAD: usize = 1024 * 1024;
 /// Version byte and length.
 const SIDE_HEADER: usize = 5;
+/// Read at first. Most have no more.
+const FIRST: usize = 1024;
 /// Number (2), size (8), algorithm (1), type (1), value (32, zeros behind).
 const PART_LEN: usize = 44;
 
@@ -42,20 +46,31 @@ impl SideFile {
         rest: Option<&Rest>,
         parts: &[ObjectPart],
     ) -> Result<Self, Error> {
-        let rest = rest.map(attributes::minicbor_bytes).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(SIDE_HEADER + rest.len() + parts.len() * PART_LEN);
+        let name = staging::random_name()?;
+        let head = rest.map(attributes::minicbor_bytes).unwrap_or_default();
+        let intent = intent(&name);
+        Self::create(Arc::clone(sides), &name, intent, &head, parts)
+    }
+
+    /// Fails with EXIST where there is one of this name.
+    pub(super) fn create(
+        dir: Arc<OwnedFd>,
+        name: &str,
+        intent: Option<Intent>,
+        head: &[u8],
+        parts: &[ObjectPart],
+    ) -> Result<Self, Error> {
+        let mut bytes = Vec::with_capacity(SIDE_HEADER + head.len() + parts.len() * PART_LEN);
         bytes.push(VERSION);
-        bytes.extend_from_slice(&u32::try_from(rest.len()).unwrap_or(u32::MAX).to_be_bytes());
-        bytes.extend_from_slice(&rest);
+        bytes.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(head);
         for part in parts {
             encode_part(part, &mut bytes);
         }
-        let name: Box<str> = staging::random_name()?.into();
-        let intent = intent(&name);
-        let file = dir::create_file(sides, &name).map_err(Error::io("could not create a file of attributes"))?;
+        let file = dir::create_file(&dir, name).map_err(Error::io("could not create a file of attributes"))?;
         let side = Self {
-            dir: Arc::clone(sides),
-            name,
+            dir,
+            name: name.into(),
             file,
             kept: false,
             _intent: intent,
@@ -81,17 +96,21 @@ impl SideFile {
 
 impl Drop for SideFile {
     fn drop(&mut self) {
-        if !self.kept {
-            remove_side_file(&self.dir, &self.name);
+        if !self.kept
+            && let Err(error) = dir::unlink(&self.dir, &self.name)
+        {
+            tracing::warn!(%error, name = self.name, "could not remove a file of attributes");
         }
     }
 }
 
-/// Removes what is no object's any more. A failure leaves litter, nothing worse.
-pub(super) fn remove_side_file(dir: &OwnedFd, name: &str) {
-    if let Err(error) = dir::unlink(dir, name) {
-        tracing::warn!(%error, name, "could not remove a file of attributes");
-    }
+/// What there is of a side file.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// With what leads.
+    Whole(Side, Vec<u8>),
+    Damaged,
+    Absent,
 }
 
 /// An open side file: it stays readable when its object is replaced.
@@ -103,39 +122,54 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// `None` where it is gone.
-    pub(super) fn open(sides: &OwnedFd, name: &str) -> Result<Option<Self>, Error> {
+    /// Of an id that an attribute names. `None` where it is gone.
+    pub(super) fn open(sides: &OwnedFd, id: &str) -> Result<Option<Self>, Error> {
         const DAMAGED: Error = Error::Damaged {
             what: "a file of attributes",
         };
-        if !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(None);
         }
-        let Some((file, _)) = dir::look_up(sides.as_fd(), [name])
+        let (mut side, head) = match Self::open_whole(sides, [id])? {
+            Found::Whole(side, head) => (side, head),
+            Found::Damaged => return Err(DAMAGED),
+            Found::Absent => return Ok(None),
+        };
+        if !head.is_empty() {
+            side.rest = Some(minicbor::decode(&head).map_err(|_| DAMAGED)?);
+        }
+        Ok(Some(side))
+    }
+
+    /// With what leads, which is not looked at.
+    pub(super) fn open_whole<'a>(sides: &OwnedFd, names: impl IntoIterator<Item = &'a str>) -> Result<Found, Error> {
+        let Some((file, _)) = dir::look_up(sides.as_fd(), names)
             .map_err(Error::io("could not open a file of attributes"))?
             .into_file()
         else {
-            return Ok(None);
+            return Ok(Found::Absent);
         };
         let read = |offset, len| dir::read_at(&file, offset, len).map_err(Error::io("could not read attributes"));
-        let header = read(0, SIDE_HEADER)?;
-        let &[VERSION, a, b, c, d] = header.as_slice() else {
-            return Err(DAMAGED);
+        let mut bytes = read(0, FIRST)?;
+        let Some(&[VERSION, a, b, c, d]) = bytes.first_chunk::<SIDE_HEADER>() else {
+            return Ok(Found::Damaged);
         };
         let len = u32::from_be_bytes([a, b, c, d]) as usize;
-        let rest = match len {
-            0 => None,
-            len if len > MAX_REST => return Err(DAMAGED),
-            len => {
-                let bytes = read(SIDE_HEADER as u64, len)?;
-                Some(minicbor::decode(&bytes).map_err(|_| DAMAGED)?)
-            }
-        };
-        Ok(Some(Self {
+        let end = SIDE_HEADER + len.min(MAX_HEAD);
+        if bytes.len() == FIRST && end > FIRST {
+            bytes.extend(read(FIRST as u64, end - FIRST)?);
+        }
+        if len > MAX_HEAD || bytes.len() < end {
+            return Ok(Found::Damaged);
+        }
+        bytes.truncate(end);
+        bytes.drain(..SIDE_HEADER);
+        let side = Self {
             file,
-            parts_at: (SIDE_HEADER + len) as u64,
-            rest,
-        }))
+            parts_at: end as u64,
+            rest: None,
+        };
+        Ok(Found::Whole(side, bytes))
     }
 
     pub(super) fn take_rest(&mut self) -> Option<Rest> {

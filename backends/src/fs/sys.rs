@@ -6,7 +6,7 @@
 use rustix::{
     fd::{AsFd, OwnedFd},
     ffi::CString,
-    fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
+    fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags},
     io::Errno,
 };
 
@@ -62,6 +62,18 @@ pub(super) fn unlinkat(dir: impl AsFd, name: &str, flags: AtFlags) -> Result<(),
 pub(super) fn renameat(from: impl AsFd, name: &str, to: impl AsFd, new: &str) -> Result<(), Errno> {
     let _names = hold_still();
     fs::renameat(&from, &*stored(&from, name)?, &to, &*stored(&to, new)?)
+}
+
+/// As [`renameat`], but for a name that is taken: EXIST. Not every file system has it.
+pub(super) fn renameat_new(from: impl AsFd, name: &str, to: impl AsFd, new: &str) -> Result<(), Errno> {
+    let _names = hold_still();
+    fs::renameat_with(
+        &from,
+        &*stored(&from, name)?,
+        &to,
+        &*stored(&to, new)?,
+        RenameFlags::NOREPLACE,
+    )
 }
 
 pub(super) fn linkat(from: impl AsFd, name: &str, to: impl AsFd, new: &str) -> Result<(), Errno> {

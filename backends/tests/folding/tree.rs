@@ -1,6 +1,6 @@
 //! What lies where, and that nothing is ever another's.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::Arc};
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::select};
@@ -10,6 +10,8 @@ use t2gate_backends::{
 };
 
 use crate::{Tree, open_at, options, simulate};
+
+const ROOT: &str = "T2GATE_FOLDING_ROOT";
 
 /// Everything that is there is there under its own key alone.
 async fn assert_holds(tree: &Tree, expected: &BTreeMap<String, Bytes>) {
@@ -269,6 +271,55 @@ async fn an_older_root_is_brought_to_the_format_with_folded_names() {
         examine_fs(root.path(), false),
         Err(FsOpenError::UnknownFormat { .. })
     ));
+}
+
+/// Opens a root, and examines it, as a process for which extended attributes fail.
+#[test]
+fn child_without_extended_attributes() {
+    let Ok(root) = std::env::var(ROOT) else {
+        return;
+    };
+    simulate();
+    let root = Path::new(&root);
+    let refused = FsBackend::open(options(root)).unwrap_err();
+    println!("start: {refused};");
+    if root.join(".t2/format").exists() {
+        println!("doctor: {};", examine_fs(root, true).unwrap_err());
+    }
+}
+
+#[test]
+fn what_would_need_side_files_is_refused_with_words() {
+    const WORDS: &str = "names are folded here";
+    let refused_without = |root: &Path| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tree::child_without_extended_attributes", "--nocapture"])
+            .env("T2GATE_TEST_XATTRS", "none")
+            .env(ROOT, root)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    // A new one.
+    let root = tempfile::tempdir().unwrap();
+    let said = refused_without(root.path());
+    assert!(said.contains("start: ") && said.contains(WORDS), "{said}");
+    let format = root.path().join(".t2/format");
+    assert!(!format.exists());
+    // One that has them.
+    simulate();
+    fs::write(&format, "1 side-files\n").unwrap();
+    let refused = FsBackend::open(options(root.path())).unwrap_err();
+    assert!(matches!(&refused, FsOpenError::FoldedSideFiles(_)), "{refused}");
+    assert!(refused.to_string().contains(WORDS), "{refused}");
+    // One whose extended attributes were left behind: they are not given up for what would not be served.
+    let root = tempfile::tempdir().unwrap();
+    drop(open_at(root.path()));
+    let said = refused_without(root.path());
+    assert!(said.contains("doctor: ") && said.contains(WORDS), "{said}");
+    assert_eq!(fs::read(root.path().join(".t2/format")).unwrap(), b"2\n");
 }
 
 #[tokio::test]

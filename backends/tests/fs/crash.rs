@@ -14,13 +14,20 @@ use std::{
 
 use t2gate_backends::{BackendError, BucketName, FsOptions, UploadEntry, conformance::Subject, crash_points};
 
-use crate::ops::{Op, Ops, Seen, clear, expect, perform, see, subject_of};
+use crate::{
+    again,
+    beside::{has_side_files, mark_of, side_files},
+    open_at,
+    ops::{Op, Ops, Seen, clear, expect, perform, see, subject_of},
+};
 
 const ROOT: &str = "T2GATE_CRASH_ROOT";
 const SCENARIO: &str = "T2GATE_CRASH_SCENARIO";
 const POINT: &str = "T2GATE_CRASH_POINT";
 /// Whether the root is shared.
 const SHARED: &str = "T2GATE_CRASH_SHARED";
+/// The scenario in which a root is opened, and nothing else.
+const START: &str = "start";
 /// Scenarios made at random, in addition.
 const MORE: &str = "T2GATE_TEST_CRASHES";
 
@@ -30,6 +37,12 @@ struct Scenario {
     ops: Vec<Op>,
     /// They may have nothing to do.
     random: bool,
+}
+
+impl Scenario {
+    fn needs_versions(&self) -> bool {
+        self.before.iter().chain(&self.ops).any(|op| op == "enable")
+    }
 }
 
 fn scenarios() -> Vec<Scenario> {
@@ -48,7 +61,12 @@ fn scenarios() -> Vec<Scenario> {
         (&[], &["multipart d/m 1 3"]),
         (&["multipart m 1 2"], &["multipart m 2 1", "delete m"]),
         (&["large a 1"], &["copy a d/b", "copy a d"]),
+        (&["put m 1 10"], &["repeated m 2"]),
         (&[], &["bucket other", "unbucket other"]),
+        (
+            &["bucket other", "begin other"],
+            &["unbucket other", "bucket other", "begin other"],
+        ),
         (
             &["put LONG 1 10"],
             &["put LONG/x 2 10", "put LONG 3 10", "delete LONG", "delete LONG/x"],
@@ -144,6 +162,12 @@ fn killed_child() {
     let scenario = std::env::var(SCENARIO).unwrap();
     let shared = std::env::var(SHARED).unwrap() == "true";
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    if scenario == START {
+        crash_points::arm(point);
+        drop(again(|| open_at(Path::new(&root))));
+        crash_points::arm(0);
+        return;
+    }
     runtime.block_on(async {
         let subject = subject_of(options(Path::new(&root), shared), "bucket").await;
         let mut acknowledged = fs::File::create(Path::new(&root).with_extension("acknowledged")).unwrap();
@@ -189,35 +213,29 @@ fn wherever_the_process_is_killed_every_acknowledged_write_is_there_and_no_litte
 fn the_same_of_a_process_that_shares_its_root() {
     let all = std::env::var(MORE).is_ok();
     let some = scenarios().into_iter().enumerate();
-    let some = some.filter(|(n, _)| all || matches!(n, 3 | 5 | 7 | 9 | 11 | 13));
+    let some = some.filter(|(n, _)| all || matches!(n, 3 | 5 | 7 | 9 | 11 | 13 | 14));
     kill_everywhere(some.map(|(_, scenario)| scenario), true);
 }
 
 fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, shared: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut crashes = 0;
-    for scenario in scenarios {
-        let prepared = tempfile::tempdir().unwrap();
-        let mut before = Seen::default();
-        let original = prepared.path().join("root");
-        runtime.block_on(async {
-            let subject = subject_of(options(&original, shared), "bucket").await;
-            for op in &scenario.before {
-                perform(&subject, op).await;
-                expect(&mut before, op);
-            }
-            assert_eq!(see(&subject).await, before);
-        });
+    let (mut crashes, mut starts) = (0, 0);
+    let clean = tempfile::tempdir().unwrap();
+    runtime.block_on(prepare(clean.path(), &[], false));
+    // Killed while it looks what the file system can, a start leaves something to the next one.
+    let is_killed = |point: &u64| {
+        let killed = run_child(clean.path(), &[START.to_owned()], *point, false);
+        drop(again(|| open_at(clean.path())));
+        killed
+    };
+    let points_of_a_start = (1..).take_while(is_killed).count() as u64;
+    let can_keep_versions = !has_side_files(clean.path());
+    let scenarios = scenarios.into_iter();
+    for scenario in scenarios.filter(|scenario| can_keep_versions || !scenario.needs_versions()) {
+        let temp = tempfile::tempdir().unwrap();
         for point in 1.. {
-            let root = prepared.path().join(format!("{point}"));
-            assert!(
-                Command::new("cp")
-                    .args(["-a"])
-                    .args([&original, &root])
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            let root = temp.path().join(format!("{point}"));
+            let before = runtime.block_on(prepare(&root, &scenario.before, shared));
             if !run_child(&root, &scenario.ops, point, shared) {
                 assert!(scenario.random || point > 3, "no point was passed");
                 break;
@@ -237,6 +255,14 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, shared: bool) 
                 "killed at point {point} of {:?} after {:?}",
                 scenario.ops, scenario.before
             );
+            // The start that tidies up is killed too, behind the first thing that it tidies, and the next one, which goes on
+            // with the rest, until one comes to its end.
+            let first = starts;
+            // One that shares the root leaves something anew each time, which the next sweeps first.
+            while !shared && run_child(&root, &[START.to_owned()], points_of_a_start + 1, false) {
+                starts += 1;
+                assert!(starts < first + 100, "a start does not get on");
+            }
             runtime.block_on(async {
                 let subject = subject_of(options(&root, shared), "bucket").await;
                 let found = see(&subject).await;
@@ -263,7 +289,25 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, shared: bool) 
             fs::remove_dir_all(&root).unwrap();
         }
     }
-    assert!(crashes > if shared { 80 } else { 200 }, "{crashes}");
+    let enough = if shared {
+        crashes > 80
+    } else {
+        crashes > 200 && starts > 500
+    };
+    assert!(enough, "{crashes} {starts}");
+    println!("killed {crashes} times, and {starts} times while starting again");
+}
+
+/// What is there before a child begins.
+async fn prepare(root: &Path, ops: &[Op], shared: bool) -> Seen {
+    let subject = subject_of(options(root, shared), "bucket").await;
+    let mut seen = Seen::default();
+    for op in ops {
+        perform(&subject, op).await;
+        expect(&mut seen, op);
+    }
+    assert_eq!(see(&subject).await, seen);
+    seen
 }
 
 async fn abort_all(subject: &Subject) {
@@ -288,8 +332,8 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// Staging, side files that no object and no version names, empty directories, directories of no bucket. A key that has
-/// an object and had versions may have an empty directory for them.
+/// Staging, side files that no object and no version names, marks of directories that are gone, empty directories,
+/// directories of no bucket. A key that has an object and had versions may have an empty directory for them.
 pub(crate) fn litter(root: &Path) -> Vec<String> {
     let mut litter = names(&root.join(".t2/staging"));
     // Whoever shares the root and lives has an empty directory there.
@@ -297,7 +341,13 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
         let own = litter.swap_remove(own);
         litter.extend(names(&root.join(".t2/staging").join(own)));
     }
-    let mut sides: BTreeSet<String> = names(&root.join(".t2/attributes")).into_iter().collect();
+    let mut sides: BTreeSet<String> = side_files(root).into_iter().collect();
+    let beside = has_side_files(root);
+    let mut objects = 0;
+    let mut marks: BTreeSet<String> = match beside {
+        true => names(&root.join(".t2/directories")).into_iter().collect(),
+        false => BTreeSet::new(),
+    };
     let records = names(&root.join(".t2/buckets"));
     for part in ["", ".t2/versions"] {
         for bucket in names(&root.join(part)).into_iter().filter(|name| name != ".t2") {
@@ -307,6 +357,7 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
             }
             let mut directories = vec![(root.join(part).join(&bucket), root.join(&bucket))];
             while let Some((directory, object)) = directories.pop() {
+                marks.remove(&mark_of(&directory));
                 for name in names(&directory) {
                     let path = directory.join(&name);
                     let plain = object.join(name.strip_prefix(".t2!").unwrap_or(&name));
@@ -319,6 +370,8 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
                             litter.push(path.display().to_string());
                         }
                         directories.push((path, plain));
+                    } else if beside {
+                        objects += 1;
                     } else if !name.ends_with(".d") || part.is_empty() {
                         let mut value = vec![0; 65536];
                         let len = rustix::fs::getxattr(&path, "user.t2gate", &mut value[..]).unwrap();
@@ -329,6 +382,9 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
             }
         }
     }
-    litter.extend(sides);
+    if !beside || sides.len() != objects {
+        litter.extend(sides);
+    }
+    litter.extend(marks);
     litter
 }

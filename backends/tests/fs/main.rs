@@ -1,6 +1,7 @@
 //! The filesystem backend keeps the contract, and what it promises beyond.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+mod beside;
 mod commit;
 mod crash;
 mod doctor;
@@ -73,6 +74,16 @@ impl Tree {
     /// Of the bucket.
     fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(self.subject.bucket.as_str()).join(name)
+    }
+
+    /// How many side files there are beyond those that objects with no more than a few attributes have.
+    fn extra_sides(&self, objects: usize) -> usize {
+        let expected = if beside::has_side_files(self.root.path()) {
+            objects
+        } else {
+            0
+        };
+        beside::side_files(self.root.path()).len() - expected
     }
 
     /// How many entries a directory of the gateway's own has.

@@ -9,17 +9,18 @@ use std::{
 
 use bytes::Bytes;
 use t2gate_backends::{
-    Backend, BackendError, BucketName, BucketSetting, CannedAcl, CopyObject, CreateBucket, Durability, FsBackend,
-    FsOptions, Key, ListObjectVersions, ListObjects, ObjectAttributes, ObjectBody, PartNumber, PutObject, SystemClock,
-    VersionEntry, Versioned, VersioningStatus, WriteCondition,
+    Backend, BackendError, BucketName, BucketSetting, CannedAcl, CompletedPart, CopyObject, CreateBucket, Durability,
+    FsBackend, FsOptions, Key, ListObjectVersions, ListObjects, ObjectAttributes, ObjectBody, PartNumber, PutObject,
+    SystemClock, VersionEntry, Versioned, VersioningStatus, WriteCondition,
     conformance::{Subject, completed, read_whole},
 };
 
-use crate::again;
+use crate::{again, beside::has_extended_attributes};
 
 /// One request, small enough to be written down: `put KEY SEED SIZE`, `large KEY SEED` (attributes too large for the
-/// file's own), `multipart KEY SEED PARTS`, `copy FROM TO`, `delete KEY`, `delete-version KEY N` (the one that is listed so
-/// far from the newest), `enable`, `suspend` (versioning), `bucket NAME`, `unbucket NAME`.
+/// file's own), `multipart KEY SEED PARTS`, `repeated KEY SEED` (multipart, each part twice), `begin BUCKET` (an upload with a
+/// part, that nobody goes on with), `copy FROM TO`, `delete KEY`, `delete-version KEY N` (the one that is listed so far from
+/// the newest), `enable`, `suspend` (versioning), `bucket NAME`, `unbucket NAME`.
 pub(crate) type Op = String;
 
 /// A version: whether it is `null`, and its bytes unless it is a delete marker.
@@ -65,7 +66,7 @@ impl Seen {
     }
 }
 
-/// Requests without end; the same for the same seed. With every odd one there is versioning.
+/// Requests without end; the same for the same seed. With every odd one there is versioning, where tests may ask for that.
 pub(crate) struct Ops {
     state: u64,
     count: u64,
@@ -78,7 +79,7 @@ impl Ops {
         Self {
             state,
             count: 0,
-            versioned: seed % 2 == 1,
+            versioned: seed % 2 == 1 && has_extended_attributes(),
         }
     }
 
@@ -169,6 +170,36 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
             }
             subject.complete(&upload, named).await?;
         }
+        ["repeated", key, seed] => {
+            let upload_id = subject
+                .create_multipart_upload(subject.create_upload_request(key))
+                .await?;
+            let upload = subject.upload_ref(key, upload_id);
+            let mut named = Vec::new();
+            for (number, body) in [(1, "old"), (1, seed), (2, "old"), (2, seed)] {
+                let body = match body {
+                    "old" => Bytes::from(vec![0; 1000]),
+                    seed => content_of(seed, "1000"),
+                };
+                let number = PartNumber::new(number).unwrap();
+                let part = subject
+                    .upload_part(&upload, number, ObjectBody::from_bytes(body))
+                    .await?;
+                named.retain(|named: &CompletedPart| named.part_number != number);
+                named.push(completed(&part));
+            }
+            subject.complete(&upload, named).await?;
+        }
+        ["begin", bucket] => {
+            let mut subject = subject.clone();
+            subject.bucket = BucketName::parse(bucket).unwrap();
+            let upload_id = subject
+                .create_multipart_upload(subject.create_upload_request("begun"))
+                .await?;
+            let upload = subject.upload_ref("begun", upload_id);
+            let body = ObjectBody::from_bytes(content_of("1", "1000"));
+            subject.upload_part(&upload, PartNumber::new(1).unwrap(), body).await?;
+        }
         ["copy", from, to] => {
             let source = match subject.open(from).await {
                 Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => return Ok(()),
@@ -233,6 +264,8 @@ pub(crate) fn expect(seen: &mut Seen, op: &str) {
             let part = content_of(seed, "1000");
             seen.add(key, Some(part.repeat(parts.parse().unwrap()).into()));
         }
+        ["repeated", key, seed] => seen.add(key, Some(content_of(seed, "1000").repeat(2).into())),
+        ["begin", _] => {}
         ["copy", from, to] => {
             if let Some(bytes) = seen.current(from) {
                 seen.add(to, Some(bytes));
@@ -344,6 +377,10 @@ pub(crate) async fn subject(root: &Path, bucket: &str, durability: Durability) -
 
 pub(crate) async fn subject_of(options: FsOptions, bucket: &str) -> Subject {
     let fs = again(|| FsBackend::open(options.clone()));
-    let backend: Arc<dyn Backend> = Arc::new(Versioned::new(fs, Arc::new(SystemClock)).unwrap());
+    let backend: Arc<dyn Backend> = if fs.capabilities(None).history {
+        Arc::new(Versioned::new(fs, Arc::new(SystemClock)).unwrap())
+    } else {
+        Arc::new(fs)
+    };
     Subject::of(backend, BucketName::parse(bucket).unwrap()).await
 }

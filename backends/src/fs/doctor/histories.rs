@@ -8,7 +8,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Doctor, FsFindingKind, FsReport, Level, Meaning, entries};
+use super::{
+    Doctor, FsFindingKind, FsReport, Known, Level,
+    names::{Meaning, entries},
+};
 use crate::{
     BucketName,
     fs::{
@@ -31,7 +34,7 @@ impl Doctor {
         &self,
         buckets: &HashSet<String>,
         report: &mut FsReport,
-        sides: &mut HashSet<Box<str>>,
+        seen: &mut Known,
     ) -> Result<bool, FsOpenError> {
         let mut complete = true;
         for name in self.names(&self.versions)? {
@@ -43,7 +46,7 @@ impl Doctor {
                 report.add(FsFindingKind::OrphanedHistory, format!(".t2/versions/{name}"), repaired);
                 continue;
             };
-            complete &= self.examine_history(&bucket, report, sides);
+            complete &= self.examine_history(&bucket, report, seen);
         }
         Ok(complete)
     }
@@ -54,7 +57,7 @@ impl Doctor {
         sys::renameat(&self.versions, name, &lost, &random)
     }
 
-    fn examine_history(&self, bucket: &BucketName, report: &mut FsReport, sides: &mut HashSet<Box<str>>) -> bool {
+    fn examine_history(&self, bucket: &BucketName, report: &mut FsReport, seen: &mut Known) -> bool {
         let mut complete = true;
         let mut left = vec![Level {
             names: vec![bucket.as_str().into()],
@@ -79,7 +82,7 @@ impl Doctor {
                 };
                 let is_history = matches!(Name::parse(&name, self.folded), Name::Escaped(_, form) if form.is_forced());
                 // A history is spelled as an object of that name would be.
-                let meaning = Meaning::of(&level, &name, !is_history, self.folded);
+                let meaning = Meaning::of(&level.pieces, &name, !is_history, self.folded);
                 let names = || level.names.iter().cloned().chain([name.clone()]).collect::<Vec<_>>();
                 match meaning {
                     Some(Meaning::Piece(text)) => {
@@ -99,7 +102,7 @@ impl Doctor {
                     }),
                     Some(Meaning::Object { segment, .. }) => {
                         let key = format!("{}{segment}", level.prefix);
-                        complete &= self.examine_key(bucket, &key, &names(), &at(&name), report, sides);
+                        complete &= self.examine_key(bucket, &key, &names(), &at(&name), report, seen);
                     }
                     None => report.add(FsFindingKind::UnusableName, at(&name), false),
                 }
@@ -127,7 +130,7 @@ impl Doctor {
         names: &[Box<str>],
         path: &str,
         report: &mut FsReport,
-        sides: &mut HashSet<Box<str>>,
+        seen: &mut Known,
     ) -> bool {
         let mut complete = true;
         let mut all: Vec<(Kept, Meta)> = Vec::new();
@@ -150,7 +153,9 @@ impl Doctor {
                 report.versions += 1;
                 all.push((kept, meta));
                 if !kept.marker {
-                    complete &= self.examine_file(&dir, &name, key, &at, report, sides).unwrap_or(false);
+                    complete &= self
+                        .examine_file(bucket, &dir, &name, key, &at, report, seen)
+                        .unwrap_or(false);
                 }
             }
             Some(())

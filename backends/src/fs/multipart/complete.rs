@@ -16,15 +16,7 @@ use super::{
 use crate::{
     BackendError, CompleteMultipartUpload, ObjectAttributes, ObjectInfo, ObjectPart, ObjectRef, PartNumber, UploadRef,
     assemble,
-    fs::{
-        Store,
-        attributes::{NewObject, Record},
-        bucket::Bucket,
-        dir,
-        error::Error,
-        locks::UploadLock,
-        staging::Staged,
-    },
+    fs::{Store, attributes::NewObject, bucket::Bucket, dir, error::Error, locks::UploadLock, staging::Staged},
 };
 
 impl Store {
@@ -43,7 +35,7 @@ impl Store {
             return Ok(done);
         }
         let upload = self.open_upload(&request.upload)?;
-        let stored = stored_parts(&upload.dir, request)?;
+        let stored = stored_parts(&upload.dir, request, self.attributes.keeping)?;
         let assembled = assemble(request, upload.info.checksum, |number| {
             stored.get(&number).map(|stored| stored.part.clone())
         })
@@ -82,25 +74,21 @@ impl Store {
     /// The object, if it is the one that this upload made.
     pub(in crate::fs) fn completed(&self, bucket: &Bucket, upload: &UploadRef) -> Result<Option<ObjectInfo>, Error> {
         let bucket_dir = self.bucket_dir(bucket)?;
-        let Some((file, meta)) = self.find(bucket, &bucket_dir, &upload.key)? else {
-            return Ok(None);
-        };
-        let made_so = Record::load(&file, &meta)?
-            .is_some_and(|record| record.upload_id.as_deref() == Some(upload.upload_id.as_str()));
-        drop(file);
-        if !made_so {
-            return Ok(None);
-        }
         let object = ObjectRef {
             bucket: upload.bucket.clone(),
             key: upload.key.clone(),
             version_id: None,
         };
-        match self.open_object(bucket, &object) {
-            Ok(object) => Ok(Some(object.info)),
-            Err(Error::Answer(BackendError::NoSuchKey | BackendError::DeleteMarker { .. })) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let opened = match self.open_with_attributes(bucket, &bucket_dir, &object) {
+            Ok(opened) => opened,
+            Err(Error::Answer(BackendError::NoSuchKey | BackendError::DeleteMarker { .. })) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let made_so = opened
+            .record
+            .as_ref()
+            .is_some_and(|record| record.upload_id.as_deref() == Some(upload.upload_id.as_str()));
+        Ok(made_so.then(|| opened.into_parts(object.key).0))
     }
 
     /// The parts as they lie in one file, which becomes a staging file too, without copying more than what came again.

@@ -12,9 +12,10 @@ use crate::{
         Store,
         attributes::{NewObject, Record},
         bucket::Bucket,
-        dir::{self, Meta},
+        dir,
         error::Error,
         intent::Intent,
+        keeping::Stored,
         side::SideFile,
         staging::{Staged, close_later},
         versions::{Changed, Current, History, Kept, KeyVersions, Linked},
@@ -77,15 +78,15 @@ impl Store {
         staged: Staged,
         mut new: NewObject,
     ) -> Result<ObjectInfo, Error> {
-        let meta = Meta::of(staged.file()).map_err(Error::io("could not look at a new file"))?;
         let stamp = versions.map(VersionClock::stamp).transpose()?;
         new.version = bucket.versioning().zip(stamp).map(|(status, stamp)| Version {
             stamp,
             null: status == VersioningStatus::Suspended,
         });
-        let (record, side) = Record::store(staged.file(), &meta, &key, &new, &self.attributes, |id| {
+        let stored = self.attributes.store(staged.file(), &bucket.name, &key, &new, |id| {
             Intent::side(&self.staging, id, &bucket.name, key.as_str())
         })?;
+        let Stored { meta, record, side } = stored;
         if meta.size > LARGE {
             self.durable.flush_data(staged.file())?;
         }
@@ -174,7 +175,7 @@ impl Store {
             // Directories that were made for it are not left behind.
             let name = &write.name;
             for last in [&name.forced, &name.plain] {
-                prune(&bucket_dir, &split(&name.parents, last).1);
+                prune(&self.marks, &bucket_dir, &split(&name.parents, last).1);
             }
             return Err(error);
         };
@@ -260,8 +261,8 @@ impl Store {
         }
         let mut sides = Vec::new();
         if plan.displaced == Displaced::Dropped {
-            let record = versions.current.as_ref().and_then(|current| current.record.as_ref());
-            sides.extend(self.displaced_side(bucket, key, record));
+            let side = versions.current.as_ref().and_then(|current| current.side_id.as_deref());
+            sides.extend(self.displaced_side(bucket, key, side));
         }
         let placed = match self.place(bucket_dir, &write.name, &parent, &versions, &write.staged) {
             Ok(Some(placed)) => placed,
@@ -353,14 +354,14 @@ impl Store {
             return;
         };
         for kept in gone.into_iter().chain(versions.litter.iter().copied()) {
-            let removed = self.record_of(history, kept).and_then(|record| {
-                let side = self.displaced_side(bucket, key, record.as_ref());
+            let removed = self.side_of(bucket, key, history, kept).and_then(|side| {
+                let side = self.displaced_side(bucket, key, side.as_deref());
                 let place = self.remove_kept(bucket, name, history, kept)?;
                 Ok((side, place))
             });
             match removed {
                 Ok((side, place)) => {
-                    let known = |side: &DisplacedSide| sides.iter().any(|known| known.name == side.name);
+                    let known = |side: &DisplacedSide| sides.iter().any(|known| known.id == side.id);
                     let side = side.filter(|side| !known(side));
                     sides.extend(side);
                     changed.extend(place);
@@ -370,10 +371,12 @@ impl Store {
         }
     }
 
-    /// What lies with a kept version.
-    fn record_of(&self, history: &History, kept: Kept) -> Result<Option<Record>, Error> {
+    /// The side file of a kept version.
+    fn side_of(&self, bucket: &Bucket, key: &Key, history: &History, kept: Kept) -> Result<Option<Box<str>>, Error> {
         match history.open_file(kept)? {
-            Some((file, _)) if !kept.marker => Record::load_any(&file),
+            Some((file, meta)) if !kept.marker => {
+                Ok(self.attributes.recorded(&bucket.name, key, &file, &meta)?.side_id)
+            }
             _ => Ok(None),
         }
     }

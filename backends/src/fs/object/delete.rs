@@ -127,7 +127,7 @@ impl Store {
             return Err(error);
         }
         for changed in deleted.changed.iter().filter(|changed| changed.is_in_bucket()) {
-            prune(bucket_dir, &changed.names);
+            prune(&self.marks, bucket_dir, &changed.names);
         }
         if deleted.all_gone {
             self.prune_history(bucket, &deletion.name);
@@ -137,7 +137,7 @@ impl Store {
 
     fn prune_names(&self, bucket_dir: &OwnedFd, name: &StorageName) {
         for last in [&name.forced, &name.plain] {
-            prune(bucket_dir, &split(&name.parents, last).1);
+            prune(&self.marks, bucket_dir, &split(&name.parents, last).1);
         }
     }
 
@@ -324,12 +324,12 @@ impl Store {
             }
             uncovered = Some(next);
         } else {
-            let record = file
+            let recorded = file
                 .as_ref()
-                .map(|(file, _)| Record::load_any(file))
-                .transpose()?
-                .flatten();
-            sides.extend(self.displaced_side(bucket, key, record.as_ref()));
+                .map(|(file, meta)| self.attributes.recorded(&bucket.name, key, file, meta))
+                .transpose()?;
+            let side = recorded.and_then(|recorded| recorded.side_id);
+            sides.extend(self.displaced_side(bucket, key, side.as_deref()));
         }
         if next.is_none() && versions.current.is_none() {
             self.note(bucket, deletion);
@@ -371,7 +371,7 @@ impl Store {
             return Ok(Step::Done(Deleted::default()));
         };
         let (mut changed, mut sides) = (Vec::new(), Vec::new());
-        sides.extend(self.displaced_side(bucket, key, current.record.as_ref()));
+        sides.extend(self.displaced_side(bucket, key, current.side_id.as_deref()));
         // A directory may become empty, and of two names one be left.
         let name = &deletion.name;
         if !name.parents.is_empty() || name.plain.len() > 1 || versions.has_forced || versions.history.is_some() {

@@ -93,7 +93,7 @@ impl Store {
         };
         for name in names {
             let from = made.as_ref().unwrap_or(base);
-            made = Some(dir::make_dir(from.as_fd(), name, self.is_folding())?);
+            made = Some(self.marks.make_dir(from.as_fd(), name)?);
         }
         made.map_or_else(|| dir::resolve_dir(base.as_fd(), []), Ok)
     }
@@ -139,7 +139,7 @@ impl Store {
         self.durable.after_all(&dirs)?;
         if self.is_folding() {
             // Its other name need not be beside the first, nor need what takes its place.
-            prune(base, &left);
+            prune(&self.marks, base, &left);
         }
         Ok(())
     }

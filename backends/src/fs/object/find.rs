@@ -10,9 +10,9 @@ use crate::{
         bucket::Bucket,
         dir::{self, Meta},
         error::Error,
+        keeping::Keeping,
         names::{is_of, is_unnameable},
         read::{FsReader, Opened},
-        side::Side,
         staging::Staged,
         versions::{Kept, marker_error},
     },
@@ -148,7 +148,19 @@ impl Store {
     }
 
     /// The object with all its attributes, of one version.
-    fn open_with_attributes(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
+    pub(in crate::fs) fn open_with_attributes(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        object: &ObjectRef,
+    ) -> Result<Opened, Error> {
+        match self.attributes.keeping {
+            Keeping::Extended => self.open_extended(bucket, bucket_dir, object),
+            Keeping::SideFiles => self.open_beside(bucket, bucket_dir, object),
+        }
+    }
+
+    fn open_extended(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
         let ObjectRef { key, version_id, .. } = object;
         let mut before = None;
         loop {
@@ -160,11 +172,7 @@ impl Store {
                     Found::Nothing => return Err(BackendError::NoSuchKey.into()),
                 },
             };
-            let record = Record::load(&file, &meta)?;
-            let side = match record.as_ref().and_then(|record| record.side.as_deref()) {
-                Some(name) => Side::open(&self.attributes, name)?,
-                None => None,
-            };
+            let (record, side) = self.attributes.load(&bucket.name, key, &file, &meta)?;
             let lost_side = side.is_none() && record.as_ref().is_some_and(|record| record.side.is_some());
             // Either the object was replaced since we found it, or the side file is lost for good.
             if lost_side && before != Some((meta.dev, meta.ino)) {
@@ -192,6 +200,42 @@ impl Store {
         }
     }
 
+    /// A side file is of the file that was opened if that is the object's still when the side file is open: its name is
+    /// nobody else's until then. There are no versions here, but what is named `null`.
+    fn open_beside(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
+        const ATTEMPTS: usize = 4;
+        let ObjectRef { key, version_id, .. } = object;
+        let open = |(file, meta): (OwnedFd, Meta)| -> Result<Opened, Error> {
+            let (record, side) = self.attributes.load(&bucket.name, key, &file, &meta)?;
+            Ok(Opened {
+                file,
+                meta,
+                record,
+                side,
+                version_id: None,
+            })
+        };
+        let name = StorageName::of(key.as_str());
+        for _ in 0..ATTEMPTS {
+            let found = match version_id {
+                Some(id) => self.find_version(bucket, bucket_dir, key, id)?,
+                None => self.find(bucket, bucket_dir, key)?.ok_or(BackendError::NoSuchKey)?,
+            };
+            let opened = open(found)?;
+            let now = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
+            // As long as we have it open, no other file has its number.
+            if now.is_some_and(|(_, meta)| (meta.dev, meta.ino) == (opened.meta.dev, opened.meta.ino)) {
+                return Ok(opened);
+            }
+        }
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        match find_once(bucket_dir.as_fd(), &name, self.is_folding())? {
+            Some(found) => open(found),
+            None if version_id.is_some() => Err(BackendError::NoSuchVersion.into()),
+            None => Err(BackendError::NoSuchKey.into()),
+        }
+    }
+
     pub(in crate::fs) fn copy_object(
         &self,
         source: &Bucket,
@@ -200,16 +244,8 @@ impl Store {
     ) -> Result<ObjectInfo, Error> {
         self.durable.check_writable()?;
         let source_dir = self.bucket_dir(source)?;
-        let key = &request.source.key;
-        let (file, meta) = match &request.source.version_id {
-            Some(id) => self.find_version(source, &source_dir, key, id)?,
-            None => match self.find_current(source, &source_dir, key)? {
-                Found::Object(file, meta) => (file, meta),
-                Found::Marker(kept) => return Err(marker_error(kept)),
-                Found::Nothing => return Err(BackendError::NoSuchKey.into()),
-            },
-        };
-        let record = Record::load(&file, &meta)?;
+        let opened = self.open_with_attributes(source, &source_dir, &request.source)?;
+        let Opened { file, meta, record, .. } = opened;
         if attributes::etag(&meta, record.as_ref()) != request.source_etag {
             return Err(BackendError::Conflict.into());
         }

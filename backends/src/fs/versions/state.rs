@@ -17,6 +17,7 @@ use crate::{
         dir::{self, Entry, Meta},
         error::Error,
         intent::Intent,
+        keeping::{Attributes, Recorded},
         object::{LARGE, split, strs},
     },
     key_codec::{Names, StorageName},
@@ -30,8 +31,10 @@ const COMPARED: usize = 2;
 pub(in crate::fs) struct Current {
     pub(in crate::fs) file: OwnedFd,
     pub(in crate::fs) meta: Meta,
-    /// Whether or not it still holds.
-    pub(in crate::fs) record: Option<Record>,
+    /// `None` where it does not hold any more.
+    record: Option<Record>,
+    /// The side file that has to go when this goes.
+    pub(in crate::fs) side_id: Option<Box<str>>,
     pub(in crate::fs) etag: ETag,
     /// As recorded, or as it is kept.
     version: Option<Version>,
@@ -65,13 +68,19 @@ impl Current {
         (self.meta.size > LARGE).then_some(self.file)
     }
 
-    fn load(key: &Key, file: OwnedFd, meta: Meta, forced: bool) -> Result<Self, Error> {
-        let record = Record::load_any(&file)?;
-        let valid = record.as_ref().filter(|record| record.is_of(&meta));
+    fn load(
+        attributes: &Attributes,
+        bucket: &Bucket,
+        key: &Key,
+        (file, meta): (OwnedFd, Meta),
+        forced: bool,
+    ) -> Result<Self, Error> {
+        let Recorded { record, side_id } = attributes.recorded(&bucket.name, key, &file, &meta)?;
         Ok(Self {
-            etag: attributes::etag(&meta, valid),
-            version: valid.and_then(|record| record.version(key)),
+            etag: attributes::etag(&meta, record.as_ref()),
+            version: record.as_ref().and_then(|record| record.version(key)),
             record,
+            side_id,
             file,
             meta,
             linked: None,
@@ -94,7 +103,7 @@ impl Current {
 
     /// The name that it has in the history though its attributes say what it is.
     pub(in crate::fs) fn needless_name(&self) -> Option<Kept> {
-        let recorded = self.record.as_ref().filter(|record| record.is_of(&self.meta))?;
+        let recorded = self.record.as_ref()?;
         self.linked.filter(|kept| recorded.has_version(kept.version))
     }
 
@@ -196,8 +205,8 @@ impl Store {
         }
         let (has_plain, has_forced) = (plain.is_some(), forced.is_some());
         let current = plain
-            .map(|(file, meta)| Current::load(key, file, meta, false))
-            .or_else(|| forced.map(|(file, meta)| Current::load(key, file, meta, true)))
+            .map(|found| Current::load(&self.attributes, bucket, key, found, false))
+            .or_else(|| forced.map(|found| Current::load(&self.attributes, bucket, key, found, true)))
             .transpose()?;
         let mut found = KeyVersions {
             versioning: bucket.versioning(),
@@ -269,7 +278,7 @@ impl Store {
         if bucket.versioning().is_none() || meta.is_file_of(shown) || self.durable.check_writable().is_err() {
             return Ok(Some((file, meta)));
         }
-        let hidden = Current::load(key, file, meta, true)?;
+        let hidden = Current::load(&self.attributes, bucket, key, (file, meta), true)?;
         if let Some(version) = hidden.version
             && self.kept_file(bucket, name, version)?.is_none()
         {

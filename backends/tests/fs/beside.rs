@@ -1,0 +1,610 @@
+//! Attributes in side files, where the file system has no extended attributes or too little room for them.
+//!
+//! All that the backend promises holds there too, so all of these tests run once more, each by itself, as a process for
+//! which such attributes fail; and, where this may mount, on file systems that have none. What is of side files alone is
+//! below.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use t2gate_backends::{
+    BackendError, BucketName, BucketSetting, CannedAcl, CopyObject, CreateBucket, FsBackend, FsFindingKind::*,
+    FsOpenError, ListEntry, ObjectAttributes, ObjectBody, PutObject, SystemClock, Versioned, VersioningStatus,
+    WriteCondition, conformance::Subject, examine_fs,
+};
+use tempfile::TempDir;
+
+use crate::{Tree, again, open_at, shared::shared};
+
+const XATTRS: &str = "T2GATE_TEST_XATTRS";
+const TICK: &str = "T2GATE_TEST_TICK";
+const ROOT: &str = "T2GATE_BESIDE_ROOT";
+/// These are of extended attributes alone.
+const OF_EXTENDED: [&str; 11] = [
+    "crash::the_same_of_a_process_that_shares_its_root",
+    "doctor::damaged_attributes_keep_every_side_file",
+    "doctor::histories_are_examined_too",
+    "doctor::everything_wrong_is_found_and_repaired_where_that_loses_nothing",
+    "doctor::side_files_of_kept_versions_are_nobodys_litter",
+    "opening::names_of_a_folding_file_system_are_understood_wherever_the_format_says_so",
+    "opening::versions_and_folded_names_are_not_served_together",
+    "overlay::",
+    "power_cut::sixteen_writers_need_at_most_a_quarter_of_a_sync_for_each_write",
+    "shared::",
+    "versions::",
+];
+
+/// Runs the tests of this program again, without those whose names begin with one of `skipped`, and of this file. How many
+/// there were.
+fn run_again(set: &[(&str, &str)], skipped: &[&str]) -> usize {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.envs(set.iter().copied());
+    for name in skipped.iter().chain(&OF_EXTENDED).chain(&["beside::"]) {
+        command.args(["--skip", name]);
+    }
+    let output = command.env("RUST_BACKTRACE", "0").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let counted = said.split("test result: ok. ").nth(1).unwrap();
+    counted.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn memory() -> String {
+    if tempfile::tempdir_in("/dev/shm").is_ok() {
+        return "/dev/shm".to_owned();
+    }
+    std::env::temp_dir().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn without_extended_attributes_all_is_kept() {
+    let ran = run_again(&[(XATTRS, "none"), ("TMPDIR", &memory())], &[]);
+    assert!(ran > 165, "{ran}");
+}
+
+#[test]
+fn with_too_little_room_for_extended_attributes_and_times_in_seconds_all_is_kept() {
+    let slow = ["crash::", "faults::", "power_cut::", "register::", "kept_order::"];
+    let ran = run_again(&[(XATTRS, "900"), (TICK, "1000000000"), ("TMPDIR", &memory())], &slow);
+    assert!(ran > 150, "{ran}");
+}
+
+/// ramfs has no extended attributes and no times of birth; ext4 with blocks of 1 KiB has little room, and with inodes of
+/// 128 bytes its times are whole seconds.
+#[test]
+fn on_file_systems_without_room_for_attributes_all_is_kept() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tested on ramfs and ext4: only root may mount");
+        return;
+    }
+    const MAKE: &str = "truncate -s 300M \"$1/image\" && mkfs.ext4 -q -b 1024 -N 100000";
+    let made = [
+        ("ramfs", "mount -t ramfs none \"$1/mounted\"".to_owned()),
+        (
+            "ext4, 1 KiB",
+            format!("{MAKE} \"$1/image\" && mount -o loop \"$1/image\" \"$1/mounted\""),
+        ),
+        (
+            "ext4, 1 KiB, whole seconds",
+            format!("{MAKE} -I 128 \"$1/image\" 2>/dev/null && mount -o loop \"$1/image\" \"$1/mounted\""),
+        ),
+    ];
+    for (kind, script) in made {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Mounted(dir.path().join("mounted"));
+        fs::create_dir(&mounted.0).unwrap();
+        let made = Command::new("sh")
+            .args(["-c", &script, "sh"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        if !made.status.success() {
+            assert!(std::env::var("T2GATE_TEST_POWER_CUT").is_err(), "{kind}: {made:?}");
+            eprintln!("not tested on {kind}: {}", String::from_utf8_lossy(&made.stderr));
+            continue;
+        }
+        let mut skipped = vec!["power_cut::", "faults::", "kept_order::", "register::", "pages::"];
+        if std::env::var("T2GATE_TEST_CRASHES").is_err() {
+            skipped.push("crash::");
+        }
+        if kind == "ramfs" {
+            // It does not give the room of parts back.
+            skipped.push("parts::a_part_that_comes_again_replaces_and_its_room_is_given_back");
+        }
+        let ran = run_again(&[("TMPDIR", mounted.0.to_str().unwrap())], &skipped);
+        assert!(ran > 140, "{kind}: {ran}");
+        let opened = tempfile::tempdir_in(&mounted.0).unwrap();
+        drop(open_at(opened.path()).unwrap());
+        assert!(has_side_files(opened.path()), "{kind}");
+    }
+}
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(&self.0).output());
+    }
+}
+
+/// Opens a root, as a process that was told what extended attributes there are.
+#[test]
+fn opening_child() {
+    let Ok(root) = std::env::var(ROOT) else {
+        return;
+    };
+    match again_or(|| open_at(Path::new(&root))) {
+        Ok(_) => {}
+        Err(FsOpenError::NoExtendedAttributes(_)) => std::process::exit(3),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn again_or<T>(open: impl Fn() -> Result<T, FsOpenError>) -> Result<T, FsOpenError> {
+    loop {
+        match open() {
+            Err(FsOpenError::Locked(_)) => std::thread::sleep(Duration::from_millis(10)),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The code that the child exits with.
+fn open_with(xattrs: &str, root: &Path) -> Option<i32> {
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "beside::opening_child"])
+        .env(XATTRS, xattrs)
+        .env(ROOT, root)
+        .output()
+        .unwrap();
+    status.status.code()
+}
+
+#[test]
+fn the_first_start_chooses_and_what_is_chosen_stays() {
+    for (xattrs, chosen) in [("none", "1 side-files\n"), ("900", "1 side-files\n"), ("4000", "1\n")] {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(open_with(xattrs, root.path()), Some(0));
+        let format = || fs::read_to_string(root.path().join(".t2/format")).unwrap();
+        assert_eq!(format(), chosen, "{xattrs}");
+        assert_eq!(open_with("60000", root.path()), Some(0));
+        assert_eq!(format(), chosen, "{xattrs}");
+    }
+    // A little room was enough when the root was made.
+    let root = tempfile::tempdir().unwrap();
+    assert_eq!(open_with("4000", root.path()), Some(0));
+    assert_eq!(open_with("900", root.path()), Some(0));
+    assert_eq!(open_with("none", root.path()), Some(3));
+}
+
+/// A root with side files, wherever it lies.
+async fn beside() -> Tree {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join(".t2")).unwrap();
+    fs::write(root.path().join(".t2/format"), "1 side-files\n").unwrap();
+    Tree::with(root, |_| {}).await
+}
+
+async fn reopen(tree: Tree) -> Tree {
+    let Tree { subject, root } = tree;
+    let bucket = subject.bucket.clone();
+    drop(subject);
+    at(root, bucket).await
+}
+
+async fn at(root: TempDir, bucket: BucketName) -> Tree {
+    let backend = Arc::new(again(|| open_at(root.path())));
+    let subject = Subject::of(backend, bucket).await;
+    Tree { subject, root }
+}
+
+async fn put_with(tree: &Tree, key: &str, body: &str) {
+    let request = PutObject {
+        attributes: ObjectAttributes {
+            user_metadata: vec![("name".into(), body.into())],
+            ..ObjectAttributes::default()
+        },
+        ..tree.put_request(key)
+    };
+    tree.put_object(request, ObjectBody::from_bytes(body.to_owned()))
+        .await
+        .unwrap();
+}
+
+async fn name_of(tree: &Tree, key: &str) -> Option<String> {
+    let attributes = tree.info(key).await.attributes;
+    attributes.user_metadata.first().map(|(_, value)| value.to_string())
+}
+
+#[tokio::test]
+async fn nothing_is_in_extended_attributes_and_all_is_there_after_a_restart() {
+    let tree = beside().await;
+    put_with(&tree, "d/key", "first").await;
+    let upload = tree.upload("parts").await;
+    let parts = vec![tree.part(&upload, 3, "a").await, tree.part(&upload, 7, "b").await];
+    let made = tree.complete(&upload, parts).await.unwrap();
+    for name in ["d/key", "d", "parts", ""] {
+        let mut names = [0; 1024];
+        let len = rustix::fs::listxattr(tree.path(name), &mut names[..]).unwrap();
+        assert!(!String::from_utf8_lossy(&names[..len]).contains("t2gate"), "{name}");
+    }
+    let tree = reopen(tree).await;
+    assert_eq!(name_of(&tree, "d/key").await.as_deref(), Some("first"));
+    assert_eq!(tree.info("parts").await, made);
+    let open = tree.open("parts").await.unwrap();
+    let parts = open.reader.parts(0, 10).await.unwrap();
+    assert_eq!(
+        parts.iter().map(|part| part.part_number.get()).collect::<Vec<_>>(),
+        [3, 7]
+    );
+    assert_eq!(side_files(tree.root.path()).len(), 2);
+    tree.delete("d/key").await;
+    assert!(!tree.path("d").exists(), "it was marked");
+}
+
+#[tokio::test]
+async fn an_object_that_steps_aside_and_one_that_is_copied_keep_theirs() {
+    let tree = beside().await;
+    put_with(&tree, "a", "aside").await;
+    tree.put("a/b", "below").await;
+    assert!(tree.path(".t2!a").exists());
+    assert_eq!(name_of(&tree, "a").await.as_deref(), Some("aside"));
+    let source = tree.info("a").await;
+    tree.copy_object(CopyObject {
+        source: tree.object("a"),
+        source_etag: source.etag,
+        bucket: tree.bucket.clone(),
+        key: tree.key("c"),
+        attributes: source.attributes,
+        condition: WriteCondition::default(),
+        versions: None,
+    })
+    .await
+    .unwrap();
+    assert_eq!(name_of(&tree, "c").await.as_deref(), Some("aside"));
+    put_with(&tree, "a", "again").await;
+    assert_eq!(name_of(&tree, "a").await.as_deref(), Some("again"));
+    assert_eq!(side_files(tree.root.path()).len(), 3);
+}
+
+#[tokio::test]
+async fn a_file_that_others_change_has_none_until_its_size_and_time_are_those_again() {
+    let tree = beside().await;
+    put_with(&tree, "key", "ours").await;
+    let put = tree.info("key").await;
+    let file = fs::File::options().write(true).open(tree.path("key")).unwrap();
+    let time = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(time + Duration::from_nanos(1_000_000_000)).unwrap();
+    let changed = tree.info("key").await;
+    assert!(changed.etag.as_str().starts_with("t2-") && changed.attributes == ObjectAttributes::default());
+    file.set_modified(time).unwrap();
+    assert_eq!(tree.info("key").await, put);
+
+    // What is replaced while it is a stranger's leaves its side file behind.
+    fs::write(tree.path("key"), "theirs").unwrap();
+    put_with(&tree, "key", "ours").await;
+    put_with(&tree, "other", "other").await;
+    fs::write(tree.path("other"), "").unwrap();
+    assert_eq!(side_files(tree.root.path()).len(), 3);
+    let Tree { subject, root } = tree;
+    drop(subject);
+    for (repair, left) in [(false, 3), (true, 1)] {
+        let report = again(|| examine_fs(root.path(), repair));
+        let found: Vec<_> = report.findings.iter().map(|f| (f.kind, f.repaired)).collect();
+        assert_eq!(found, [(OrphanedSideFile, repair); 2]);
+        assert_eq!(side_files(root.path()).len(), left);
+    }
+    assert_eq!(again(|| examine_fs(root.path(), true)).findings, []);
+}
+
+#[tokio::test]
+async fn a_copied_tree_keeps_its_attributes_if_it_keeps_its_times() {
+    let tree = beside().await;
+    put_with(&tree, "d/key", "copied").await;
+    let bucket = tree.bucket.clone();
+    let Tree { subject, root } = tree;
+    drop(subject);
+    for (how, expected) in [("-a", Some("copied")), ("-r", None)] {
+        let copy = tempfile::tempdir().unwrap();
+        let done = Command::new("cp")
+            .arg(how)
+            .arg(root.path().join("."))
+            .arg(copy.path())
+            .status();
+        assert!(done.unwrap().success());
+        let tree = at(copy, bucket.clone()).await;
+        assert_eq!(name_of(&tree, "d/key").await.as_deref(), expected);
+        // Its directories are others' now.
+        tree.delete("d/key").await;
+        assert!(tree.path("d").is_dir());
+    }
+}
+
+#[tokio::test]
+async fn a_root_whose_extended_attributes_were_left_behind_is_refused_until_they_are_given_up() {
+    let tree = Tree::new().await;
+    put_with(&tree, "key", "left behind").await;
+    let bucket = tree.bucket.clone();
+    let Tree { subject, root } = tree;
+    drop(subject);
+    rustix::fs::removexattr(root.path().join(bucket.as_str()).join("key"), "user.t2gate").unwrap();
+    assert_eq!(open_with("none", root.path()), Some(3));
+    for (repair, format) in [("", "1\n"), ("repair", "1 side-files\n")] {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "beside::examining_child", "--nocapture"])
+            .env(XATTRS, "none")
+            .env(ROOT, root.path())
+            .env("T2GATE_BESIDE_REPAIR", repair)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("lost-attributes .t2/format;"),
+            "{said}"
+        );
+        assert_eq!(fs::read_to_string(root.path().join(".t2/format")).unwrap(), format);
+    }
+    assert_eq!(open_with("none", root.path()), Some(0));
+    let tree = at(root, bucket).await;
+    assert_eq!(tree.get("key").await.unwrap(), "left behind");
+    assert_eq!(name_of(&tree, "key").await, None);
+}
+
+#[tokio::test]
+async fn there_is_no_versioning() {
+    let tree = beside().await;
+    assert!(!tree.capabilities(None).history);
+    let on = VersioningStatus::Enabled;
+    let refused = |outcome| matches!(outcome, Err(BackendError::NotSupported { .. }));
+    let setting = BucketSetting::Versioning(on);
+    assert!(refused(tree.put_bucket_setting(&tree.bucket, setting).await));
+    let request = CreateBucket {
+        bucket: BucketName::parse("versioned").unwrap(),
+        owner: tree.owner.clone(),
+        acl: CannedAcl::Private,
+        max_buckets: 100,
+        versioning: Some(on),
+    };
+    assert!(refused(tree.create_bucket(request).await.map(|_| ())));
+    assert_eq!(tree.head_bucket(&tree.bucket).await.unwrap().versioning, None);
+
+    let Tree { subject, root } = tree;
+    drop(subject);
+    let backend = again(|| open_at(root.path()));
+    assert!(Versioned::new(backend, Arc::new(SystemClock)).is_err());
+}
+
+#[tokio::test]
+async fn a_root_with_versions_is_not_changed_to_side_files() {
+    let tree = Tree::new().await;
+    let setting = BucketSetting::Versioning(VersioningStatus::Suspended);
+    tree.put_bucket_setting(&tree.bucket, setting).await.unwrap();
+    let Tree { subject, root } = tree;
+    drop(subject);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "beside::examining_child", "--nocapture"])
+        .env(XATTRS, "none")
+        .env(ROOT, root.path())
+        .env("T2GATE_BESIDE_REPAIR", "repair")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("refused: "), "{said}");
+    assert!(said.contains("has versioning"), "{said}");
+    let format = root.path().join(".t2/format");
+    assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
+    // Nor is it served if somebody else does that.
+    fs::write(&format, "1 side-files\n").unwrap();
+    let refused = again_or(|| open_at(root.path())).unwrap_err();
+    assert!(
+        matches!(&refused, FsOpenError::VersionsNeedExtendedAttributes { .. }),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn it_cannot_be_shared() {
+    let Tree { subject, root } = beside().await;
+    drop(subject);
+    let refused = again_or(|| FsBackend::open(shared(root.path()))).unwrap_err();
+    assert!(matches!(&refused, FsOpenError::CannotShare(_)), "{refused}");
+    assert!(refused.to_string().contains("side files"), "{refused}");
+    // Whoever shares a new root does not choose what could not be shared.
+    let new = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "beside::sharing_child", "--nocapture"])
+        .env(XATTRS, "none")
+        .env(ROOT, new.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(!new.path().join(".t2/format").exists());
+    drop(again(|| open_at(root.path())));
+}
+
+#[test]
+fn sharing_child() {
+    if let Ok(root) = std::env::var(ROOT) {
+        let outcome = FsBackend::open(shared(Path::new(&root)));
+        assert!(matches!(outcome, Err(FsOpenError::CannotShare(_))), "{outcome:?}");
+    }
+}
+
+#[test]
+fn examining_child() {
+    if let (Ok(root), Ok(repair)) = (std::env::var(ROOT), std::env::var("T2GATE_BESIDE_REPAIR")) {
+        let report = match again_or(|| examine_fs(Path::new(&root), !repair.is_empty())) {
+            Ok(report) => report,
+            Err(error) => return println!("refused: {error}"),
+        };
+        for found in report.findings {
+            println!("{} {};", found.kind.as_str(), found.path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_others_made_in_place_of_ours_is_not_ours() {
+    let tree = beside().await;
+    tree.put("d/key", "x").await;
+    fs::remove_dir_all(tree.path("d")).unwrap();
+    fs::create_dir(tree.path("d")).unwrap();
+    tree.put("d/key", "x").await;
+    tree.delete("d/key").await;
+    assert!(tree.path("d").is_dir());
+    let Tree { subject, root } = tree;
+    drop(subject);
+    let kinds = |repair| -> Vec<_> {
+        let report = again(|| examine_fs(root.path(), repair));
+        report.findings.iter().map(|finding| finding.kind).collect()
+    };
+    let found = kinds(true);
+    assert!(found.contains(&OrphanedMark) && found.iter().all(|kind| matches!(kind, OrphanedMark | OrphanedSideFile)));
+    assert_eq!(kinds(false), []);
+}
+
+#[tokio::test]
+async fn a_part_that_comes_again_and_again_has_one_record_and_outlives_a_restart() {
+    let tree = beside().await;
+    let upload = tree.upload("key").await;
+    let mut last = None;
+    for n in 0..5 {
+        last = Some(tree.part(&upload, 1, format!("part {n}")).await);
+    }
+    let uploads = tree.root.path().join(".t2/uploads").join(tree.bucket.as_str());
+    let of_upload = fs::read_dir(uploads).unwrap().next().unwrap().unwrap().path();
+    let records = fs::read_dir(of_upload).unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_str().unwrap().starts_with("record.")
+    });
+    assert_eq!(records.count(), 1);
+    let tree = reopen(tree).await;
+    tree.complete(&upload, vec![last.unwrap()]).await.unwrap();
+    assert_eq!(tree.get("key").await.unwrap(), "part 4");
+}
+
+/// Where times are whole seconds the names of side files are used again and again: a reader must not take another
+/// version's.
+#[test]
+fn readers_never_see_one_versions_bytes_with_anothers_attributes() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "beside::reading_child"])
+        .env(TICK, "1000000000")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reading_child() {
+    if std::env::var(TICK).is_err() {
+        return;
+    }
+    let tree = Arc::new(beside().await);
+    put_with(&tree, "key", "0000").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (tree, done) = (Arc::clone(&tree), Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut n = writer;
+                while !done.load(Ordering::Relaxed) {
+                    put_with(&tree, "key", &format!("{:04}", n % 10_000)).await;
+                    n += 7;
+                }
+            })
+        })
+        .collect();
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let tree = Arc::clone(&tree);
+            tokio::spawn(async move {
+                let mut seen: BTreeSet<Bytes> = BTreeSet::new();
+                for _ in 0..3000 {
+                    let open = tree.open("key").await.unwrap();
+                    let named = open
+                        .info
+                        .attributes
+                        .user_metadata
+                        .first()
+                        .map(|(_, value)| value.to_string());
+                    let size = open.info.size;
+                    let bytes: Vec<Bytes> = open.reader.read(0..size).try_collect().await.unwrap();
+                    let bytes = Bytes::from(bytes.concat());
+                    assert_eq!(named.as_deref().map(str::as_bytes), Some(&*bytes));
+                    seen.insert(bytes);
+                    let listed = tree.list_objects(tree.everything()).await.unwrap();
+                    let [ListEntry::Object(listed)] = listed.entries.as_slice() else {
+                        panic!("{listed:?}");
+                    };
+                    assert!(listed.etag.as_md5().is_some(), "{listed:?}");
+                }
+                assert!(seen.len() > 10, "{}", seen.len());
+            })
+        })
+        .collect();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(side_files(tree.root.path()).len(), 1);
+}
+
+/// Whether this run of the tests leaves extended attributes as they are.
+pub(crate) fn has_extended_attributes() -> bool {
+    std::env::var_os(XATTRS).is_none()
+}
+
+/// Whether the attributes of this root are in side files alone.
+pub(crate) fn has_side_files(root: &Path) -> bool {
+    fs::read_to_string(root.join(".t2/format"))
+        .unwrap()
+        .contains("side-files")
+}
+
+/// By their names, which may begin with that of a directory.
+pub(crate) fn side_files(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let top = root.join(".t2/attributes");
+    for entry in fs::read_dir(&top).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            for entry in fs::read_dir(entry.path()).unwrap() {
+                found.push(format!("{name}{}", entry.unwrap().file_name().to_str().unwrap()));
+            }
+        } else {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// How `.t2/directories` calls a directory.
+pub(crate) fn mark_of(directory: &Path) -> String {
+    let metadata = fs::metadata(directory).unwrap();
+    let born = metadata
+        .created()
+        .map_or_else(|_| Duration::ZERO, |born| born.duration_since(UNIX_EPOCH).unwrap());
+    format!("{:x}-{:x}-{:x}", metadata.ino(), born.as_secs(), born.subsec_nanos())
+}
