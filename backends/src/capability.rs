@@ -6,10 +6,13 @@ pub struct Capabilities {
     /// For messages and logs: `fs`, `memory`, ...
     pub name: &'static str,
     /// [`WriteCondition`](crate::WriteCondition)s are judged in the same step as the commit. Where not, the gateway
-    /// answers conditional writes with 501.
+    /// answers conditional writes with 501; so does a backend for a single key for which its store cannot.
     pub conditional_writes: bool,
     /// Deletes can be conditional too.
     pub conditional_deletes: bool,
+    /// An opened object stays readable whatever becomes of its key. Where not, reading one that was replaced or deleted
+    /// meanwhile may end in [`BackendError::Conflict`](crate::BackendError::Conflict); never in other bytes.
+    pub stable_reads: bool,
     /// What a commit displaces can be kept, in the same step: the [`Versioned`](crate::Versioned) overlay can stand on
     /// it.
     pub history: bool,

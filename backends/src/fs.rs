@@ -281,6 +281,7 @@ impl Backend for FsBackend {
             name: "fs",
             conditional_writes: true,
             conditional_deletes: true,
+            stable_reads: true,
             history: self.store.can_keep_versions(),
             versioning: false,
             encryption: false,

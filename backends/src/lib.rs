@@ -16,11 +16,17 @@ mod fs;
 mod key_codec;
 mod memory;
 mod multipart;
+mod opendal;
 mod request;
 mod routes;
+mod stored;
 mod types;
 mod versioning;
 
+pub use self::opendal::{
+    DEFAULT_STORE_MEMORY_BYTES, OpendalBackend, OpendalOpenError, OpendalOptions, ProbeLine, ProbeOutcome, ProbeReport,
+    StoreLayout, StoreLevel, store_services,
+};
 pub use backend::{Backend, ByteStream, ObjectReader, OpenObject};
 pub use body::{BodyError, BodyEvent, BodySource, BodySummary, ObjectBody};
 pub use capability::Capabilities;

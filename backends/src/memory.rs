@@ -99,6 +99,7 @@ impl Backend for MemoryBackend {
             name: "memory",
             conditional_writes: true,
             conditional_deletes: true,
+            stable_reads: true,
             history: true,
             versioning: false,
             encryption: false,

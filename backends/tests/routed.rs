@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use t2gate_backends::{
-    AccountId, Backend, BackendError, BucketInfo, BucketName, BucketPattern, CannedAcl, CopyObject, CreateBucket,
-    FsBackend, FsOptions, Key, MemoryBackend, ObjectAttributes, ObjectBody, ObjectRef, PutObject, Routed, Routes,
-    SystemClock, Versioned, WriteCondition, versions_suite,
+    AccountId, Backend, BackendError, BucketInfo, BucketName, BucketPattern, CannedAcl, Capabilities, CopyObject,
+    CreateBucket, FsBackend, FsOptions, Key, MemoryBackend, ObjectAttributes, ObjectBody, ObjectRef, OpendalBackend,
+    OpendalOptions, PutObject, Routed, Routes, SystemClock, Versioned, WriteCondition, versions_suite,
 };
 
 fn memory() -> Arc<dyn Backend> {
@@ -220,6 +220,19 @@ async fn a_bucket_can_what_its_own_store_can() {
     let versioning = |bucket: Option<&str>| two.both.capabilities(bucket.map(name).as_ref()).versioning;
     assert!(versioning(Some("logs-a")) && !versioning(Some("data")));
     assert!(!versioning(None), "what all can");
+}
+
+#[tokio::test]
+async fn a_store_takes_nothing_away_from_what_is_beside_it() {
+    let store = OpendalBackend::open(OpendalOptions::new("memory", Arc::new(SystemClock)));
+    let two = Two::of(versioned(), Arc::new(store.await.unwrap()));
+    let of = |bucket: Option<&str>| two.both.capabilities(bucket.map(name).as_ref());
+    let all_of = |of: &Capabilities| [of.conditional_writes, of.stable_reads, of.versioning];
+    let (beside, store, both) = (of(Some("data")), of(Some("logs-a")), of(None));
+    assert_eq!((beside.name, store.name, both.name), ("memory", "opendal", "several"));
+    assert_eq!(all_of(&beside), [true; 3]);
+    assert_eq!(all_of(&store), [false; 3]);
+    assert_eq!(all_of(&both), [false; 3]);
 }
 
 #[test]

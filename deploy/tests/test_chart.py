@@ -142,11 +142,12 @@ def test_several_backends_have_their_claims_and_their_buckets():
     documents = template(values="several")
     config = configuration(documents)
     given = yaml.safe_load(VALUES["several"].read_text())
-    main, archive, scratch = config["backend"]
+    main, archive, scratch, cloud = config["backend"]
     assert main == {"name": "main", "kind": "fs", "root": "/data", "durability": "power-safe"}
     wanted = {key: value for key, value in given["otherBackends"][0].items() if key not in ("existingClaim", "subPath")}
     assert archive == wanted | {"root": "/backends/archive"}
     assert scratch == {"name": "scratch", "kind": "memory", "root": "/backends/scratch"}
+    assert cloud == given["otherBackends"][2] | {"root": "/backends/cloud"}
     assert config["bucket"] == given["buckets"]
     spec = pod_spec(documents)
     claim = {"name": "backend-archive", "persistentVolumeClaim": {"claimName": "archive"}}
@@ -302,6 +303,12 @@ REFUSED = {
     "a host name with a port": ('{"config": {"s3": {"base_domains": ["s3.example.com:443"]}}}', "/base_domains/0"),
     "a backend": ('{"backend": {"kind": "disk"}}', "/backend/kind"),
     "a backend without a claim": ('{"otherBackends": [{"name": "a", "kind": "fs"}]}', "'existingClaim'"),
+    "a store without a service": ('{"otherBackends": [{"name": "a", "kind": "opendal"}]}', "'service'"),
+    "a store of the chart's own without a service": ('{"backend": {"kind": "opendal"}}', "'backend'"),
+    "a store's level": (
+        '{"otherBackends": [{"name": "a", "kind": "opendal", "service": "s3", "least_level": "L3"}]}',
+        "/otherBackends/0/least_level",
+    ),
     "a backend without a name": ('{"otherBackends": [{"kind": "memory"}]}', "'name'"),
     "a backend's name": ('{"otherBackends": [{"name": "A_b", "kind": "memory"}]}', "/otherBackends/0/name"),
     "a backend's limit": (

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use futures::future::join_all;
 use http::HeaderValue;
 use t2gate_backends::{
-    AccountId, Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, Routed, Routes, SystemClock,
-    Versioned,
+    AccountId, Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, OpendalBackend,
+    OpendalOptions, ProbeReport, Routed, Routes, StoreLayout, SystemClock, Versioned,
 };
 use tokio::{net::TcpListener, time::timeout};
 
@@ -54,27 +54,45 @@ pub struct Store {
     pub backend: Arc<dyn Backend>,
     /// What lies there and could be a bucket, but has no owner, and so is not served.
     pub unclaimed: Vec<BucketName>,
+    /// What was found out about a store by trying, and how objects lie in it.
+    pub probed: Option<(ProbeReport, StoreLayout)>,
 }
 
 /// A backend that is not ready after so long is not. Less than the admin listener waits, so that it can be said which.
 const STORE_READY_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Opens the storage that the configuration names. Blocks.
-pub fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
+/// Opens the storage that the configuration names, one backend after the other. Blocks: before anything is served.
+pub async fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let several = !config.backends.others.is_empty();
-    let stores = config.backends.iter().map(|backend| {
-        open_store(backend, clock.clone()).map_err(|error| match several {
-            true => anyhow::anyhow!("backend {}: {error:#}", backend.name),
-            false => error,
-        })
-    });
-    Ok(Storage {
-        stores: stores.collect::<Result<_, _>>()?,
-    })
+    let mut stores = Vec::new();
+    for backend in config.backends.iter() {
+        let store = open_store(backend, clock.clone())
+            .await
+            .map_err(|error| match several {
+                true => anyhow::anyhow!("backend {}: {error:#}", backend.name),
+                false => error,
+            })?;
+        stores.push(store);
+    }
+    Ok(Storage { stores })
 }
 
-fn open_store(config: &config::Backend, clock: Arc<dyn Clock>) -> Result<Store, anyhow::Error> {
+/// How a backend of the kind `opendal` is to be opened.
+pub fn store_options(config: &config::Backend, clock: Arc<dyn Clock>) -> OpendalOptions {
+    let store = &config.store;
+    OpendalOptions {
+        options: store.options.0.clone(),
+        layout: store.layout,
+        least_level: store.least_level,
+        adopt: config.adopt_account.clone(),
+        memory_bytes: store.memory,
+        abandoned_upload_age: config.abandoned_upload_age,
+        ..OpendalOptions::new(store.service.clone(), clock)
+    }
+}
+
+async fn open_store(config: &config::Backend, clock: Arc<dyn Clock>) -> Result<Store, anyhow::Error> {
     let name = config.name.clone();
     Ok(match config.kind {
         BackendKind::Fs => {
@@ -90,12 +108,23 @@ fn open_store(config: &config::Backend, clock: Arc<dyn Clock>) -> Result<Store, 
                 name,
                 unclaimed: backend.unclaimed().to_vec(),
                 backend: versioned(backend, clock),
+                probed: None,
+            }
+        }
+        BackendKind::Opendal => {
+            let backend = OpendalBackend::open(store_options(config, clock.clone())).await?;
+            Store {
+                name,
+                unclaimed: backend.unclaimed().to_vec(),
+                probed: Some((backend.report().clone(), backend.layout())),
+                backend: versioned(backend, clock),
             }
         }
         BackendKind::Memory => Store {
             name,
             backend: versioned(MemoryBackend::new(clock.clone()), clock),
             unclaimed: Vec::new(),
+            probed: None,
         },
     })
 }

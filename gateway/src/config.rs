@@ -28,7 +28,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use t2gate_backends::AccountId;
 
 pub use self::{
-    backend::{Backend, BackendKind},
+    backend::{Backend, BackendKind, Store, StoreOptions},
     backends::Backends,
     fault::{ConfigError, Fault},
     limits::Limits,

@@ -242,6 +242,42 @@ fn several_backends_are_greeted_by_name_and_one_that_cannot_be_opened_too() {
 }
 
 #[test]
+fn a_store_in_a_list_is_probed_by_check_and_greeted_with_its_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = "[[backend]]\nname = \"main\"\nroot = \"a\"\n\
+               [[backend]]\nname = \"cloud\"\nkind = \"opendal\"\nservice = \"memory\"\nleast_level = \"L1\"\n\
+               [[bucket]]\nname = \"logs-*\"\nbackend = \"cloud\"\n";
+    let file = dir.path().join("t2gate.toml");
+    fs::write(&file, two).unwrap();
+    let check = || run(dir.path(), &["check", "--config", "t2gate.toml"]);
+    assert_eq!(check(), (Some(0), String::new()));
+    assert!(!dir.path().join("a").exists(), "to check makes nothing");
+    let running = Running::start(dir.path(), &["--config", "t2gate.toml"], &[]);
+    let greeting = &running.greeting;
+    for said in [
+        "data       main: /",
+        "data       cloud: in a store (memory): names are encoded",
+        "level      L1",
+        "UNSAFE     with a second gateway on this store",
+        "not in cloud: there it is gone",
+    ] {
+        assert!(greeting.contains(said), "{said} is not in\n{greeting}");
+    }
+    running.stop();
+
+    fs::write(&file, two.replace("L1", "L2")).unwrap();
+    let (code, said) = check();
+    assert_eq!(code, Some(1));
+    assert!(said.contains("backend cloud: least_level asks for L2"), "{said}");
+    let (code, said) = run(
+        dir.path(),
+        &["serve", "--config", "t2gate.toml", "--listen", "127.0.0.1:0"],
+    );
+    assert_eq!(code, Some(1));
+    assert!(said.contains("backend cloud: "), "{said}");
+}
+
+#[test]
 fn a_bucket_in_the_wrong_backend_is_told_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let two = "[[backend]]\nname = \"main\"\nroot = \"a\"\nadopt_account = \"default\"\n\

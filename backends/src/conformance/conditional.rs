@@ -146,9 +146,21 @@ pub async fn conditions_tell_a_key_from_its_neighbours(s: Subject) {
     }
     s.put("a/b", "below").await;
     assert_refused!(s.put_if(if_present(), "a", "x").await, BackendError::NoSuchKey);
-    assert_refused!(s.put_if(if_present(), "a/", "x").await, BackendError::NoSuchKey);
-    s.put_if(if_absent(), "a", "above").await.unwrap();
+    let slash = s.holds("a/").await;
+    if slash {
+        assert_refused!(s.put_if(if_present(), "a/", "x").await, BackendError::NoSuchKey);
+    }
+    // A store that takes a directory for an object says so, and writes nothing.
+    let above = match s.put_if(if_absent(), "a", "above").await {
+        Ok(_) => true,
+        Err(BackendError::NotSupported { .. }) => false,
+        Err(error) => panic!("{error:?}"),
+    };
     s.put_if(if_absent(), "A", "upper").await.unwrap();
-    s.put_if(if_absent(), "a/", "slash").await.unwrap();
-    assert_eq!(s.all_keys().await, ["A", "a", "a/", "a/b"]);
+    if slash {
+        s.put_if(if_absent(), "a/", "slash").await.unwrap();
+    }
+    let mut keys = vec!["A", "a", "a/", "a/b"];
+    keys.retain(|key| (slash || *key != "a/") && (above || *key != "a"));
+    assert_eq!(s.all_keys().await, keys);
 }

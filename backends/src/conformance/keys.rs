@@ -301,7 +301,8 @@ pub async fn a_key_that_ends_in_a_slash_holds_bytes(s: Subject) {
     assert_holds(&s, &keys).await;
     s.delete("dir/x").await;
     s.delete("dir").await;
-    assert_holds(&s, &["dir/".to_owned(), "dir//".to_owned()]).await;
+    let slashed: Vec<String> = keys.into_iter().filter(|key| key.ends_with('/')).collect();
+    assert_holds(&s, &slashed).await;
 }
 
 pub async fn keys_that_fold_together_stay_apart(s: Subject) {

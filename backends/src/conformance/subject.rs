@@ -148,12 +148,20 @@ impl Subject {
         self.open(key).await.unwrap().info
     }
 
-    /// The object's bytes, `None` where there is no object. Checks what must hold of every read.
+    /// The object's bytes, `None` where there is no object. Checks what must hold of every read. Where reads are not
+    /// stable, one that lost its object is begun again.
     pub async fn get(&self, key: &str) -> Option<Bytes> {
-        match self.open(key).await {
-            Ok(open) => Some(read_whole(open).await),
-            Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => None,
-            Err(error) => panic!("{key:?} cannot be opened: {error:?}"),
+        loop {
+            let open = match self.open(key).await {
+                Ok(open) => open,
+                Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => return None,
+                Err(error) => panic!("{key:?} cannot be opened: {error:?}"),
+            };
+            match try_read_whole(open).await {
+                Ok(bytes) => return Some(bytes),
+                Err(BackendError::Conflict) if !self.capabilities(Some(&self.bucket)).stable_reads => {}
+                Err(error) => panic!("{key:?} cannot be read: {error:?}"),
+            }
         }
     }
 
@@ -177,6 +185,30 @@ impl Subject {
             mark_missing: false,
             versions: None,
         }
+    }
+
+    /// Whether the backend holds the key, which it may refuse.
+    pub async fn holds(&self, key: &str) -> bool {
+        match self.create_multipart_upload(self.create_upload_request(key)).await {
+            Ok(upload_id) => {
+                let upload = self.upload_ref(key, upload_id);
+                self.abort_multipart_upload(&upload).await.unwrap();
+                true
+            }
+            Err(BackendError::UnsupportedKey(_)) => false,
+            Err(error) => panic!("{key:?}: {error:?}"),
+        }
+    }
+
+    /// Those of the keys that the backend holds.
+    pub async fn held<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Vec<&'k str> {
+        let mut held = Vec::new();
+        for key in keys {
+            if self.holds(key).await {
+                held.push(key);
+            }
+        }
+        held
     }
 
     // ---- listings
@@ -283,23 +315,31 @@ pub(super) fn part_number(number: u16) -> PartNumber {
 
 /// The bytes of `range` of an opened object.
 pub(super) async fn read_range(open: OpenObject, range: std::ops::Range<u64>) -> Bytes {
+    try_read_range(open, range).await.unwrap()
+}
+
+pub(super) async fn try_read_range(open: OpenObject, range: std::ops::Range<u64>) -> Result<Bytes, BackendError> {
     let mut stream = open.reader.read(range);
     let mut bytes = BytesMut::new();
     while let Some(piece) = stream.next().await {
-        bytes.extend_from_slice(&piece.unwrap());
+        bytes.extend_from_slice(&piece?);
     }
-    bytes.freeze()
+    Ok(bytes.freeze())
 }
 
 /// All bytes of an opened object, which must be as many as it says, and those of its ETag where that is an MD5.
 pub async fn read_whole(open: OpenObject) -> Bytes {
+    try_read_whole(open).await.unwrap()
+}
+
+pub(super) async fn try_read_whole(open: OpenObject) -> Result<Bytes, BackendError> {
     let info = open.info.clone();
-    let bytes = read_range(open, 0..info.size).await;
+    let bytes = try_read_range(open, 0..info.size).await?;
     assert_eq!(bytes.len() as u64, info.size, "{:?} runs short or over", info.key);
     if info.etag.as_md5().is_some() {
         assert_eq!(etag_of(&bytes), info.etag, "bytes and ETag are of different versions");
     }
-    bytes
+    Ok(bytes)
 }
 
 /// The ETag of an object written in one piece.

@@ -146,6 +146,7 @@ fn weakest(all: impl Iterator<Item = Capabilities>) -> Option<Capabilities> {
         name: if a.name == b.name { a.name } else { "several" },
         conditional_writes: a.conditional_writes && b.conditional_writes,
         conditional_deletes: a.conditional_deletes && b.conditional_deletes,
+        stable_reads: a.stable_reads && b.stable_reads,
         history: a.history && b.history,
         versioning: a.versioning && b.versioning,
         encryption: a.encryption && b.encryption,

@@ -22,15 +22,15 @@ use super::{
     side::SideFile,
     xattr,
 };
+pub(super) use crate::stored::{
+    Rest, StoredChecksum, VERSION, algorithm, checksum_codes, decode, encode, from_checksum_codes, minicbor_bytes,
+};
 use crate::{
-    Checksum, ChecksumAlgorithm, ChecksumType, ContentHeaders, ETag, Key, MAX_KEY_BYTES, ObjectAttributes, ObjectInfo,
-    ObjectPart, Stamp, UploadId, Version,
+    ETag, Key, MAX_KEY_BYTES, ObjectAttributes, ObjectInfo, ObjectPart, Stamp, UploadId, Version, stored::to_checksum,
 };
 
 /// Where the record lies. `user.`: what a process without privileges may set.
 pub(super) const ATTRIBUTE: &str = "user.t2gate";
-/// Leads every record; another one is not understood, and the file counts as somebody else's.
-pub(super) const VERSION: u8 = 1;
 /// Records up to so many bytes are tried as an attribute. ext4 holds about 4 KB with all names.
 const MAX_INLINE: usize = 3000;
 /// The most an attribute can have (the kernel's limit).
@@ -102,37 +102,6 @@ impl From<StoredVersion> for Version {
             null: stored.null,
         }
     }
-}
-
-/// What listings do without.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
-pub(super) struct Rest {
-    #[n(0)]
-    content_type: Option<Box<str>>,
-    #[n(1)]
-    content_encoding: Option<Box<str>>,
-    #[n(2)]
-    content_language: Option<Box<str>>,
-    #[n(3)]
-    content_disposition: Option<Box<str>>,
-    #[n(4)]
-    cache_control: Option<Box<str>>,
-    #[n(5)]
-    expires: Option<Box<str>>,
-    #[n(6)]
-    user_metadata: Vec<(Box<str>, Box<str>)>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(super) struct StoredChecksum {
-    #[n(0)]
-    pub(super) algorithm: u8,
-    #[n(1)]
-    pub(super) kind: u8,
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub(super) value: Vec<u8>,
-    #[n(3)]
-    pub(super) parts: Option<u16>,
 }
 
 /// What a write makes of an object.
@@ -419,127 +388,11 @@ fn derived_etag(meta: &Meta) -> ETag {
     ETag::parse(text).unwrap_or_else(|_| ETag::from_md5([0; 16]))
 }
 
-/// A version byte and CBOR: every record of the gateway's looks so.
-pub(super) fn encode<T: Encode<()>>(record: &T) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    bytes.extend(minicbor_bytes(record));
-    bytes
-}
-
-/// `None` for another version, and for what is damaged.
-pub(super) fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Option<T> {
-    let (&VERSION, record) = bytes.split_first()? else {
-        return None;
-    };
-    minicbor::decode(record).ok()
-}
-
-pub(super) fn minicbor_bytes<T: Encode<()>>(record: &T) -> Vec<u8> {
-    minicbor::to_vec(record).expect("nothing fails that writes to memory")
-}
-
 fn set(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     crash::fault(Call::Add)?;
     xattr::set(file, ATTRIBUTE, bytes)?;
     crash::point();
     Ok(())
-}
-
-/// On the disk; 0 is none.
-fn algorithm_code(algorithm: ChecksumAlgorithm) -> u8 {
-    match algorithm {
-        ChecksumAlgorithm::Crc32 => 1,
-        ChecksumAlgorithm::Crc32c => 2,
-        ChecksumAlgorithm::Crc64Nvme => 3,
-        ChecksumAlgorithm::Sha1 => 4,
-        ChecksumAlgorithm::Sha256 => 5,
-    }
-}
-
-pub(super) fn algorithm(code: u8) -> Option<ChecksumAlgorithm> {
-    ChecksumAlgorithm::ALL.into_iter().find(|a| algorithm_code(*a) == code)
-}
-
-impl From<&Checksum> for StoredChecksum {
-    fn from(checksum: &Checksum) -> Self {
-        Self {
-            algorithm: algorithm_code(checksum.algorithm),
-            kind: match checksum.kind {
-                ChecksumType::FullObject => 0,
-                ChecksumType::Composite => 1,
-            },
-            value: checksum.value.to_vec(),
-            parts: checksum.parts,
-        }
-    }
-}
-
-impl StoredChecksum {
-    pub(super) fn to_checksum(&self) -> Option<Checksum> {
-        to_checksum(self.algorithm, self.kind, &self.value, self.parts)
-    }
-}
-
-fn to_checksum(code: u8, kind: u8, value: &[u8], parts: Option<u16>) -> Option<Checksum> {
-    let (algorithm, kind) = from_checksum_codes((code, kind))?;
-    (value.len() == algorithm.digest_len()).then(|| Checksum {
-        algorithm,
-        kind,
-        value: value.into(),
-        parts,
-    })
-}
-
-/// An algorithm with a type, as records of uploads hold it.
-pub(super) fn checksum_codes(declared: (ChecksumAlgorithm, ChecksumType)) -> (u8, u8) {
-    let kind = match declared.1 {
-        ChecksumType::FullObject => 0,
-        ChecksumType::Composite => 1,
-    };
-    (algorithm_code(declared.0), kind)
-}
-
-/// The inverse of [`checksum_codes`].
-pub(super) fn from_checksum_codes(codes: (u8, u8)) -> Option<(ChecksumAlgorithm, ChecksumType)> {
-    let kind = match codes.1 {
-        0 => ChecksumType::FullObject,
-        1 => ChecksumType::Composite,
-        _ => return None,
-    };
-    Some((algorithm(codes.0)?, kind))
-}
-
-impl From<&ObjectAttributes> for Rest {
-    fn from(attributes: &ObjectAttributes) -> Self {
-        let content = attributes.content.clone();
-        Self {
-            content_type: content.content_type,
-            content_encoding: content.content_encoding,
-            content_language: content.content_language,
-            content_disposition: content.content_disposition,
-            cache_control: content.cache_control,
-            expires: content.expires,
-            user_metadata: attributes.user_metadata.clone(),
-        }
-    }
-}
-
-/// Without a checksum.
-impl From<Rest> for ObjectAttributes {
-    fn from(rest: Rest) -> Self {
-        Self {
-            content: ContentHeaders {
-                content_type: rest.content_type,
-                content_encoding: rest.content_encoding,
-                content_language: rest.content_language,
-                content_disposition: rest.content_disposition,
-                cache_control: rest.cache_control,
-                expires: rest.expires,
-            },
-            user_metadata: rest.user_metadata,
-            checksum: None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! `t2gate check`: is this configuration right?
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
-use t2gate_backends::{Clock as _, SystemClock};
+use t2gate_backends::{Clock as _, OpendalBackend, SystemClock};
 
 use super::{failed, say, wrong_configuration};
 use crate::{
-    config::{Config, Overrides},
+    app,
+    config::{Backend, BackendKind, Config, Overrides},
     server::tls::{Tls, TlsOptions},
 };
 
-/// Says what is wrong, or that nothing is. A certificate that is named is loaded too; nothing is made or changed.
+/// Says what is wrong, or that nothing is. A certificate that is named is loaded too, and each
+/// store that is named is probed; nothing else is made or changed.
 pub(super) fn run(file: &Path) -> ExitCode {
     let config = match Config::load(Some(file), &Overrides::default()) {
         Ok(config) => config,
@@ -25,6 +27,30 @@ pub(super) fn run(file: &Path) -> ExitCode {
             return failed(format_args!("{}: {error}", file.display()));
         }
     }
+    for backend in config
+        .backends
+        .iter()
+        .filter(|backend| backend.kind == BackendKind::Opendal)
+    {
+        if let Err(error) = probe(backend) {
+            return failed(format_args!("{}: backend {}: {error:#}", file.display(), backend.name));
+        }
+    }
     say(format_args!("{}: nothing wrong\n", file.display()));
     ExitCode::SUCCESS
+}
+
+/// Shows what the store keeps. It writes below `.t2/probe/` there, and removes that again.
+fn probe(backend: &Backend) -> Result<(), anyhow::Error> {
+    let options = app::store_options(backend, Arc::new(SystemClock));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(OpendalBackend::probe(&options))?;
+    say(format_args!("{} ({}):\n{report}\n", backend.name, report.service));
+    anyhow::ensure!(report.is_usable(), "the store does not do what every store has to");
+    let (least, level) = (backend.store.least_level, report.level);
+    anyhow::ensure!(
+        level >= least,
+        "least_level asks for {least}, and the store has {level}"
+    );
+    Ok(())
 }

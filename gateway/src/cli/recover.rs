@@ -91,7 +91,7 @@ fn run(arguments: RecoverArguments, at: Option<Timestamp>) -> ExitCode {
     if let Some(backend) = missing {
         return failed(format_args!("{}: no such directory", backend.root.display()));
     }
-    let storage = match app::open_storage(&config) {
+    let storage = match runtime.block_on(app::open_storage(&config)) {
         Ok(storage) => storage,
         Err(error) => return failed(format_args!("{error:#}")),
     };

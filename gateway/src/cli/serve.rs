@@ -83,7 +83,7 @@ enum ServeError {
 }
 
 async fn serve(config: Config) -> Result<(), ServeError> {
-    let prepared = Prepared::new(&config)?;
+    let prepared = Prepared::new(&config).await?;
     let listener = bind(config.listen.address, "listen.address").await?;
     let admin_listener = bind(config.listen.admin_address, "listen.admin_address").await?;
     let addresses = (address(&listener)?, address(&admin_listener)?);
@@ -126,7 +126,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(config: &Config) -> Result<Self, ServeError> {
+    async fn new(config: &Config) -> Result<Self, ServeError> {
         let root = &config.backends.default.root;
         let reserved = root.join(RESERVED);
         let data = |what| {
@@ -144,7 +144,7 @@ impl Prepared {
             .map_err(data("write into"))?;
 
         // Before keys and certificate are made: it takes the lock that keeps a second process out.
-        let storage = app::open_storage(config)?;
+        let storage = app::open_storage(config).await?;
 
         let now = SystemClock.now();
         let options = TlsOptions {

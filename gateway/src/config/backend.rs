@@ -1,9 +1,12 @@
 //! `[backend]`, or one of several `[[backend]]`: a storage behind the gateway.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, fs, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
-use t2gate_backends::{AccountId, DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, Durability};
+use t2gate_backends::{
+    AccountId, DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, DEFAULT_STORE_MEMORY_BYTES, Durability,
+    StoreLayout, StoreLevel, store_services,
+};
 
 use super::{
     fault::Faults,
@@ -33,6 +36,8 @@ pub struct Backend {
     pub concurrent_requests: Option<usize>,
     /// Bytes of memory that the requests on its buckets may take together. `None`: as many as there are.
     pub memory_budget: Option<u64>,
+    /// Of `opendal`.
+    pub store: Store,
 }
 
 /// The kinds of storage that there are.
@@ -40,8 +45,60 @@ pub struct Backend {
 pub enum BackendKind {
     /// A directory tree.
     Fs,
+    /// Any store that opendal reaches.
+    Opendal,
     /// Nothing is kept when the process ends: for tests.
     Memory,
+}
+
+/// Which store `opendal` is to reach, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    pub service: String,
+    pub options: StoreOptions,
+    /// `None`: as the service is.
+    pub layout: Option<StoreLayout>,
+    pub least_level: StoreLevel,
+    /// What bodies on their way to the store may have of memory, in bytes.
+    pub memory: u64,
+}
+
+impl Store {
+    /// Whether both are surely one store, and what one keeps lies in what the other keeps: they differ in nothing but
+    /// their directories, if in these. Stores in memory are each their own.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let elsewhere = |store: &Self| -> Vec<_> {
+            let options = store.options.0.iter();
+            options.filter(|(name, _)| name != ROOT_OPTION).cloned().collect()
+        };
+        let (a, b) = (self.root(), other.root());
+        self.service != IN_MEMORY
+            && self.service == other.service
+            && elsewhere(self) == elsewhere(other)
+            && (a.starts_with(&b) || b.starts_with(&a))
+    }
+
+    /// Where in the service all of it lies.
+    fn root(&self) -> PathBuf {
+        let given = self.options.0.iter().find(|(name, _)| name == ROOT_OPTION);
+        let given = given.map_or("", |(_, root)| root);
+        given.split('/').filter(|segment| !segment.is_empty()).collect()
+    }
+}
+
+/// What every service calls the directory that it works in.
+const ROOT_OPTION: &str = "root";
+/// A service that keeps nothing outside of the process.
+const IN_MEMORY: &str = "memory";
+
+/// The service's own options. Secrets are among them: only their names are shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct StoreOptions(pub Vec<(String, String)>);
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -57,6 +114,61 @@ pub(super) struct RawBackend {
     pub(super) shared: Switch,
     pub(super) concurrent_requests: Option<Whole>,
     pub(super) memory_budget: Option<Whole>,
+    pub(super) service: String,
+    pub(super) layout: String,
+    pub(super) least_level: String,
+    pub(super) store_memory: Size,
+    pub(super) options: RawOptions,
+}
+
+/// As they are written; not to be shown.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct RawOptions(BTreeMap<String, RawOption>);
+
+impl fmt::Debug for RawOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+/// opendal takes text for everything.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum RawOption {
+    Text(String),
+    Switch(bool),
+    Number(i64),
+}
+
+impl RawOptions {
+    /// An option `NAME_file` is the option `NAME`, and its value the first line of that file.
+    fn check(self, faults: &mut Faults) -> StoreOptions {
+        const FILE: &str = "_file";
+        let mut options = BTreeMap::new();
+        for (name, value) in self.0 {
+            let value = match value {
+                RawOption::Text(text) => text,
+                RawOption::Switch(switch) => switch.to_string(),
+                RawOption::Number(number) => number.to_string(),
+            };
+            let key = format!("options.{name}");
+            let (name, value) = match name.strip_suffix(FILE) {
+                None => (name, value),
+                Some(option) => match fs::read_to_string(&value) {
+                    Ok(text) => (option.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned()),
+                    Err(error) => {
+                        faults.add(&key, format!("cannot read {value}: {error}"));
+                        continue;
+                    }
+                },
+            };
+            if options.insert(name, value).is_some() {
+                faults.add(&key, "is given twice: by itself and as a file");
+            }
+        }
+        StoreOptions(options.into_iter().collect())
+    }
 }
 
 impl Default for RawBackend {
@@ -72,6 +184,11 @@ impl Default for RawBackend {
             shared: Switch(false),
             concurrent_requests: None,
             memory_budget: None,
+            service: String::new(),
+            layout: "auto".to_owned(),
+            least_level: "L0".to_owned(),
+            store_memory: Size(DEFAULT_STORE_MEMORY_BYTES),
+            options: RawOptions::default(),
         }
     }
 }
@@ -81,8 +198,9 @@ impl RawBackend {
     pub(super) fn check(self, faults: &mut Faults) -> Option<Backend> {
         let kind = match self.kind.as_str() {
             "fs" => Some(BackendKind::Fs),
+            "opendal" => Some(BackendKind::Opendal),
             "memory" => Some(BackendKind::Memory),
-            other => faults.expect("kind", other, "\"fs\" or \"memory\"", None),
+            other => faults.expect("kind", other, "\"fs\", \"opendal\" or \"memory\"", None),
         };
         let name = match self.name.as_str() {
             "" => Some(self.kind.as_str()),
@@ -123,7 +241,35 @@ impl RawBackend {
                 .map(Some),
             None => Some(None),
         };
+        let layout = match self.layout.as_str() {
+            "auto" => Some(None),
+            "transparent" => Some(Some(StoreLayout::Transparent)),
+            "encoded" => Some(Some(StoreLayout::Encoded)),
+            other => faults.expect("layout", other, "\"auto\", \"transparent\" or \"encoded\"", None),
+        };
+        let least_level = match self.least_level.as_str() {
+            "L0" => Some(StoreLevel::Blobs),
+            "L1" => Some(StoreLevel::CreateIfAbsent),
+            "L2" => Some(StoreLevel::CompareAndSet),
+            other => faults.expect("least_level", other, "\"L0\", \"L1\" or \"L2\"", None),
+        };
+        // One body of 8 MiB in parts holds 24 MiB.
+        let memory = faults.within("store_memory", self.store_memory.0, 32 << 20, 1 << 40);
+        let options = self.options.check(faults);
+        if kind == Some(BackendKind::Opendal) && !store_services().contains(&self.service) {
+            let expected = format!("one of {}", store_services().join(", "));
+            faults.expect("service", &self.service, &expected, None::<()>);
+        }
+        if kind != Some(BackendKind::Opendal) && !(self.service.is_empty() && options.0.is_empty()) {
+            faults.add("service", "and options are for kind = \"opendal\" alone");
+        }
         let Period(age) = self.abandoned_upload_age;
+        if self.shared.0 && kind == Some(BackendKind::Opendal) {
+            faults.add(
+                "shared",
+                "is for kind = \"fs\": several gateways may serve a store that keeps level L2, see least_level",
+            );
+        }
         if self.shared.0 && kind == Some(BackendKind::Memory) {
             faults.add(
                 "shared",
@@ -141,6 +287,13 @@ impl RawBackend {
             shared: self.shared.0,
             concurrent_requests: concurrent_requests?,
             memory_budget: memory_budget?,
+            store: Store {
+                service: self.service,
+                options,
+                layout: layout?,
+                least_level: least_level?,
+                memory: memory?,
+            },
         })
     }
 }

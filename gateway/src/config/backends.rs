@@ -130,6 +130,16 @@ fn check_list(listed: BTreeMap<usize, RawBackend>, found: &mut Vec<(String, Stri
                 );
                 faults.add("root", problem);
             }
+            let same_store = backends.iter().find(|(_, other)| {
+                [&backend, other].map(|backend| backend.kind) == [BackendKind::Opendal; 2]
+                    && backend.store.overlaps(&other.store)
+            });
+            if let Some((other, _)) = same_store {
+                let problem = format!(
+                    "name the store of backend.{other}, and one root is the other, or inside it: a store is served once"
+                );
+                faults.add("options", problem);
+            }
             backends.push((i, backend));
         }
         found.extend(faults.into_found());

@@ -1,7 +1,7 @@
 use std::{fs, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use secrecy::ExposeSecret as _;
-use t2gate_backends::Durability;
+use t2gate_backends::{Durability, StoreLayout, StoreLevel};
 
 use super::*;
 use crate::{
@@ -277,8 +277,10 @@ fn a_root_is_shared_only_where_that_is_said_and_can_be() {
     assert!(load("[backend]\nshared = true\n", &[]).unwrap().backends.default.shared);
     let variables = [("T2GATE_BACKEND__SHARED", "true")];
     assert!(load("", &variables).unwrap().backends.default.shared);
-    let faults = faults("[backend]\nkind = \"memory\"\nshared = true\n", &[]);
-    assert!(faults[0].contains("backend.shared"), "{faults:?}");
+    for kind in ["kind = \"memory\"", "kind = \"opendal\"\nservice = \"memory\""] {
+        let faults = faults(&format!("[backend]\n{kind}\nshared = true\n"), &[]);
+        assert!(faults[0].contains("backend.shared"), "{faults:?}");
+    }
 }
 
 #[test]
@@ -517,6 +519,52 @@ fn a_wrong_rate_limit_is_refused_by_name() {
         assert!(found.contains(expected), "{expected}\nis not in\n{found}");
     }
     assert_eq!(found.lines().count(), 7, "{found}");
+}
+
+#[test]
+fn a_store_is_named_with_its_own_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "of a file\n").unwrap();
+    let text = format!(
+        "[backend]\nkind = \"opendal\"\nservice = \"s3\"\nleast_level = \"L2\"\nlayout = \"encoded\"\n\
+         options = {{ bucket = \"b\", enable_virtual_host_style = true, secret_access_key_file = {secret:?} }}\n"
+    );
+    let config = load(&text, &[("T2GATE_BACKEND__OPTIONS__ACCESS_KEY_ID", "id")]).unwrap();
+    let backend = &config.backends.default;
+    let store = &backend.store;
+    assert_eq!((backend.kind, &*store.service), (BackendKind::Opendal, "s3"));
+    assert_eq!(
+        (store.layout, store.least_level),
+        (Some(StoreLayout::Encoded), StoreLevel::CompareAndSet)
+    );
+    let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        store.options.0,
+        [
+            option("access_key_id", "id"),
+            option("bucket", "b"),
+            option("enable_virtual_host_style", "true"),
+            option("secret_access_key", "of a file"),
+        ]
+    );
+    assert!(!format!("{config:?}").contains("of a file"), "a secret is shown");
+    for (wrong, key) in [
+        ("kind = \"opendal\"", "backend.service"),
+        ("kind = \"opendal\"\nservice = \"floppy\"", "backend.service"),
+        ("service = \"s3\"", "backend.service"),
+        ("layout = \"plain\"", "backend.layout"),
+        ("least_level = \"L3\"", "backend.least_level"),
+        ("store_memory = \"1MiB\"", "backend.store_memory"),
+        ("options = { key_file = \"/no/such/file\" }", "backend.options.key_file"),
+        (
+            "kind = \"opendal\"\nservice = \"memory\"\noptions = { a = \"1\", a_file = \"/dev/null\" }",
+            "backend.options.a_file",
+        ),
+    ] {
+        let faults = faults(&format!("[backend]\n{wrong}\n"), &[]);
+        assert!(faults[0].starts_with(key), "{wrong}: {faults:?}");
+    }
 }
 
 #[test]

@@ -175,3 +175,39 @@ async fn a_backend_that_is_full_leaves_the_others_alone() {
         sleep(std::time::Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn a_store_by_opendal_stands_beside_a_tree() {
+    let beside = TWO.replace(
+        "root = \"ROOT/archive\"",
+        "kind = \"opendal\"\nservice = \"memory\"\nroot = \"ROOT/archive\"",
+    );
+    let gateway = two("", &beside).await;
+    let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    gateway.does(Request::put("/logs-a/dir/key").body(&bytes)).await;
+    assert!(gateway.does(Request::get("/logs-a/dir/key")).await.body == bytes);
+    assert!(
+        !gateway.root().join("archive").exists(),
+        "the tree of a store is not made"
+    );
+    for (to, from) in [("/bkt/copy", "/logs-a/dir/key"), ("/logs-a/copy", "/bkt/copy")] {
+        gateway.does(Request::put(to).header("x-amz-copy-source", from)).await;
+        assert!(gateway.does(Request::get(to)).await.body == bytes, "{to}");
+    }
+    let listing = gateway.does(Request::get("/logs-a?list-type=2")).await;
+    let keys = listing.text().split("<Key>").skip(1);
+    let keys: Vec<&str> = keys.map(|rest| rest.split('<').next().unwrap()).collect();
+    assert_eq!(keys, ["copy", "dir/key"]);
+    assert_eq!(names(gateway.does(Request::get("/")).await.text()), ["bkt", "logs-a"]);
+    // What that store does not keep is refused there, and there alone.
+    let create = |path: &str| Request::put(path).header("if-none-match", "*").body("x");
+    gateway.does(create("/bkt/new")).await;
+    gateway.refuses(create("/logs-a/new"), 501, "NotImplemented").await;
+    let enable = |bucket: &str| {
+        let document = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        Request::put(&format!("/{bucket}?versioning")).document(document)
+    };
+    gateway.does(enable("bkt")).await;
+    gateway.refuses(enable("logs-a"), 501, "NotImplemented").await;
+    assert!(gateway.admin("/readyz").await.starts_with("HTTP/1.1 200"));
+}

@@ -162,7 +162,7 @@ impl TestGateway {
         fs::write(&file, text.replace("SECRET", SECRET)).unwrap();
         let config = Config::load_from(Some(&file), Vec::new(), &Overrides::default()).unwrap();
         fs::create_dir(&data).unwrap();
-        let storage = app::open_storage(&config).unwrap();
+        let storage = app::open_storage(&config).await.unwrap();
         let backend = storage.stores[0].backend.clone();
         let names = self_signed::names(config.listen.address.ip(), &config.s3.base_domains);
         let own = self_signed::ensure(&data.join(".t2/tls"), &names, now()).unwrap();

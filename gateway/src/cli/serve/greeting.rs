@@ -7,7 +7,7 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
-use t2gate_backends::{BucketName, Durability, VersioningStatus};
+use t2gate_backends::{BucketName, Durability, StoreLayout, StoreLevel, VersioningStatus};
 
 use super::Prepared;
 use crate::{
@@ -46,8 +46,8 @@ impl fmt::Display for Greeting<'_> {
             config.s3.region
         )?;
         writeln!(f, "  admin      http://{admin_address} (/healthz, /readyz, /metrics)")?;
-        for backend in config.backends.iter() {
-            self.backend(f, backend)?;
+        for (backend, store) in config.backends.iter().zip(&prepared.storage.stores) {
+            self.backend(f, backend, store)?;
         }
         self.versions(f)?;
         self.unclaimed(f)?;
@@ -88,7 +88,7 @@ impl Greeting<'_> {
     }
 
     /// What is behind the gateway, and what that keeps. With a name where there are several.
-    fn backend(&self, f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Result {
+    fn backend(&self, f: &mut fmt::Formatter<'_>, backend: &Backend, store: &Store) -> fmt::Result {
         let name = if self.config.backends.others.is_empty() {
             String::new()
         } else {
@@ -106,6 +106,24 @@ impl Greeting<'_> {
                     Durability::ProcessSafe => "200 means that it survives a killed process, NOT a power cut",
                 };
                 writeln!(f, "  holds      a write is seen whole or not at all; {survives}")
+            }
+            BackendKind::Opendal => {
+                let Some((report, layout)) = &store.probed else {
+                    return Ok(());
+                };
+                let lies = match layout {
+                    StoreLayout::Transparent => "an object is one of the store's, BUCKET/KEY",
+                    StoreLayout::Encoded => "names are encoded, and only the gateway can read objects",
+                };
+                writeln!(f, "  data       {name}in a store ({}): {lies}", report.service)?;
+                writeln!(f, "  level      {}", report.level)?;
+                if report.level < StoreLevel::CompareAndSet {
+                    writeln!(
+                        f,
+                        "  UNSAFE     with a second gateway on this store; conditional writes are refused"
+                    )?;
+                }
+                Ok(())
             }
             BackendKind::Memory => {
                 writeln!(f, "  data       {name}in memory")?;

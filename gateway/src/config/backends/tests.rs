@@ -250,6 +250,55 @@ fn two_backends_do_not_share_a_tree() {
 }
 
 #[test]
+fn a_store_in_a_list_has_its_options_and_is_named_once() {
+    let store = |name: &str, service: &str, options: &str| {
+        format!(
+            "[[backend]]\nname = \"{name}\"\nkind = \"opendal\"\nservice = \"{service}\"\noptions = {{ {options} }}\n"
+        )
+    };
+    let two = |service: &str, first: &str, second: &str| {
+        let (first, second) = (store("main", service, first), store("archive", service, second));
+        format!("{first}{second}[[bucket]]\nname = \"logs-*\"\nbackend = \"archive\"\n")
+    };
+    let variables = [("T2GATE_BACKEND__1__OPTIONS__SECRET_ACCESS_KEY", "secret")];
+    let config = load(&two("s3", "bucket = \"a\"", "bucket = \"b\""), &variables, None).unwrap();
+    let archive = &config.backends.others[0];
+    assert_eq!((archive.kind, &*archive.store.service), (BackendKind::Opendal, "s3"));
+    let expected = [("bucket", "b"), ("secret_access_key", "secret")];
+    assert_eq!(
+        archive.store.options.0,
+        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+    for (first, second) in [
+        ("bucket = \"a\"", "bucket = \"a\""),
+        ("bucket = \"a\"", "bucket = \"a\", root = \"/x\""),
+        ("bucket = \"a\", root = \"x/y/\"", "root = \"/x\", bucket = \"a\""),
+    ] {
+        let found = faults(&two("s3", first, second), &[]);
+        assert_eq!(found.len(), 1, "{first} {second}: {found:?}");
+        assert!(
+            found[0].starts_with("t2gate.toml: backend.1.options: name the store of backend.0"),
+            "{found:?}"
+        );
+    }
+    for (first, second) in [
+        ("bucket = \"a\"", "bucket = \"b\""),
+        ("bucket = \"a\", root = \"/x\"", "bucket = \"a\", root = \"/xy\""),
+        ("bucket = \"a\", root = \"/x\"", "bucket = \"b\", root = \"/x\""),
+    ] {
+        load(&two("s3", first, second), &[], None).unwrap();
+    }
+    // Each is a store of its own.
+    load(&two("memory", "", ""), &[], None).unwrap();
+    let wrong = TWO.replace("durability = \"process-safe\"", "kind = \"opendal\"");
+    let found = faults(&wrong, &[]);
+    assert!(
+        found[0].starts_with("t2gate.toml: backend.1.service: expected one of "),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn an_account_that_adopts_is_looked_for_in_each_backend() {
     let adopting = TWO.replace("durability", "adopt_account = \"nobody\"\n durability");
     assert_eq!(

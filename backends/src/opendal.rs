@@ -1,0 +1,386 @@
+//! Storage in any store that opendal reaches. No type of opendal's leaves this module.
+//!
+//! - **Probe.** What the store keeps is found out by trying, when it is opened (`probe`). It gets a level: L0 takes and
+//!   gives back objects, L1 creates one only where there is none, L2 replaces one only as long as it is what was read.
+//!   Conditional writes are judged by the store, in the step that commits; below L2 they are refused.
+//! - **Transparent layout.** An object is a store's object with the same bytes under `BUCKET/KEY`. Its attributes lie in
+//!   the store's own metadata, known in full before the object is seen: a small body is held in memory and sent in one
+//!   write, another lies aside until it has ended and is then joined inside the store. What does not fit into metadata
+//!   lies in a side object named by a nonce that the object holds, written before it.
+//! - **Encoded layout.** For stores that keep no metadata, or not every key. An object begins with a header that has its
+//!   attributes; a small body follows, a larger one lies in blobs that the header names. So one write of one small
+//!   object is the step that commits, whatever the size.
+//! - **Writes** know their own work again by a nonce that they carry: a reply that was lost is no second write.
+//! - **Reserved names.** What the gateway keeps for itself lies under `.t2/`, which is no bucket's name: records of
+//!   buckets, uploads and parts, blobs, side objects.
+//! - **Crashes** leave nothing that is seen. What they leave under `.t2/` is swept when it is old and nothing names it.
+//!
+//! Within a process requests are kept apart by locks, so that below L2 one gateway keeps all that it promises; two on
+//! one store need L2.
+
+mod blob;
+mod bucket;
+mod budget;
+mod key;
+mod listing;
+mod locks;
+mod multipart;
+mod object;
+mod page;
+mod probe;
+mod read;
+mod record;
+mod store;
+mod sweep;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+
+use self::{
+    budget::Budget,
+    locks::Locks,
+    probe::{Profile, StoreLevel as Level},
+    store::Store,
+};
+pub use self::{
+    key::StoreLayout,
+    probe::{ProbeLine, ProbeOutcome, ProbeReport, StoreLevel},
+};
+use crate::{
+    AccountId, Backend, BackendError, BoxError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
+    CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DEFAULT_ABANDONED_UPLOAD_AGE,
+    DeleteObject, DeleteObjectOutcome, ListMultipartUploads, ListObjectVersions, ListObjects, ListParts,
+    MultipartUpload, ObjectBody, ObjectInfo, ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject,
+    UploadId, UploadPage, UploadRef, VersionPage, versioning::list_unversioned,
+};
+
+/// [`OpendalOptions::memory_bytes`] unless it is set.
+pub const DEFAULT_STORE_MEMORY_BYTES: u64 = 256 << 20;
+/// A commit that others were faster than, so often, gives up.
+const ATTEMPTS: usize = 32;
+/// The name for messages and logs.
+const NAME: &str = "opendal";
+
+/// What is to be served, and how.
+#[derive(Clone)]
+pub struct OpendalOptions {
+    /// As opendal calls it: see [`store_services`].
+    pub service: String,
+    /// The service's own options, by opendal's names. Secrets are among them.
+    pub options: Vec<(String, String)>,
+    /// `None`: transparent where the service is known to hold it, else encoded.
+    pub layout: Option<StoreLayout>,
+    /// A store that keeps less does not open.
+    pub least_level: StoreLevel,
+    /// For the times of buckets and uploads, and in the encoded layout of objects.
+    pub clock: Arc<dyn Clock>,
+    /// Who gets what lies in the store as if in a bucket and is nobody's yet. Without, it is not served.
+    pub adopt: Option<AccountId>,
+    /// What bodies on their way to the store may have of memory, all together.
+    pub memory_bytes: u64,
+    /// A multipart upload that no part has come to for so long is ended, and what a crash has left is removed when it is
+    /// as old. `None`: never.
+    pub abandoned_upload_age: Option<Duration>,
+}
+
+impl OpendalOptions {
+    pub fn new(service: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            service: service.into(),
+            options: Vec::new(),
+            layout: None,
+            least_level: StoreLevel::Blobs,
+            clock,
+            adopt: None,
+            memory_bytes: DEFAULT_STORE_MEMORY_BYTES,
+            abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
+        }
+    }
+
+    /// The layout that is chosen where none is named.
+    fn layout(&self) -> StoreLayout {
+        self.layout.unwrap_or(match self.service.as_str() {
+            "s3" | "gcs" | "azblob" | "b2" | "oss" | "cos" | "obs" | "swift" => StoreLayout::Transparent,
+            _ => StoreLayout::Encoded,
+        })
+    }
+}
+
+/// Without the values of the options.
+impl fmt::Debug for OpendalOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.options.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("OpendalOptions")
+            .field("service", &self.service)
+            .field("options", &names)
+            .field("layout", &self.layout)
+            .field("least_level", &self.least_level)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The services that this build reaches, in order.
+pub fn store_services() -> Vec<String> {
+    store::services()
+}
+
+/// Why a store cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpendalOpenError {
+    #[error("this build has no service \"{service}\"; it has {}", store_services().join(", "))]
+    UnknownService { service: String },
+    #[error("the options of the service \"{service}\" are wrong")]
+    Configuration {
+        service: String,
+        #[source]
+        source: BoxError,
+    },
+    #[error("the store does not do what every store has to:\n{report}")]
+    Unusable { report: ProbeReport },
+    #[error("the configuration asks for level {asked}, and the store has {}:\n{report}", report.level)]
+    LevelTooLow { asked: StoreLevel, report: ProbeReport },
+    #[error("the transparent layout needs a store that keeps metadata with objects:\n{report}")]
+    NoMetadata { report: ProbeReport },
+    #[error("what the gateway keeps in the store could not be read")]
+    Backend(#[from] BackendError),
+}
+
+/// A store as a [`Backend`].
+pub struct OpendalBackend {
+    core: Core,
+    report: ProbeReport,
+    unclaimed: Vec<BucketName>,
+    sweeper: Option<JoinHandle<()>>,
+}
+
+/// What the requests of a backend share.
+#[derive(Debug, Clone)]
+struct Core {
+    store: Arc<Store>,
+    layout: StoreLayout,
+    level: Level,
+    profile: Profile,
+    locks: Arc<Locks>,
+    budget: Budget,
+    clock: Arc<dyn Clock>,
+    adopt: Option<AccountId>,
+}
+
+impl OpendalBackend {
+    /// Reaches the store, probes it, and looks for what is there. To be called in a runtime of tokio's.
+    pub async fn open(options: OpendalOptions) -> Result<Self, OpendalOpenError> {
+        let (store, report, profile) = probed(&options).await?;
+        let layout = options.layout();
+        if !report.is_usable() {
+            return Err(OpendalOpenError::Unusable { report });
+        }
+        if layout == StoreLayout::Transparent && !profile.metadata {
+            return Err(OpendalOpenError::NoMetadata { report });
+        }
+        if report.level < options.least_level {
+            return Err(OpendalOpenError::LevelTooLow {
+                asked: options.least_level,
+                report,
+            });
+        }
+        let core = Core {
+            store,
+            layout,
+            level: report.level,
+            profile,
+            locks: Arc::new(Locks::new()),
+            budget: Budget::new(options.memory_bytes),
+            clock: options.clock,
+            adopt: options.adopt,
+        };
+        let unclaimed = core.adopt().await?;
+        let sweeper = options
+            .abandoned_upload_age
+            .map(|age| core.clone().sweep_now_and_then(age));
+        Ok(Self {
+            core,
+            report,
+            unclaimed,
+            sweeper,
+        })
+    }
+
+    /// Asks the store what it keeps, and leaves nothing there.
+    pub async fn probe(options: &OpendalOptions) -> Result<ProbeReport, OpendalOpenError> {
+        Ok(probed(options).await?.1)
+    }
+
+    /// What the probe has found.
+    pub fn report(&self) -> &ProbeReport {
+        &self.report
+    }
+
+    pub fn layout(&self) -> StoreLayout {
+        self.core.layout
+    }
+
+    /// What lies in the store as if in buckets, and is nobody's: not served.
+    pub fn unclaimed(&self) -> &[BucketName] {
+        &self.unclaimed
+    }
+
+    /// Removes what crashes have left that is older than `age`, and ends uploads that nobody has gone on with for so
+    /// long. Gives how many of either there were.
+    pub async fn sweep(&self, age: Duration) -> Result<usize, BackendError> {
+        self.core.sweep(age).await
+    }
+}
+
+async fn probed(options: &OpendalOptions) -> Result<(Arc<Store>, ProbeReport, Profile), OpendalOpenError> {
+    if !store_services().contains(&options.service) {
+        return Err(OpendalOpenError::UnknownService {
+            service: options.service.clone(),
+        });
+    }
+    let op =
+        store::open(&options.service, options.options.clone()).map_err(|source| OpendalOpenError::Configuration {
+            service: options.service.clone(),
+            source,
+        })?;
+    let store = Arc::new(Store::new(op));
+    let random =
+        getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
+    let run = crate::Stamp::new(options.clock.now(), random);
+    let (report, profile) = probe::probe(&store, options.layout(), run).await;
+    Ok((store, report, profile))
+}
+
+impl Drop for OpendalBackend {
+    fn drop(&mut self) {
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.abort();
+        }
+    }
+}
+
+impl fmt::Debug for OpendalBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpendalBackend")
+            .field("service", &self.report.service)
+            .field("layout", &self.core.layout)
+            .field("level", &self.report.level)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn not_supported(&self, operation: &'static str) -> BackendError {
+        BackendError::NotSupported {
+            operation,
+            backend: NAME,
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for OpendalBackend {
+    fn capabilities(&self, _: Option<&BucketName>) -> Capabilities {
+        Capabilities {
+            name: NAME,
+            conditional_writes: self.core.level >= Level::CompareAndSet,
+            conditional_deletes: self.core.profile.conditional_deletes,
+            stable_reads: false,
+            history: false,
+            versioning: false,
+            encryption: false,
+        }
+    }
+
+    fn copies_between(&self, _: &BucketName, _: &BucketName) -> bool {
+        self.core.profile.copies
+    }
+
+    async fn ready(&self) -> Result<(), BackendError> {
+        self.core.ready().await
+    }
+
+    async fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, BackendError> {
+        self.core.create_bucket(request).await
+    }
+
+    async fn head_bucket(&self, bucket: &BucketName) -> Result<BucketInfo, BackendError> {
+        Ok(self.core.bucket(bucket).await?.info)
+    }
+
+    async fn list_buckets(
+        &self,
+        owner: &AccountId,
+        prefix: &str,
+        start_after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<BucketInfo>, BackendError> {
+        self.core.list_buckets(owner, prefix, start_after, max).await
+    }
+
+    async fn put_bucket_setting(&self, bucket: &BucketName, setting: BucketSetting) -> Result<(), BackendError> {
+        self.core.put_bucket_setting(bucket, setting).await
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), BackendError> {
+        self.core.delete_bucket(bucket).await
+    }
+
+    async fn put_object(&self, request: PutObject, body: ObjectBody) -> Result<ObjectInfo, BackendError> {
+        self.core.put_object(request, body).await
+    }
+
+    async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
+        self.core.open_object(object).await
+    }
+
+    async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError> {
+        self.core.copy_object(request).await
+    }
+
+    async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
+        self.core.delete_object(request).await
+    }
+
+    async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
+        self.core.list_objects(request).await
+    }
+
+    async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
+        list_unversioned(request, |objects| self.core.list_objects(objects)).await
+    }
+
+    async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {
+        self.core.create_multipart_upload(request).await
+    }
+
+    async fn head_multipart_upload(&self, upload: &UploadRef) -> Result<MultipartUpload, BackendError> {
+        self.core.head_multipart_upload(upload).await
+    }
+
+    async fn upload_part(
+        &self,
+        upload: &UploadRef,
+        part_number: PartNumber,
+        body: ObjectBody,
+    ) -> Result<Part, BackendError> {
+        self.core.upload_part(upload, part_number, body).await
+    }
+
+    async fn complete_multipart_upload(&self, request: CompleteMultipartUpload) -> Result<ObjectInfo, BackendError> {
+        self.core.complete_multipart_upload(request).await
+    }
+
+    async fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
+        self.core.abort_multipart_upload(upload).await
+    }
+
+    async fn list_parts(&self, request: ListParts) -> Result<PartPage, BackendError> {
+        self.core.list_parts(request).await
+    }
+
+    async fn list_multipart_uploads(&self, request: ListMultipartUploads) -> Result<UploadPage, BackendError> {
+        self.core.list_multipart_uploads(request).await
+    }
+}

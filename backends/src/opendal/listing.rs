@@ -1,0 +1,161 @@
+//! Listings, in the order of S3 whatever the store's is.
+//!
+//! A store that lists in byte order and starts after a name gives a page for about its price. Elsewhere, and in the
+//! encoded layout, all that lies under the prefix is looked at for every page; memory holds the page alone.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    Core, StoreLayout,
+    key::{Named, StoreDir},
+    object::{foreign, last_modified},
+    page::{Entry, Page, Rules},
+    store::{Found, Meta},
+};
+use crate::{BackendError, BucketName, Key, ListEntry, ListObjects, ObjectPage};
+
+/// What a store's listing does not tell is asked of so many objects at once.
+const ASKED: usize = 16;
+/// Stores give so many entries in one answer.
+const STORE_PAGE: usize = 1000;
+
+impl Core {
+    pub(super) async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
+        self.bucket(&request.bucket).await?;
+        let mut request = request;
+        loop {
+            let (entries, is_truncated) = self.names(&request).await?;
+            // What the store lists and what it holds need not be of one moment.
+            let last = entries.last().map(|entry| match entry {
+                Entry::Item(name, _) | Entry::CommonPrefix(name) => name.clone().into_boxed_str(),
+            });
+            let bucket = &request.bucket;
+            let entries = stream::iter(entries)
+                .map(|entry| self.entry(bucket, entry))
+                .buffered(ASKED);
+            let entries: Vec<Option<ListEntry>> = entries.try_collect().await?;
+            let entries: Vec<ListEntry> = entries.into_iter().flatten().collect();
+            if is_truncated && entries.is_empty() {
+                request.start_after = last;
+                continue;
+            }
+            return Ok(ObjectPage { entries, is_truncated });
+        }
+    }
+
+    /// The names on the page.
+    async fn names(&self, request: &ListObjects) -> Result<(Vec<Entry<Meta>>, bool), BackendError> {
+        let rules = Rules {
+            prefix: &request.prefix,
+            delimiter: request.delimiter.as_deref(),
+            max: request.max_keys,
+        };
+        let dir = StoreDir::bucket(&request.bucket);
+        let transparent = self.layout == StoreLayout::Transparent;
+        let ordered = transparent && self.profile.ordered;
+        // A prefix that no key of this layout begins with is none that the store may be asked for.
+        let beginning = if transparent && is_name(&request.prefix) {
+            &*request.prefix
+        } else {
+            ""
+        };
+        // A store that lists as a tree keeps directories in which nothing is.
+        let rolls_up = ordered && rules.delimiter == Some("/") && beginning == &*request.prefix;
+        let marker = request.start_after.as_deref();
+        let start_after = marker
+            .filter(|marker| ordered && self.profile.starts_after && is_name(marker))
+            .map(|marker| format!("{}{marker}", dir.as_str()));
+        let limit = STORE_PAGE.min(request.max_keys.saturating_add(1));
+        // Where it rolls up, a store's answer has directories first, then objects: only when another answer has been
+        // read is one of them known whole.
+        let mut page = Page::new(rules, if rolls_up { STORE_PAGE } else { 0 });
+        // Of what the marker lies in, the store may not tell what comes after the marker.
+        let split = marker.and_then(|marker| rules.common_prefix(marker).filter(|prefix| *prefix != marker));
+        let split = split.filter(|_| rolls_up);
+        if let Some(prefix) = split
+            && self.follows_in(&dir, prefix, marker, start_after.as_deref()).await?
+        {
+            page.offer_prefix(prefix);
+        }
+        let mut entries = self
+            .store
+            .list(&dir, beginning, !rolls_up, start_after.as_deref(), Some(limit))
+            .await?;
+        while let Some(found) = entries.next().await? {
+            if found.name.ends_with('/') {
+                let is_new = split != Some(&*found.name) && rules.is_after(&found.name, marker);
+                if rolls_up && is_new {
+                    page.offer_prefix(&found.name);
+                }
+            } else if let Some((key, meta)) = self.named(&request.bucket, found).await?
+                && rules.is_after(&key, marker)
+            {
+                page.offer(&key, (), meta);
+            }
+            if ordered && page.is_full() {
+                break;
+            }
+        }
+        Ok(page.finish())
+    }
+
+    /// Whether any key that begins with `prefix` comes after `marker`.
+    async fn follows_in(
+        &self,
+        dir: &StoreDir,
+        prefix: &str,
+        marker: Option<&str>,
+        start_after: Option<&str>,
+    ) -> Result<bool, BackendError> {
+        let mut entries = self.store.list(dir, prefix, true, start_after, None).await?;
+        while let Some(found) = entries.next().await? {
+            if !found.name.ends_with('/')
+                && found.name.starts_with(prefix)
+                && marker.is_none_or(|marker| &*found.name > marker)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn named(&self, bucket: &BucketName, found: Found) -> Result<Option<(String, Meta)>, BackendError> {
+        match self.layout.key(&found.name) {
+            None => Ok(None),
+            Some(Named::Key(key)) => Ok(Some((key.as_str().to_owned(), found.meta))),
+            Some(Named::Cut) => {
+                let key = self.cut_key(bucket, &found.name).await?;
+                Ok(key.map(|key| (key, found.meta)))
+            }
+        }
+    }
+
+    /// What a listing tells. `None` where an object has gone meanwhile.
+    async fn entry(&self, bucket: &BucketName, entry: Entry<Meta>) -> Result<Option<ListEntry>, BackendError> {
+        let (name, meta) = match entry {
+            Entry::Item(name, meta) => (name, meta),
+            Entry::CommonPrefix(prefix) => return Ok(Some(ListEntry::CommonPrefix(prefix.into()))),
+        };
+        let Ok(key) = Key::parse(name) else { return Ok(None) };
+        if self.layout == StoreLayout::Transparent && self.profile.md5_etags && meta.size > 0 {
+            let etag = meta.token.as_ref().map(|token| token.text().to_owned());
+            // Written in one piece, and so it is the object's own tag: what is joined has another form.
+            if etag.is_some_and(|etag| etag.len() == 32 && etag.bytes().all(|b| b.is_ascii_hexdigit())) {
+                let modified = last_modified(&meta);
+                return Ok(Some(ListEntry::Object(foreign(key, modified, &meta))));
+            }
+        }
+        let current = self.current(bucket, &key).await?;
+        Ok(current.map(|current| ListEntry::Object(current.info)))
+    }
+}
+
+/// Whether `text` goes to the store and comes back as it is.
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !matches!(c, '\\' | '\u{fffe}' | '\u{ffff}');
+    let segments = text.strip_suffix('/').unwrap_or(text);
+    text.chars().all(plain)
+        && text.trim_end() == text
+        && !text.starts_with('/')
+        && (segments.is_empty() || segments.split('/').all(|s| !matches!(s, "" | "." | "..")))
+}

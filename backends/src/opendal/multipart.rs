@@ -1,0 +1,393 @@
+//! Multipart uploads: a record of the upload, a record and a blob for each part.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    Core, StoreLayout,
+    blob::{self, Blob},
+    bucket::{Bucket, MAX_RECORD_BYTES},
+    key::{StoreDir, StoreKey},
+    object::{Data, run_to_end},
+    page::{Entry, Page, Rules},
+    record::{NewObject, Owner, PartRecord, UploadRecord},
+    store::{Dress, Precondition},
+};
+use crate::{
+    BackendError, BucketName, CompleteMultipartUpload, CreateMultipartUpload, ETag, Key, ListMultipartUploads,
+    ListParts, MultipartUpload, ObjectBody, ObjectInfo, Part, PartNumber, PartPage, StoredPart, Timestamp, UploadEntry,
+    UploadId, UploadPage, UploadRef, assemble,
+};
+
+/// So many records are read at once.
+const READS: usize = 16;
+
+impl Core {
+    pub(super) async fn create_multipart_upload(
+        &self,
+        request: CreateMultipartUpload,
+    ) -> Result<UploadId, BackendError> {
+        self.place(&request.bucket, &request.key)?;
+        let bucket = self.bucket(&request.bucket).await?;
+        let upload_id = UploadId::random().map_err(|e| BackendError::internal("no randomness for an upload id", e))?;
+        let upload = MultipartUpload {
+            key: request.key,
+            upload_id: upload_id.clone(),
+            initiated: self.clock.now(),
+            initiator: request.initiator,
+            checksum: request.checksum,
+        };
+        let record = UploadRecord::new(&upload, &request.attributes, bucket.record.id.clone());
+        let _bucket = self.locks.in_bucket(&request.bucket).await;
+        self.confirm_bucket(&bucket, false).await?;
+        let key = StoreKey::upload(&request.bucket, &upload_id);
+        let none = Precondition::None;
+        self.store
+            .write(&key, record.to_bytes(), Dress::default(), &none)
+            .await?;
+        Ok(upload_id)
+    }
+
+    pub(super) async fn head_multipart_upload(&self, upload: &UploadRef) -> Result<MultipartUpload, BackendError> {
+        let bucket = self.bucket(&upload.bucket).await?;
+        let record = self.upload(&bucket, upload).await?;
+        record.info().ok_or(BackendError::NoSuchUpload)
+    }
+
+    async fn upload(&self, bucket: &Bucket, upload: &UploadRef) -> Result<UploadRecord, BackendError> {
+        let record = self.upload_record(&upload.bucket, &upload.upload_id).await?;
+        record
+            .filter(|record| *record.key == *upload.key.as_str() && record.bucket_id == bucket.record.id)
+            .ok_or(BackendError::NoSuchUpload)
+    }
+
+    pub(super) async fn upload_record(
+        &self,
+        bucket: &BucketName,
+        id: &UploadId,
+    ) -> Result<Option<UploadRecord>, BackendError> {
+        let read = self.store.read(&StoreKey::upload(bucket, id), MAX_RECORD_BYTES).await?;
+        let record = read.and_then(|(bytes, _)| UploadRecord::of_bytes(&bytes));
+        // Some stores fold names that differ in case.
+        Ok(record.filter(|record| *record.id == *id.as_str()))
+    }
+
+    pub(super) async fn upload_part(
+        &self,
+        upload: &UploadRef,
+        part_number: PartNumber,
+        body: ObjectBody,
+    ) -> Result<Part, BackendError> {
+        let bucket = self.bucket(&upload.bucket).await?;
+        self.upload(&bucket, upload).await?;
+        let owner = Owner {
+            bucket: upload.bucket.as_str().into(),
+            key: upload.key.as_str().into(),
+            part: Some((upload.upload_id.as_str().into(), part_number.get())),
+        };
+        let (new, summary) = blob::write(&self.store, &self.budget, self.nonce()?, &owner, body).await?;
+        let (core, upload) = (self.clone(), upload.clone());
+        run_to_end(async move {
+            let Some(blob) = new.blob().cloned() else {
+                return Err(BackendError::internal("a part has no blob", "it was just written"));
+            };
+            let _upload = core.locks.in_upload(&upload.upload_id).await;
+            // Parts of one number, one after the other: each removes what it replaces.
+            let _part = core.locks.key(&upload.bucket, &upload.key).await;
+            core.upload(&bucket, &upload).await?;
+            let record = PartRecord::new(blob, summary.md5, &summary.checksum, core.clock.now());
+            let replaced = core.part(&upload, part_number).await?;
+            let key = StoreKey::part(&upload.bucket, &upload.upload_id, part_number);
+            let none = Precondition::None;
+            core.store
+                .write(&key, record.to_bytes(), Dress::default(), &none)
+                .await?;
+            new.keep();
+            if let Some(replaced) = replaced {
+                blob::remove(&core.store, &replaced.blob).await;
+            }
+            let part = to_part(part_number, &record);
+            part.ok_or_else(|| BackendError::internal("a part's record is damaged", "it was just written"))
+        })
+        .await
+    }
+
+    pub(super) async fn part(
+        &self,
+        upload: &UploadRef,
+        part_number: PartNumber,
+    ) -> Result<Option<PartRecord>, BackendError> {
+        let key = StoreKey::part(&upload.bucket, &upload.upload_id, part_number);
+        let read = self.store.read(&key, MAX_RECORD_BYTES).await?;
+        Ok(read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes)))
+    }
+
+    async fn parts(
+        &self,
+        upload: &UploadRef,
+        numbers: Vec<PartNumber>,
+    ) -> Result<BTreeMap<PartNumber, PartRecord>, BackendError> {
+        let mut parts = BTreeMap::new();
+        for numbers in numbers.chunks(READS) {
+            let reads = numbers.iter().map(|number| self.part(upload, *number));
+            let found = futures::future::try_join_all(reads).await?;
+            let found = numbers.iter().copied().zip(found);
+            parts.extend(found.filter_map(|(number, part)| Some((number, part?))));
+        }
+        Ok(parts)
+    }
+
+    pub(super) async fn complete_multipart_upload(
+        &self,
+        request: CompleteMultipartUpload,
+    ) -> Result<ObjectInfo, BackendError> {
+        self.judge_support(&request.condition)?;
+        let core = self.clone();
+        run_to_end(async move { core.complete(request).await }).await
+    }
+
+    async fn complete(&self, request: CompleteMultipartUpload) -> Result<ObjectInfo, BackendError> {
+        let upload = &request.upload;
+        let bucket = self.bucket(&upload.bucket).await?;
+        // No part is added, and nobody else completes or aborts, in this process.
+        let _upload = self.locks.upload(&upload.upload_id).await;
+        let record = match self.upload(&bucket, upload).await {
+            Ok(record) => record,
+            Err(BackendError::NoSuchUpload) => return self.completed(upload).await,
+            Err(error) => return Err(error),
+        };
+        if let Ok(done) = self.completed(upload).await {
+            // Committed, and cut off before the upload was removed.
+            self.remove_completed(upload, None).await;
+            return Ok(done);
+        }
+        let numbers = request.parts.iter().map(|part| part.part_number).collect();
+        let parts = self.parts(upload, numbers).await?;
+        let stored: HashMap<PartNumber, StoredPart> = parts
+            .iter()
+            .filter_map(|(number, part)| Some((*number, part.stored(*number)?)))
+            .collect();
+        let assembled = assemble(&request, record.declared(), |number| stored.get(&number).cloned())?;
+        let blobs: Vec<Blob> = assembled
+            .parts
+            .iter()
+            .filter_map(|part| Some(parts.get(&part.part_number)?.blob.clone()))
+            .collect();
+        let new = NewObject {
+            nonce: self.nonce()?,
+            size: assembled.size,
+            etag: assembled.etag,
+            attributes: record.attributes(assembled.checksum),
+            parts: assembled.parts,
+            upload_id: Some(upload.upload_id.clone()),
+        };
+        let info = self
+            .commit(
+                &bucket,
+                &upload.key,
+                new,
+                Data::Blobs(blobs.clone()),
+                &request.condition,
+                true,
+            )
+            .await?;
+        // In the encoded layout the object is made of them.
+        let used = (self.layout == StoreLayout::Encoded).then_some(&blobs[..]);
+        self.remove_completed(upload, used).await;
+        Ok(info)
+    }
+
+    /// The object that the upload has made already, if it is still there.
+    async fn completed(&self, upload: &UploadRef) -> Result<ObjectInfo, BackendError> {
+        let current = self.current(&upload.bucket, &upload.key).await?;
+        let made = current.filter(|current| {
+            let record = current.record.as_ref();
+            record.is_some_and(|record| record.upload_id.as_deref() == Some(upload.upload_id.as_str()))
+        });
+        made.map(|current| current.info).ok_or(BackendError::NoSuchUpload)
+    }
+
+    /// Removes an upload that has become an object, and the parts that are not `used`; without that, of the encoded
+    /// layout those that the object does not name. What fails is left to the sweeper.
+    async fn remove_completed(&self, upload: &UploadRef, used: Option<&[Blob]>) {
+        let removed = async {
+            let used = match used {
+                Some(used) => used.to_vec(),
+                None => {
+                    let current = self.current(&upload.bucket, &upload.key).await?;
+                    let record = current.and_then(|current| current.record);
+                    record.map(|record| record.blobs).unwrap_or_default()
+                }
+            };
+            self.remove_upload_but(&upload.bucket, &upload.upload_id, &used).await
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(upload = %upload.upload_id, %error, "a completed upload is left to the sweeper");
+        }
+    }
+
+    pub(super) async fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
+        let (core, upload) = (self.clone(), upload.clone());
+        run_to_end(async move {
+            let bucket = core.bucket(&upload.bucket).await?;
+            let _upload = core.locks.upload(&upload.upload_id).await;
+            core.upload(&bucket, &upload).await?;
+            core.remove_upload(&upload.bucket, &upload.upload_id).await
+        })
+        .await
+    }
+
+    /// Removes an upload and all its parts.
+    pub(super) async fn remove_upload(&self, bucket: &BucketName, id: &UploadId) -> Result<(), BackendError> {
+        self.remove_upload_but(bucket, id, &[]).await
+    }
+
+    async fn remove_upload_but(&self, bucket: &BucketName, id: &UploadId, used: &[Blob]) -> Result<(), BackendError> {
+        // First, so that there is no upload without its parts.
+        let none = Precondition::None;
+        self.store.delete(&StoreKey::upload(bucket, id), &none).await?;
+        for number in self.part_numbers(bucket, id).await? {
+            let key = StoreKey::part(bucket, id, number);
+            let read = self.store.read(&key, MAX_RECORD_BYTES).await?;
+            let part = read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes));
+            if let Some(part) = part.filter(|part| !used.contains(&part.blob)) {
+                blob::remove(&self.store, &part.blob).await;
+            }
+            self.store.delete(&key, &none).await?;
+        }
+        Ok(())
+    }
+
+    /// In order.
+    async fn part_numbers(&self, bucket: &BucketName, id: &UploadId) -> Result<Vec<PartNumber>, BackendError> {
+        let mut numbers = Vec::new();
+        let mut entries = self
+            .store
+            .list(&StoreDir::parts(bucket, id), "", false, None, None)
+            .await?;
+        while let Some(found) = entries.next().await? {
+            numbers.extend(PartNumber::parse(&found.name).ok());
+        }
+        numbers.sort();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
+    pub(super) async fn list_parts(&self, request: ListParts) -> Result<PartPage, BackendError> {
+        let upload = &request.upload;
+        let bucket = self.bucket(&upload.bucket).await?;
+        let record = self.upload(&bucket, upload).await?;
+        let info = record.info().ok_or(BackendError::NoSuchUpload)?;
+        let mut numbers = self.part_numbers(&upload.bucket, &upload.upload_id).await?;
+        numbers.retain(|number| number.get() > request.part_number_marker);
+        let is_truncated = request.max_parts > 0 && numbers.len() > request.max_parts;
+        numbers.truncate(request.max_parts);
+        let parts = self.parts(upload, numbers).await?;
+        Ok(PartPage {
+            upload: info,
+            parts: parts
+                .iter()
+                .filter_map(|(number, part)| to_part(*number, part))
+                .collect(),
+            is_truncated,
+        })
+    }
+
+    /// Reads the record of every upload in the bucket: only that knows its key.
+    pub(super) async fn list_multipart_uploads(
+        &self,
+        request: ListMultipartUploads,
+    ) -> Result<UploadPage, BackendError> {
+        let bucket = self.bucket(&request.bucket).await?;
+        let rules = Rules {
+            prefix: &request.prefix,
+            delimiter: request.delimiter.as_deref(),
+            max: request.max_uploads,
+        };
+        let key_marker = request.key_marker.as_deref();
+        // The place of the marked upload; where that is gone, before all others of its key.
+        let reached = match &request.upload_id_marker {
+            Some(id) => {
+                let marked = self
+                    .upload_record(&request.bucket, id)
+                    .await?
+                    .and_then(|record| record.info());
+                let marked = marked.filter(|upload| Some(upload.key.as_str()) == key_marker);
+                Some(marked.map(|upload| (upload.initiated, upload.upload_id)))
+            }
+            None => None,
+        };
+        let mut page = Page::new(rules, 0);
+        let mut entries = self
+            .store
+            .list(&StoreDir::uploads(&request.bucket), "", false, None, None)
+            .await?;
+        loop {
+            let mut ids = Vec::with_capacity(READS);
+            while ids.len() < READS
+                && let Some(found) = entries.next().await?
+            {
+                ids.extend(UploadId::parse(found.name).ok());
+            }
+            if ids.is_empty() {
+                break;
+            }
+            let reads = ids.iter().map(|id| self.upload_record(&request.bucket, id));
+            for record in futures::future::try_join_all(reads).await?.into_iter().flatten() {
+                let Some(upload) = record.info().filter(|_| record.bucket_id == bucket.record.id) else {
+                    continue;
+                };
+                let place = Some((upload.initiated, upload.upload_id.clone()));
+                let is_after = match &reached {
+                    Some(reached) if Some(upload.key.as_str()) == key_marker => place > *reached,
+                    _ => rules.is_after(upload.key.as_str(), key_marker),
+                };
+                if is_after {
+                    let key = upload.key.as_str().to_owned();
+                    page.offer(&key, place, upload);
+                }
+            }
+        }
+        let (entries, is_truncated) = page.finish();
+        let entries = entries.into_iter().map(|entry| match entry {
+            Entry::Item(_, upload) => UploadEntry::Upload(upload),
+            Entry::CommonPrefix(prefix) => UploadEntry::CommonPrefix(prefix.into()),
+        });
+        Ok(UploadPage {
+            entries: entries.collect(),
+            is_truncated,
+        })
+    }
+
+    /// The time of the last part, or of the upload itself.
+    pub(super) async fn last_activity(
+        &self,
+        bucket: &BucketName,
+        record: &UploadRecord,
+    ) -> Result<Timestamp, BackendError> {
+        let mut last = Timestamp::from_unix_nanos(record.initiated);
+        let (Ok(upload_id), Ok(key)) = (UploadId::parse(record.id.clone()), Key::parse(record.key.clone())) else {
+            return Ok(last);
+        };
+        let upload = UploadRef {
+            bucket: bucket.clone(),
+            key,
+            upload_id,
+        };
+        let numbers = self.part_numbers(bucket, &upload.upload_id).await?;
+        for part in self.parts(&upload, numbers).await?.values() {
+            last = last.max(part.modified());
+        }
+        Ok(last)
+    }
+}
+
+fn to_part(part_number: PartNumber, record: &PartRecord) -> Option<Part> {
+    let stored = record.stored(part_number)?;
+    Some(Part {
+        part_number,
+        size: stored.size,
+        etag: ETag::from_md5(stored.md5),
+        last_modified: record.modified(),
+        checksum: stored.checksum,
+    })
+}

@@ -1,0 +1,628 @@
+//! Objects: what is there, and the one step that replaces it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    Core, Level, StoreLayout,
+    blob::{self, Blob, NewBlob},
+    bucket::Bucket,
+    budget::Reserved,
+    key::{MAX_NAME_BYTES, Named, StoreKey},
+    read::StoredReader,
+    record::{MAX_HEADER_BYTES, NewObject, Owner, Record},
+    store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
+};
+use crate::{
+    BackendError, BodySummary, BucketName, CopyObject, CurrentVersion, DeleteObject, DeleteObjectOutcome, DeletePlan,
+    ETag, Key, KeyState, ObjectAttributes, ObjectBody, ObjectInfo, ObjectRef, OpenObject, PutObject, Stamp, Timestamp,
+    WriteCondition, stored::Rest,
+};
+
+/// In the encoded layout bodies up to so many bytes lie behind the object's header.
+const MAX_INLINE_BYTES: u64 = 64 << 10;
+/// The most that is read of an object of the encoded layout.
+const MAX_OBJECT_BYTES: u64 = MAX_HEADER_BYTES + MAX_INLINE_BYTES;
+/// A header that is damaged is read again after so long, then after 10 ms less, and so on.
+const DAMAGED_PAUSE: Duration = Duration::from_millis(100);
+
+/// The object that is under a key.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) place: StoreKey,
+    pub(super) info: ObjectInfo,
+    /// Of this state of it.
+    pub(super) token: Option<Token>,
+    /// `None` where something else wrote it.
+    pub(super) record: Option<Record>,
+    /// Of the encoded layout, where no blobs hold them.
+    pub(super) inline: Bytes,
+}
+
+/// The bytes of a new object.
+#[derive(Debug)]
+pub(super) enum Data {
+    Whole(Bytes),
+    /// One after the other.
+    Blobs(Vec<Blob>),
+    /// Those of another object of the store.
+    Object(Piece),
+}
+
+/// The bytes of a new object, held until it is there.
+#[derive(Debug)]
+enum Received {
+    Whole(Bytes, Reserved),
+    Blob(NewBlob),
+}
+
+impl Core {
+    // ---- what is there
+
+    /// Where the object `key` lies. [`BackendError::UnsupportedKey`] where that cannot be.
+    pub(super) fn place(&self, bucket: &BucketName, key: &Key) -> Result<StoreKey, BackendError> {
+        let place = self.layout.object(bucket, key)?;
+        if self.store.root_bytes() + place.as_str().len() > MAX_NAME_BYTES {
+            return Err(BackendError::UnsupportedKey(
+                "the store's root, the bucket's name and the key together are longer than the store holds",
+            ));
+        }
+        Ok(place)
+    }
+
+    /// The object under a key, with all that is known of it.
+    pub(super) async fn current(&self, bucket: &BucketName, key: &Key) -> Result<Option<Current>, BackendError> {
+        // What cannot be there is not there.
+        let place = match self.place(bucket, key) {
+            Err(BackendError::UnsupportedKey(_)) => return Ok(None),
+            place => place?,
+        };
+        match self.layout {
+            StoreLayout::Transparent => {
+                let Some(meta) = self.store.stat(&place).await? else {
+                    return Ok(None);
+                };
+                self.plain(place, key.clone(), meta).await.map(Some)
+            }
+            StoreLayout::Encoded => {
+                let mut pause = DAMAGED_PAUSE;
+                let (record, inline, info, token) = loop {
+                    let Some((bytes, token)) = self.store.read(&place, MAX_OBJECT_BYTES).await? else {
+                        return Ok(None);
+                    };
+                    let known = Record::of_object(&bytes).and_then(|(record, inline)| {
+                        let info = record.describe(key.clone(), Timestamp::from_unix_nanos(0), None)?;
+                        Some((record, inline, info, token))
+                    });
+                    if let Some(known) = known {
+                        break known;
+                    }
+                    if pause.is_zero() {
+                        return Err(BackendError::internal(
+                            "an object's header is damaged, or of a later version",
+                            place.to_string(),
+                        ));
+                    }
+                    // A WebDAV server may let see what is half written.
+                    tokio::time::sleep(pause).await;
+                    pause = pause.checked_sub(Duration::from_millis(10)).unwrap_or_default();
+                };
+                // A store that folds names, and a hash that two keys share.
+                if record.key.as_deref() != Some(key.as_str()) {
+                    return Ok(None);
+                }
+                Ok(Some(Current {
+                    place,
+                    info,
+                    token,
+                    record: Some(record),
+                    inline,
+                }))
+            }
+        }
+    }
+
+    /// An object of the transparent layout.
+    async fn plain(&self, place: StoreKey, key: Key, meta: Meta) -> Result<Current, BackendError> {
+        let modified = last_modified(&meta);
+        let mut record = Record::of_metadata(&meta);
+        let mut info = None;
+        if let Some(found) = &record {
+            let mut rest = None;
+            if found.rest.is_none()
+                && let Some(nonce) = found.nonce()
+            {
+                // The object was replaced since, or its attributes are lost with their side object.
+                rest = self.side(nonce).await?.and_then(|side| side.rest);
+            }
+            info = found.describe(key.clone(), modified, rest);
+        }
+        let info = info.unwrap_or_else(|| {
+            record = None;
+            foreign(key, modified, &meta)
+        });
+        Ok(Current {
+            place,
+            info,
+            token: meta.token,
+            record,
+            inline: Bytes::new(),
+        })
+    }
+
+    pub(super) async fn side(&self, nonce: Stamp) -> Result<Option<Record>, BackendError> {
+        let read = self.store.read(&StoreKey::side(nonce), MAX_HEADER_BYTES).await?;
+        Ok(read.and_then(|(bytes, _)| Record::of_side(&bytes)))
+    }
+
+    /// The key of an object whose name in the store has not all of it.
+    pub(super) async fn cut_key(&self, bucket: &BucketName, name: &str) -> Result<Option<String>, BackendError> {
+        let Some(Named::Cut) = self.layout.key(name) else {
+            return Ok(None);
+        };
+        let place = StoreKey::cut(bucket, name);
+        let read = self.store.read(&place, MAX_OBJECT_BYTES).await?;
+        let record = read
+            .and_then(|(bytes, _)| Record::of_object(&bytes))
+            .map(|(record, _)| record);
+        // A copy that something else has made under another name is none.
+        let key = record.and_then(|record| record.key).filter(|key| {
+            let key = Key::parse(key.clone()).ok();
+            key.and_then(|key| self.layout.object(bucket, &key).ok()).as_ref() == Some(&place)
+        });
+        Ok(key.map(String::from))
+    }
+
+    pub(super) async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
+        let (bucket, current) = futures::join!(self.bucket(&object.bucket), self.current(&object.bucket, &object.key));
+        bucket?;
+        let missing = match &object.version_id {
+            None => BackendError::NoSuchKey,
+            Some(id) if id.is_null() => BackendError::NoSuchVersion,
+            Some(_) => return Err(BackendError::NoSuchVersion),
+        };
+        let current = current?.ok_or(missing)?;
+        Ok(OpenObject {
+            info: current.info.clone(),
+            reader: Box::new(StoredReader::new(self.clone(), current)),
+        })
+    }
+
+    // ---- writes
+
+    pub(super) async fn put_object(&self, request: PutObject, body: ObjectBody) -> Result<ObjectInfo, BackendError> {
+        self.judge_support(&request.condition)?;
+        // Refused before the body is asked for.
+        self.place(&request.bucket, &request.key)?;
+        let bucket = self.bucket(&request.bucket).await?;
+        let nonce = self.nonce()?;
+        let long = body.length() > blob::WHOLE_BYTES;
+        let owner = Owner {
+            bucket: request.bucket.as_str().into(),
+            key: request.key.as_str().into(),
+            part: None,
+        };
+        let (received, summary) = self.receive(nonce, &owner, body).await?;
+        let new = NewObject {
+            nonce,
+            size: summary.size,
+            etag: ETag::from_md5(summary.md5),
+            attributes: ObjectAttributes {
+                checksum: Some(summary.checksum),
+                ..request.attributes
+            },
+            parts: Vec::new(),
+            upload_id: None,
+        };
+        let core = self.clone();
+        run_to_end(async move {
+            let (data, blob, _reserved) = match received {
+                Received::Whole(bytes, reserved) => (Data::Whole(bytes), None, Some(reserved)),
+                Received::Blob(new) => (Data::Blobs(new.blob().cloned().into_iter().collect()), Some(new), None),
+            };
+            let written = core
+                .commit(&bucket, &request.key, new, data, &request.condition, long)
+                .await;
+            if let Some(blob) = blob
+                && core.layout == StoreLayout::Encoded
+                && keeps_data(&written)
+            {
+                blob.keep();
+            }
+            written
+        })
+        .await
+    }
+
+    async fn receive(
+        &self,
+        nonce: Stamp,
+        owner: &Owner,
+        body: ObjectBody,
+    ) -> Result<(Received, BodySummary), BackendError> {
+        let whole = match self.layout {
+            StoreLayout::Transparent => blob::WHOLE_BYTES,
+            StoreLayout::Encoded => MAX_INLINE_BYTES,
+        };
+        if body.length() <= whole {
+            let (bytes, summary, reserved) = blob::collect(body, &self.budget).await?;
+            return Ok((Received::Whole(bytes, reserved), summary));
+        }
+        let (blob, summary) = blob::write(&self.store, &self.budget, nonce, owner, body).await?;
+        Ok((Received::Blob(blob), summary))
+    }
+
+    pub(super) async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError> {
+        if !self.profile.copies {
+            return Err(self.not_supported("copying inside the store"));
+        }
+        self.judge_support(&request.condition)?;
+        self.place(&request.bucket, &request.key)?;
+        let source = self.open_source(&request).await?;
+        let bucket = self.bucket(&request.bucket).await?;
+        let new = NewObject {
+            nonce: self.nonce()?,
+            size: source.info.size,
+            etag: source.info.etag.clone(),
+            attributes: request.attributes,
+            parts: Vec::new(),
+            upload_id: None,
+        };
+        let core = self.clone();
+        run_to_end(async move {
+            let data = if new.size == 0 {
+                Data::Whole(Bytes::new())
+            } else {
+                Data::Object(Piece {
+                    key: source.place,
+                    size: new.size,
+                    token: source.token,
+                })
+            };
+            core.commit(&bucket, &request.key, new, data, &request.condition, true)
+                .await
+        })
+        .await
+    }
+
+    async fn open_source(&self, request: &CopyObject) -> Result<Current, BackendError> {
+        let source = &request.source;
+        self.bucket(&source.bucket).await?;
+        if source.version_id.as_ref().is_some_and(|id| !id.is_null()) {
+            return Err(BackendError::NoSuchVersion);
+        }
+        let missing = match &source.version_id {
+            None => BackendError::NoSuchKey,
+            Some(_) => BackendError::NoSuchVersion,
+        };
+        let current = self.current(&source.bucket, &source.key).await?.ok_or(missing)?;
+        if current.info.etag != request.source_etag {
+            return Err(BackendError::Conflict);
+        }
+        Ok(current)
+    }
+
+    /// Makes `new` the object under `key`, in one step of the store's, if `condition` holds in that step: what is there
+    /// is read and judged, and replaced only as long as it is that; else once more. To be called where nothing drops
+    /// it.
+    pub(super) async fn commit(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        new: NewObject,
+        data: Data,
+        condition: &WriteCondition,
+        long: bool,
+    ) -> Result<ObjectInfo, BackendError> {
+        let name = &bucket.info.bucket;
+        let place = self.place(name, key)?;
+        let _bucket = self.locks.in_bucket(name).await;
+        let _key = self.locks.key(name, key).await;
+        self.confirm_bucket(bucket, long).await?;
+        let mut record = Record::new(name, key, &new);
+        let side = match self.layout {
+            StoreLayout::Transparent => self.write_side(&record, new.nonce).await?,
+            StoreLayout::Encoded => false,
+        };
+        let committed = self
+            .replace(name, key, &place, &mut record, &new, &data, condition)
+            .await;
+        if side && !keeps_data(&committed) {
+            self.drop_side(new.nonce).await;
+        }
+        committed
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the step of `commit`, cut off from it")]
+    async fn replace(
+        &self,
+        name: &BucketName,
+        key: &Key,
+        place: &StoreKey,
+        record: &mut Record,
+        new: &NewObject,
+        data: &Data,
+        condition: &WriteCondition,
+    ) -> Result<ObjectInfo, BackendError> {
+        let mut refused_absent = 0;
+        for _ in 0..super::ATTEMPTS {
+            // Without a condition nothing depends on what is there; but blobs that it consists of are to go with it.
+            let current = if condition.is_none() && self.layout == StoreLayout::Transparent {
+                None
+            } else {
+                self.current(name, key).await?
+            };
+            state(current.as_ref()).write(condition, None)?;
+            let precondition = match &current {
+                _ if condition.is_none() => Precondition::None,
+                Some(current) => self.replacing(current.token.clone()),
+                None => Precondition::Absent,
+            };
+            let written = match self.layout {
+                StoreLayout::Transparent => self.write_plain(place, record, new, data, &precondition).await,
+                StoreLayout::Encoded => self.write_encoded(place, record, data, &precondition).await,
+            };
+            let found = match written {
+                // The time is in the record.
+                Ok(()) if self.layout == StoreLayout::Encoded => None,
+                Ok(()) => self.settle(name, key, record).await.unwrap_or_default(),
+                // The reply may have been lost, and a second attempt met the first.
+                Err(StoreError::ConditionFailed) => match self.settle(name, key, record).await? {
+                    Some(found) => Some(found),
+                    None => {
+                        refused_absent += usize::from(current.is_none());
+                        continue;
+                    }
+                },
+                Err(error) => match self.settle(name, key, record).await {
+                    Ok(Some(found)) => Some(found),
+                    _ => return Err(error.into()),
+                },
+            };
+            if let Some(displaced) = current {
+                self.drop_data(&displaced).await;
+            }
+            // Where another writer was here since, nobody will ask for this object's time again.
+            let modified = found.map_or_else(|| seconds(self.clock.now()), |found| found.info.last_modified);
+            let info = record.describe(key.clone(), modified, None);
+            return info.ok_or_else(|| BackendError::internal("an object's record is damaged", "its tag is none"));
+        }
+        // SeaweedFS takes a directory for an object there.
+        if refused_absent == super::ATTEMPTS {
+            return Err(self.not_supported("A conditional write to a name that the store takes for a directory"));
+        }
+        Err(BackendError::Conflict)
+    }
+
+    /// What is there, if the write of `record` put it there.
+    async fn settle(&self, bucket: &BucketName, key: &Key, record: &Record) -> Result<Option<Current>, BackendError> {
+        let current = self.current(bucket, key).await?;
+        Ok(current.filter(|current| current.record.as_ref().is_some_and(|found| found.nonce == record.nonce)))
+    }
+
+    async fn write_plain(
+        &self,
+        place: &StoreKey,
+        record: &Record,
+        new: &NewObject,
+        data: &Data,
+        precondition: &Precondition,
+    ) -> Result<(), StoreError> {
+        let dress = Dress::new(&new.attributes, record.to_metadata().0);
+        match data {
+            Data::Whole(bytes) => self.store.write(place, bytes.clone(), dress, precondition).await,
+            Data::Object(piece) => {
+                let pieces = std::slice::from_ref(piece);
+                match self
+                    .join(place, pieces, self.store.joins_inside(), dress.clone(), precondition)
+                    .await
+                {
+                    // Some stores do not find a source whose name has to be escaped.
+                    Err(StoreError::NotFound) => match self.join(place, pieces, false, dress, precondition).await {
+                        Err(StoreError::NotFound) => Err(BackendError::Conflict.into()),
+                        outcome => outcome,
+                    },
+                    outcome => outcome,
+                }
+            }
+            Data::Blobs(blobs) => {
+                let pieces: Vec<Piece> = blobs.iter().flat_map(Blob::pieces).collect();
+                let inside = self.store.joins_inside();
+                self.join(place, &pieces, inside, dress, precondition).await
+            }
+        }
+    }
+
+    async fn join(
+        &self,
+        place: &StoreKey,
+        pieces: &[Piece],
+        inside: bool,
+        dress: Dress,
+        precondition: &Precondition,
+    ) -> Result<(), StoreError> {
+        let total = pieces.iter().map(|piece| piece.size).sum();
+        let _reserved = self.budget.take(Store::joining_bytes(total, inside)).await?;
+        self.store.join(place, pieces, inside, dress, precondition).await
+    }
+
+    /// Before the object that it belongs to. Says whether there is any.
+    async fn write_side(&self, record: &Record, nonce: Stamp) -> Result<bool, BackendError> {
+        let Some(side) = record.to_metadata().1 else {
+            return Ok(false);
+        };
+        let key = StoreKey::side(nonce);
+        self.store
+            .write(&key, side, Dress::default(), &Precondition::None)
+            .await?;
+        Ok(true)
+    }
+
+    async fn drop_side(&self, nonce: Stamp) {
+        if let Err(error) = self.store.delete(&StoreKey::side(nonce), &Precondition::None).await {
+            tracing::warn!(%nonce, ?error, "a side object is left to the sweeper");
+        }
+    }
+
+    async fn write_encoded(
+        &self,
+        place: &StoreKey,
+        record: &mut Record,
+        data: &Data,
+        precondition: &Precondition,
+    ) -> Result<(), StoreError> {
+        record.modified = Some(self.clock.now().unix_nanos());
+        let inline = match data {
+            Data::Whole(bytes) => bytes.clone(),
+            Data::Blobs(blobs) => {
+                record.blobs = blobs.iter().filter(|blob| blob.size > 0).cloned().collect();
+                Bytes::new()
+            }
+            Data::Object(_) => return Err(StoreError::Unsupported),
+        };
+        let object = record.to_object(&inline);
+        self.store.write(place, object, Dress::default(), precondition).await
+    }
+
+    /// Removes what an object, which is there no more, consisted of beside itself.
+    async fn drop_data(&self, displaced: &Current) {
+        let Some(record) = &displaced.record else { return };
+        for blob in &record.blobs {
+            blob::remove(&self.store, blob).await;
+        }
+        if let Some(nonce) = record.nonce().filter(|_| record.has_side) {
+            self.drop_side(nonce).await;
+        }
+    }
+
+    // ---- deletes
+
+    pub(super) async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
+        let core = self.clone();
+        run_to_end(async move { core.delete_current(request).await }).await
+    }
+
+    async fn delete_current(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
+        let DeleteObject { object, condition, .. } = request;
+        if condition.if_match.is_some() && !self.profile.conditional_deletes {
+            return Err(self.not_supported("A conditional delete"));
+        }
+        let bucket = self.bucket(&object.bucket).await?;
+        let _bucket = self.locks.in_bucket(&object.bucket).await;
+        let _key = self.locks.key(&object.bucket, &object.key).await;
+        self.confirm_bucket(&bucket, false).await?;
+        let unknown = object.version_id.as_ref().is_some_and(|id| !id.is_null());
+        for _ in 0..super::ATTEMPTS {
+            let current = if unknown {
+                None
+            } else {
+                self.current(&object.bucket, &object.key).await?
+            };
+            // Nothing is there to mark: the bucket never had versioning.
+            let plan = state(current.as_ref()).delete(&condition, None, false)?;
+            let (DeletePlan::Remove, Some(current)) = (plan, current) else {
+                return Ok(DeleteObjectOutcome::default());
+            };
+            let precondition = if condition.is_none() || !self.profile.conditional_deletes {
+                Precondition::None
+            } else {
+                self.replacing(current.token.clone())
+            };
+            match self.store.delete(&current.place, &precondition).await {
+                Err(StoreError::ConditionFailed) => {}
+                outcome => {
+                    outcome?;
+                    self.drop_data(&current).await;
+                    return Ok(DeleteObjectOutcome {
+                        existed: true,
+                        ..DeleteObjectOutcome::default()
+                    });
+                }
+            }
+        }
+        Err(BackendError::Conflict)
+    }
+
+    /// What the store cannot judge is refused.
+    pub(super) fn judge_support(&self, condition: &WriteCondition) -> Result<(), BackendError> {
+        if condition.is_none() || self.level >= Level::CompareAndSet {
+            Ok(())
+        } else {
+            Err(self.not_supported("A conditional write"))
+        }
+    }
+}
+
+/// Does not stop half-way where its caller does.
+pub(super) async fn run_to_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, BackendError>> + Send + 'static,
+) -> Result<T, BackendError> {
+    let done = tokio::spawn(work).await;
+    done.map_err(|error| BackendError::internal("the task of a write has ended, and its outcome is unknown", error))?
+}
+
+/// Whether the object may be there: then its data stay, and if it is not, the sweeper finds them.
+fn keeps_data(written: &Result<ObjectInfo, BackendError>) -> bool {
+    matches!(
+        written,
+        Ok(_) | Err(BackendError::Internal { .. } | BackendError::Busy { .. })
+    )
+}
+
+/// What the decision on a commit asks. Versions are not kept here: nothing has any.
+fn state(current: Option<&Current>) -> KeyState<'_> {
+    KeyState {
+        versioning: None,
+        current: current.map(|current| CurrentVersion {
+            etag: &current.info.etag,
+            version: None,
+            stamp: Stamp::new(current.info.last_modified, 0),
+        }),
+        newest_kept: None,
+        keeps_null: false,
+    }
+}
+
+/// Stores tell it in seconds in some answers and in fractions in others.
+pub(super) fn last_modified(meta: &Meta) -> Timestamp {
+    meta.last_modified.map_or(Timestamp::from_unix_nanos(0), seconds)
+}
+
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_unix(time.unix_seconds(), 0)
+}
+
+/// An object that something else wrote, as the store tells it.
+pub(super) fn foreign(key: Key, last_modified: Timestamp, meta: &Meta) -> ObjectInfo {
+    let rest = Rest::default();
+    let mut user_metadata: Vec<(Box<str>, Box<str>)> = meta
+        .user
+        .iter()
+        .filter(|(name, _)| name.as_str() != super::record::METADATA)
+        .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+        .collect();
+    user_metadata.sort();
+    ObjectInfo {
+        key,
+        version_id: None,
+        size: meta.size,
+        etag: foreign_etag(meta),
+        last_modified,
+        attributes: ObjectAttributes {
+            content: meta.content.clone(),
+            user_metadata,
+            ..ObjectAttributes::from(rest)
+        },
+        parts_count: None,
+    }
+}
+
+/// The store's own tag, where clients can take that; else one of what else it tells.
+fn foreign_etag(meta: &Meta) -> ETag {
+    let own = meta.token.as_ref().and_then(|token| ETag::parse(token.text()).ok());
+    own.unwrap_or_else(|| {
+        let text = format!("t2-{}-{}", meta.size, last_modified(meta).unix_nanos());
+        ETag::parse(text).unwrap_or_else(|_| ETag::from_md5([0; 16]))
+    })
+}

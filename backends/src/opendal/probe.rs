@@ -1,0 +1,491 @@
+//! What the store keeps, found out by trying: what an adapter sends is not what a server honours.
+
+use std::fmt;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use md5::{Digest as _, Md5};
+
+use super::{
+    StoreLayout,
+    key::{StoreDir, StoreKey},
+    record::METADATA,
+    store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
+};
+use crate::{BackendError, ObjectAttributes, Stamp};
+
+/// How far writers can be kept apart by the store itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoreLevel {
+    /// L0: it replaces whatever is there.
+    Blobs,
+    /// L1: of many writers of a new object one wins.
+    CreateIfAbsent,
+    /// L2: an object is replaced only as long as it is what was read.
+    CompareAndSet,
+}
+
+impl fmt::Display for StoreLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blobs => "L0, blobs",
+            Self::CreateIfAbsent => "L1, create if absent",
+            Self::CompareAndSet => "L2, compare and set",
+        })
+    }
+}
+
+/// What came of one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    Yes,
+    No,
+    /// The adapter does not even ask.
+    Unasked,
+    /// The question itself failed.
+    Failed(String),
+}
+
+/// One line of a [`ProbeReport`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeLine {
+    pub question: &'static str,
+    pub outcome: ProbeOutcome,
+}
+
+/// What a probe has found. Displayed, it is a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeReport {
+    /// As opendal calls it.
+    pub service: &'static str,
+    pub level: StoreLevel,
+    pub lines: Vec<ProbeLine>,
+}
+
+impl ProbeReport {
+    /// Whether the store can be served at all: it takes, gives back, lists and deletes.
+    pub fn is_usable(&self) -> bool {
+        self.lines
+            .iter()
+            .filter(|line| NEEDED.contains(&line.question))
+            .all(|line| line.outcome == ProbeOutcome::Yes)
+    }
+}
+
+impl fmt::Display for ProbeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            let outcome: &dyn fmt::Display = match &line.outcome {
+                ProbeOutcome::Yes => &"yes",
+                ProbeOutcome::No => &"no",
+                ProbeOutcome::Unasked => &"no, and cannot be asked for",
+                ProbeOutcome::Failed(reason) => reason,
+            };
+            writeln!(f, "  {:<58} {outcome}", line.question)?;
+        }
+        write!(f, "  {:<58} {}", "level", self.level)
+    }
+}
+
+const WRITE: &str = "takes an object";
+const READ: &str = "gives it back, whole and in part";
+const LIST: &str = "lists it";
+const DELETE: &str = "deletes it";
+const NEEDED: [&str; 4] = [WRITE, READ, LIST, DELETE];
+const METADATA_KEPT: &str = "keeps metadata with an object";
+const MD5_TAGS: &str = "tags what is written in one piece with its MD5, no other";
+const ORDER: &str = "lists in byte order";
+const START_AFTER: &str = "lists after a given name";
+const CREATE: &str = "create if absent: refuses the second, keeps the first";
+const SWAP: &str = "compare and set on write: refuses the stale, takes the good";
+const JOIN: &str = "joins objects inside the store";
+const JOIN_CREATE: &str = "create if absent, joining";
+const JOIN_SWAP: &str = "compare and set, joining";
+const COPY_SWAP: &str = "compare and set on copy (not used)";
+const DELETE_SWAP: &str = "compare and set on delete";
+const UNIQUE: &str = "a token is of one write: equal bytes make another";
+
+/// What the backend asks of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Profile {
+    pub(super) metadata: bool,
+    pub(super) md5_etags: bool,
+    pub(super) ordered: bool,
+    pub(super) starts_after: bool,
+    pub(super) copies: bool,
+    pub(super) conditional_deletes: bool,
+    pub(super) level: StoreLevel,
+}
+
+/// Whether something holds; an error says why nobody knows.
+type Answer = Result<Option<bool>, StoreError>;
+
+struct Probe<'s> {
+    store: &'s Store,
+    layout: StoreLayout,
+    run: Stamp,
+    lines: Vec<ProbeLine>,
+}
+
+/// Asks the store everything, below a name that nobody else uses, and removes what it wrote.
+pub(super) async fn probe(store: &Store, layout: StoreLayout, run: Stamp) -> (ProbeReport, Profile) {
+    let mut probe = Probe {
+        store,
+        layout,
+        run,
+        lines: Vec::new(),
+    };
+    let profile = probe.run().await;
+    let report = ProbeReport {
+        service: store.service(),
+        level: profile.level,
+        lines: probe.lines,
+    };
+    (report, profile)
+}
+
+impl Probe<'_> {
+    async fn run(&mut self) -> Profile {
+        let mut profile = Profile {
+            metadata: false,
+            md5_etags: false,
+            ordered: false,
+            starts_after: false,
+            copies: false,
+            conditional_deletes: false,
+            level: StoreLevel::Blobs,
+        };
+        if !self.note(WRITE, self.writes().await) || !self.note(READ, self.reads().await) {
+            return profile;
+        }
+        profile.metadata = self.note(METADATA_KEPT, self.keeps_metadata().await);
+        self.note(LIST, self.lists().await);
+        profile.ordered = self.note(ORDER, self.orders().await);
+        profile.starts_after = self.note(START_AFTER, self.starts_after().await);
+        let creates = self.note(CREATE, self.creates(None).await);
+        let swaps = self.note(SWAP, self.swaps(None).await);
+        self.note(UNIQUE, self.tells_writes_apart().await);
+        profile.level = level(creates, swaps);
+        // In the encoded layout nothing is joined.
+        if self.layout == StoreLayout::Transparent && self.store.writes_in_parts() {
+            profile.copies = self.note(JOIN, self.joins().await);
+            if !profile.copies {
+                self.store.join_by_streaming();
+            }
+            let source = Some(self.key("source"));
+            let creates = self.note(JOIN_CREATE, self.creates(source.as_ref()).await);
+            let swaps = self.note(JOIN_SWAP, self.swaps(source.as_ref()).await);
+            profile.level = profile.level.min(level(creates, swaps));
+        }
+        profile.md5_etags = self.note(MD5_TAGS, self.tags(profile.copies).await);
+        self.note(COPY_SWAP, self.copies_swapped().await);
+        profile.conditional_deletes =
+            self.note(DELETE_SWAP, self.deletes_swapped().await) && profile.level == StoreLevel::CompareAndSet;
+        self.note(DELETE, self.deletes().await);
+        profile
+    }
+
+    fn key(&self, name: &str) -> StoreKey {
+        StoreKey::probe(self.run, name)
+    }
+
+    fn note(&mut self, question: &'static str, answer: Answer) -> bool {
+        let outcome = match answer {
+            Ok(Some(true)) => ProbeOutcome::Yes,
+            Ok(Some(false)) => ProbeOutcome::No,
+            Ok(None) | Err(StoreError::Unsupported) => ProbeOutcome::Unasked,
+            Err(StoreError::NotFound) => ProbeOutcome::Failed("not found".to_owned()),
+            Err(StoreError::ConditionFailed) => ProbeOutcome::Failed("refused where it has to be taken".to_owned()),
+            Err(StoreError::Failed(error)) => ProbeOutcome::Failed(reason(&error)),
+        };
+        let yes = outcome == ProbeOutcome::Yes;
+        self.lines.push(ProbeLine { question, outcome });
+        yes
+    }
+
+    async fn put(&self, key: &StoreKey, bytes: &'static [u8], precondition: &Precondition) -> Result<(), StoreError> {
+        self.store
+            .write(key, Bytes::from_static(bytes), Dress::default(), precondition)
+            .await
+    }
+
+    async fn get(&self, key: &StoreKey) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.store.read(key, 1 << 20).await?.map(|(bytes, _)| bytes))
+    }
+
+    async fn token(&self, key: &StoreKey) -> Result<Option<Token>, StoreError> {
+        Ok(self.store.stat(key).await?.and_then(|meta: Meta| meta.token))
+    }
+
+    async fn writes(&self) -> Answer {
+        self.put(&self.key("source"), b"source bytes", &Precondition::None)
+            .await?;
+        // Its attributes are kept beside it, so it has to hold no bytes too.
+        self.put(&self.key("a/nested/one"), b"x", &Precondition::None).await?;
+        Ok(Some(true))
+    }
+
+    async fn reads(&self) -> Answer {
+        let key = self.key("source");
+        let whole = self.get(&key).await? == Some(Bytes::from_static(b"source bytes"));
+        let part: Vec<Bytes> = self.store.stream(&key, 7..10, None).await?.try_collect().await?;
+        let missing =
+            self.get(&self.key("nothing")).await?.is_none() && self.store.stat(&self.key("nothing")).await?.is_none();
+        Ok(Some(whole && part.concat() == b"byt" && missing))
+    }
+
+    async fn keeps_metadata(&self) -> Answer {
+        let capability = self.store.capability();
+        // Where they come after the bytes, an object would be seen without them.
+        if !capability.write_with_user_metadata || self.store.service() == "webdav" {
+            return Ok(None);
+        }
+        let key = self.key("dressed");
+        let value = format!("{}-_", "a0".repeat(800));
+        let user = [(METADATA.to_owned(), value.clone())].into();
+        let dress = Dress::new(&ObjectAttributes::default(), user);
+        self.store
+            .write(&key, Bytes::from_static(b"x"), dress, &Precondition::None)
+            .await?;
+        let meta = self.store.stat(&key).await?;
+        Ok(Some(meta.is_some_and(|meta| meta.user.get(METADATA) == Some(&value))))
+    }
+
+    async fn names(&self, start_after: Option<&str>) -> Result<Vec<String>, StoreError> {
+        let dir = StoreDir::probe(self.run);
+        let start_after = start_after.map(|name| format!("{}{name}", dir.as_str()));
+        let mut entries = self
+            .store
+            .list(&dir, "order", true, start_after.as_deref(), None)
+            .await?;
+        let mut names = Vec::new();
+        while let Some(found) = entries.next().await? {
+            if !found.name.ends_with('/') {
+                names.push(found.name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// What is there to be listed, in order.
+    fn written(&self) -> Vec<&'static str> {
+        let wide = WIDE_NAMES
+            .into_iter()
+            .filter(|_| self.layout == StoreLayout::Transparent);
+        NAMES.into_iter().chain(wide).collect()
+    }
+
+    async fn lists(&self) -> Answer {
+        let written = self.written();
+        for name in &written {
+            self.put(&self.key(name), b"x", &Precondition::None).await?;
+        }
+        let mut names = self.names(None).await?;
+        names.sort();
+        Ok(Some(names == written))
+    }
+
+    async fn orders(&self) -> Answer {
+        Ok(Some(self.names(None).await? == self.written()))
+    }
+
+    async fn starts_after(&self) -> Answer {
+        if !self.store.capability().list_with_start_after {
+            return Ok(None);
+        }
+        let written = self.written();
+        Ok(Some(self.names(Some(written[2])).await? == written[3..]))
+    }
+
+    /// Writes `bytes`, joined from what `source` holds where there is one.
+    async fn write(
+        &self,
+        key: &StoreKey,
+        bytes: &'static [u8],
+        source: Option<&StoreKey>,
+        precondition: &Precondition,
+    ) -> Result<(), StoreError> {
+        let Some(source) = source else {
+            return self.put(key, bytes, precondition).await;
+        };
+        self.put(source, bytes, &Precondition::None).await?;
+        let pieces = [piece(source, bytes)];
+        let inside = self.store.joins_inside();
+        self.store
+            .join(key, &pieces, inside, Dress::default(), precondition)
+            .await
+    }
+
+    async fn creates(&self, source: Option<&StoreKey>) -> Answer {
+        let key = self.key(if source.is_some() { "joined-created" } else { "created" });
+        self.write(&key, b"first", source, &Precondition::Absent).await?;
+        let second = self.write(&key, b"second", source, &Precondition::Absent).await;
+        let refused = match second {
+            Ok(()) => false,
+            Err(StoreError::ConditionFailed) => true,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(refused && self.get(&key).await?.as_deref() == Some(b"first")))
+    }
+
+    async fn swaps(&self, source: Option<&StoreKey>) -> Answer {
+        if !self.store.capability().write_with_if_match {
+            return Ok(None);
+        }
+        let key = self.key(if source.is_some() { "joined-swapped" } else { "swapped" });
+        self.write(&key, b"first", source, &Precondition::None).await?;
+        let Some(stale) = self.token(&key).await? else {
+            return Ok(Some(false));
+        };
+        self.write(&key, b"second", source, &Precondition::Is(stale.clone()))
+            .await?;
+        let refused = |outcome| match outcome {
+            Ok(()) => Ok(false),
+            Err(StoreError::ConditionFailed) => Ok(true),
+            Err(error) => Err(error),
+        };
+        let stale = Precondition::Is(stale);
+        let kept_out = refused(self.write(&key, b"third", source, &stale).await)?;
+        let still = self.get(&key).await?.as_deref() == Some(b"second");
+        // Nor does it create what is not there.
+        let absent = self.key("never");
+        let absent_refused = refused(self.write(&absent, b"third", source, &stale).await)?;
+        let nothing = self.get(&absent).await?.is_none();
+        Ok(Some(kept_out && still && absent_refused && nothing))
+    }
+
+    async fn tells_writes_apart(&self) -> Answer {
+        let key = self.key("same");
+        self.put(&key, b"same", &Precondition::None).await?;
+        let Some(first) = self.token(&key).await? else {
+            return Ok(None);
+        };
+        self.put(&key, b"same", &Precondition::None).await?;
+        Ok(Some(self.token(&key).await? != Some(first)))
+    }
+
+    async fn joins(&self) -> Answer {
+        if !self.store.joins_inside() {
+            return Ok(None);
+        }
+        let (source, joined) = (self.key("source"), self.key("joined"));
+        self.put(&source, b"joined bytes", &Precondition::None).await?;
+        let pieces = [piece(&source, b"joined bytes")];
+        let user = [(METADATA.to_owned(), "joined".to_owned())].into();
+        let dress = Dress::new(&ObjectAttributes::default(), user);
+        self.store
+            .join(&joined, &pieces, true, dress, &Precondition::None)
+            .await?;
+        let meta = self.store.stat(&joined).await?;
+        let dressed = meta.is_some_and(|meta| meta.user.get(METADATA).map(String::as_str) == Some("joined"));
+        Ok(Some(
+            dressed && self.get(&joined).await?.as_deref() == Some(b"joined bytes"),
+        ))
+    }
+
+    async fn tags(&self, joins: bool) -> Answer {
+        let key = self.key("tagged");
+        self.put(&key, b"tagged", &Precondition::None).await?;
+        let md5 = hex::encode(Md5::digest(b"tagged"));
+        let own = self.token(&key).await?.is_some_and(|token| token.text() == md5);
+        let joined = match joins {
+            true => self.token(&self.key("joined")).await?,
+            false => None,
+        };
+        Ok(Some(own && joined.is_some_and(|token| token.text().contains('-'))))
+    }
+
+    async fn copies_swapped(&self) -> Answer {
+        let (source, copied) = (self.key("source"), self.key("copied"));
+        self.put(&copied, b"first", &Precondition::None).await?;
+        let Some(stale) = self.token(&copied).await? else {
+            return Ok(None);
+        };
+        self.put(&copied, b"second", &Precondition::None).await?;
+        match self.store.copy(&source, &copied, &Precondition::Is(stale)).await {
+            Ok(()) => Ok(Some(false)),
+            Err(StoreError::ConditionFailed) => Ok(Some(self.get(&copied).await?.as_deref() == Some(b"second"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn deletes_swapped(&self) -> Answer {
+        if !self.store.capability().delete_with_if_match {
+            return Ok(None);
+        }
+        let key = self.key("deleted");
+        self.put(&key, b"first", &Precondition::None).await?;
+        let stale = self.token(&key).await?;
+        self.put(&key, b"second", &Precondition::None).await?;
+        let (Some(stale), Some(good)) = (stale, self.token(&key).await?) else {
+            return Ok(Some(false));
+        };
+        let kept = match self.store.delete(&key, &Precondition::Is(stale)).await {
+            Ok(()) => false,
+            Err(StoreError::ConditionFailed) => self.get(&key).await?.is_some(),
+            Err(error) => return Err(error),
+        };
+        if !kept {
+            return Ok(Some(false));
+        }
+        self.store.delete(&key, &Precondition::Is(good)).await?;
+        Ok(Some(self.get(&key).await?.is_none()))
+    }
+
+    /// Last: it removes all that the probe wrote.
+    async fn deletes(&self) -> Answer {
+        for _ in 0..2 {
+            let mut entries = self
+                .store
+                .list(&StoreDir::probe(self.run), "", true, None, None)
+                .await?;
+            let mut names = Vec::new();
+            while let Some(found) = entries.next().await? {
+                if !found.name.ends_with('/') {
+                    names.push(found.name);
+                }
+            }
+            if names.is_empty() {
+                return Ok(Some(true));
+            }
+            for name in names {
+                self.store.delete(&self.key(&name), &Precondition::None).await?;
+            }
+        }
+        let gone = self.get(&self.key("source")).await?.is_none();
+        Ok(Some(gone))
+    }
+}
+
+/// In byte order, which is not that of a tree.
+const NAMES: [&str; 5] = ["order-", "order-a", "order/a", "order/b", "order0"];
+/// Likewise; by UTF-16 the second would come first. The encoded layout has no such names.
+const WIDE_NAMES: [&str; 2] = ["order\u{ff5e}", "order\u{1f980}"];
+
+fn level(creates: bool, swaps: bool) -> StoreLevel {
+    match (creates, swaps) {
+        (true, true) => StoreLevel::CompareAndSet,
+        (true, false) => StoreLevel::CreateIfAbsent,
+        (false, _) => StoreLevel::Blobs,
+    }
+}
+
+fn piece(key: &StoreKey, bytes: &[u8]) -> Piece {
+    Piece {
+        key: key.clone(),
+        size: bytes.len() as u64,
+        token: None,
+    }
+}
+
+/// In one line.
+fn reason(error: &BackendError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    let line: String = text.chars().take(300).collect();
+    line.replace(['\n', '\r'], " ")
+}

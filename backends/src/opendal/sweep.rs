@@ -1,0 +1,136 @@
+//! What crashes leave, and uploads that nobody goes on with. Nothing of a write under way is touched: only what is as
+//! old as no write gets, and what nothing names.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::{
+    Core, blob,
+    bucket::MAX_RECORD_BYTES,
+    key::{StoreDir, StoreKey},
+    record::{Owner, PartRecord},
+    store::Precondition,
+};
+use crate::{BackendError, BucketName, Key, PartNumber, Stamp, Timestamp, UploadId};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_hours(6);
+/// No write is under way for so long: nothing younger is touched.
+const LEAST_AGE: Duration = Duration::from_hours(24);
+
+impl Core {
+    /// The first look is not at the start: gateways that start again and again have other work.
+    pub(super) fn sweep_now_and_then(self, age: Duration) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(INTERVAL).await;
+                match self.sweep(age.max(LEAST_AGE)).await {
+                    Ok(0) => {}
+                    Ok(swept) => tracing::info!(swept, "what crashes and abandoned uploads had left is removed"),
+                    Err(error) => tracing::warn!(%error, "the store could not be swept; it is tried again"),
+                }
+            }
+        })
+    }
+
+    pub(super) async fn sweep(&self, age: Duration) -> Result<usize, BackendError> {
+        let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_unix_nanos(self.clock.now().unix_nanos().saturating_sub(nanos));
+        let uploads = self.sweep_uploads(before).await?;
+        let blobs = self.sweep_blobs(before).await?;
+        Ok(uploads + blobs + self.sweep_sides(before).await?)
+    }
+
+    async fn sweep_uploads(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut buckets = self.store.list(&StoreDir::all_uploads(), "", false, None, None).await?;
+        while let Some(found) = buckets.next().await? {
+            let name = found.name.trim_end_matches('/').to_owned();
+            let Ok(bucket) = BucketName::parse(name) else { continue };
+            let mut uploads = self
+                .store
+                .list(&StoreDir::uploads(&bucket), "", false, None, None)
+                .await?;
+            while let Some(found) = uploads.next().await? {
+                let Ok(id) = UploadId::parse(found.name) else { continue };
+                let _upload = self.locks.upload(&id).await;
+                let Some(record) = self.upload_record(&bucket, &id).await? else {
+                    continue;
+                };
+                if self.last_activity(&bucket, &record).await? <= before {
+                    self.remove_upload(&bucket, &id).await?;
+                    swept += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn sweep_blobs(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut blobs = self.store.list(&StoreDir::blobs(), "", false, None, None).await?;
+        while let Some(found) = blobs.next().await? {
+            let Some(id) = Stamp::parse(found.name.trim_end_matches('/')) else {
+                continue;
+            };
+            if id.time() > before || self.is_named(id).await? {
+                continue;
+            }
+            blob::remove_all(&self.store, id).await?;
+            swept += 1;
+        }
+        Ok(swept)
+    }
+
+    /// Whether an object consists of the blob, or a part.
+    async fn is_named(&self, id: Stamp) -> Result<bool, BackendError> {
+        let read = self.store.read(&StoreKey::blob_owner(id), MAX_RECORD_BYTES).await?;
+        // Written first and removed last: what has none is being removed, or was.
+        let Some((bytes, _)) = read else { return Ok(false) };
+        let known = Owner::of_bytes(&bytes).and_then(|owner| {
+            let bucket = BucketName::parse(owner.bucket.clone()).ok()?;
+            Some((bucket, Key::parse(owner.key.clone()).ok()?, owner.part))
+        });
+        let Some((bucket, key, part)) = known else {
+            // Of a later version, perhaps.
+            return Ok(true);
+        };
+        if let Some((upload, number)) = part
+            && let (Ok(upload), Ok(number)) = (UploadId::parse(upload), PartNumber::new(number))
+        {
+            let read = self
+                .store
+                .read(&StoreKey::part(&bucket, &upload, number), MAX_RECORD_BYTES)
+                .await?;
+            let part = read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes));
+            if part.is_some_and(|part| part.blob.id() == Some(id))
+                && self.upload_record(&bucket, &upload).await?.is_some()
+            {
+                return Ok(true);
+            }
+        }
+        let record = self.current(&bucket, &key).await?.and_then(|current| current.record);
+        Ok(record.is_some_and(|record| record.blobs.iter().any(|blob| blob.id() == Some(id))))
+    }
+
+    async fn sweep_sides(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut sides = self.store.list(&StoreDir::sides(), "", false, None, None).await?;
+        while let Some(found) = sides.next().await? {
+            let Some(nonce) = Stamp::parse(&found.name).filter(|nonce| nonce.time() <= before) else {
+                continue;
+            };
+            let Some(side) = self.side(nonce).await? else { continue };
+            let named = side.bucket.clone().and_then(|bucket| BucketName::parse(bucket).ok());
+            let named = named.zip(side.key.clone().and_then(|key| Key::parse(key).ok()));
+            let Some((bucket, key)) = named else { continue };
+            let record = self.current(&bucket, &key).await?.and_then(|current| current.record);
+            if record.is_none_or(|record| record.nonce != side.nonce) {
+                self.store.delete(&StoreKey::side(nonce), &Precondition::None).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}

@@ -1,0 +1,55 @@
+//! Azurite: Azure's blobs.
+
+use std::sync::{Arc, LazyLock};
+
+use t2gate_backends::{Backend, OpendalOptions, StoreLevel, conformance_suite};
+
+use super::server::{Server, make, root};
+
+/// The account that every emulator of Azure's has, and its published key.
+const ACCOUNT: &str = "devstoreaccount1";
+const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    let server = Server::start("azurite/node_modules/.bin/azurite-blob", |_, port| {
+        vec![
+            "--skipApiVersionCheck".to_owned(),
+            "--inMemoryPersistence".to_owned(),
+            "--silent".to_owned(),
+            "--disableTelemetry".to_owned(),
+            "--blobHost".to_owned(),
+            "127.0.0.1".to_owned(),
+            "--blobPort".to_owned(),
+            port.to_string(),
+        ]
+    });
+    let endpoint = format!("endpoint=\"{}/{ACCOUNT}\"", server.url());
+    make(&format!(":azureblob,account={ACCOUNT},key=\"{KEY}\",{endpoint}:store"));
+    server
+});
+
+fn options() -> OpendalOptions {
+    let (endpoint, root) = (format!("{}/{ACCOUNT}", SERVER.url()), root());
+    crate::options(
+        "azblob",
+        &[
+            ("container", "store"),
+            ("endpoint", &endpoint),
+            ("account_name", ACCOUNT),
+            ("account_key", KEY),
+            ("root", &root),
+        ],
+    )
+}
+
+fn open() -> (Arc<dyn Backend>, ()) {
+    (crate::open(options()), ())
+}
+
+conformance_suite!(open);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_says_what_it_keeps() {
+    let store = crate::open_store(options());
+    assert_eq!(store.report().level, StoreLevel::CompareAndSet, "{}", store.report());
+}

@@ -1,0 +1,43 @@
+//! `rclone serve s3`: takes conditions and ignores them.
+
+use std::sync::LazyLock;
+
+use t2gate_backends::{OpendalBackend, OpendalOpenError, OpendalOptions, StoreLevel};
+
+use super::server::{Server, make_bucket, s3_options};
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    let server = Server::start("venv/bin/rclone", |dir, port| {
+        let data = dir.join("data");
+        std::fs::create_dir(&data).unwrap();
+        let mut arguments = [
+            "serve",
+            "s3",
+            "--config",
+            "/dev/null",
+            "--auth-key",
+            "key,secret",
+            "--addr",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend([format!("127.0.0.1:{port}"), data.display().to_string()]);
+        arguments
+    });
+    make_bucket(&server);
+    server
+});
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_finds_that_it_ignores_conditions() {
+    let report = OpendalBackend::probe(&s3_options(&SERVER)).await.unwrap();
+    assert_eq!(report.level, StoreLevel::Blobs, "{report}");
+    let asks_for_more = OpendalOptions {
+        least_level: StoreLevel::CreateIfAbsent,
+        ..s3_options(&SERVER)
+    };
+    match OpendalBackend::open(asks_for_more).await {
+        Err(OpendalOpenError::LevelTooLow { .. } | OpendalOpenError::NoMetadata { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}

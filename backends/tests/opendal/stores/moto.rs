@@ -1,0 +1,49 @@
+//! moto: S3 in byte order.
+
+use std::sync::{Arc, LazyLock};
+
+use t2gate_backends::{Backend, StoreLayout, StoreLevel, conformance_suite};
+
+use super::server::{Server, make_bucket, s3_options};
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    let server = Server::start("venv/bin/moto_server", |_, port| {
+        ["-H", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned).into()
+    });
+    make_bucket(&server);
+    server
+});
+
+fn open() -> (Arc<dyn Backend>, ()) {
+    (crate::open(s3_options(&SERVER)), ())
+}
+
+conformance_suite!(open);
+
+mod encoded {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, ()) {
+        let options = t2gate_backends::OpendalOptions {
+            layout: Some(StoreLayout::Encoded),
+            ..s3_options(&SERVER)
+        };
+        (crate::open(options), ())
+    }
+
+    conformance_suite!(open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_says_what_it_keeps() {
+    // It ignores the condition of a CompleteMultipartUpload, by which objects are joined.
+    let store = crate::open_store(s3_options(&SERVER));
+    assert_eq!(store.report().level, StoreLevel::CreateIfAbsent, "{}", store.report());
+    assert_eq!(store.layout(), StoreLayout::Transparent);
+    let encoded = t2gate_backends::OpendalOptions {
+        layout: Some(StoreLayout::Encoded),
+        ..s3_options(&SERVER)
+    };
+    let report = t2gate_backends::OpendalBackend::probe(&encoded).await.unwrap();
+    assert_eq!(report.level, StoreLevel::CompareAndSet, "{report}");
+}

@@ -1,0 +1,84 @@
+//! SeaweedFS: S3 that lists in the order of a tree.
+
+use std::sync::{Arc, LazyLock};
+
+use t2gate_backends::{Backend, BackendError, StoreLevel, WriteCondition, conformance::Subject, conformance_suite};
+
+use super::server::{Server, free_port, make_bucket, s3_options};
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    let server = Server::start("venv/bin/weed", |dir, port| {
+        let ports = ["master.port", "volume.port", "filer.port"].map(|name| format!("-{name}={}", low_port()));
+        let mut arguments = vec![
+            "server".to_owned(),
+            format!("-dir={}", dir.display()),
+            "-ip=127.0.0.1".to_owned(),
+            "-ip.bind=127.0.0.1".to_owned(),
+            "-volume.max=50".to_owned(),
+            "-master.volumeSizeLimitMB=64".to_owned(),
+            "-filer".to_owned(),
+            "-s3".to_owned(),
+            format!("-s3.port={port}"),
+            format!("-s3.port.grpc={}", free_port()),
+            format!("-filer.localSocket={}/filer.sock", dir.display()),
+        ];
+        arguments.extend(ports);
+        arguments
+    });
+    make_bucket(&server);
+    server
+});
+
+/// Its ports for gRPC are 10,000 higher, unless told otherwise.
+fn low_port() -> u16 {
+    loop {
+        let port = free_port();
+        if port < 55_000 {
+            return port;
+        }
+    }
+}
+
+fn open() -> (Arc<dyn Backend>, ()) {
+    (crate::open(s3_options(&SERVER)), ())
+}
+
+conformance_suite!(open);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_says_what_it_keeps() {
+    let store = crate::open_store(s3_options(&SERVER));
+    assert_eq!(store.report().level, StoreLevel::CompareAndSet, "{}", store.report());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_writers_at_two_gateways_one_wins() {
+    let options = s3_options(&SERVER);
+    let gateways = [crate::open(options.clone()), crate::open(options)];
+    let first = Subject::new(gateways[0].clone()).await;
+    let second = Subject::of(gateways[1].clone(), first.bucket.clone()).await;
+    let absent = WriteCondition {
+        if_none_match: true,
+        ..WriteCondition::default()
+    };
+    for round in 0..2 {
+        let key = format!("key-{round}");
+        let put = |s: &Subject, bytes: String| {
+            let (s, key, absent) = (s.clone(), key.clone(), absent.clone());
+            tokio::spawn(async move { s.put_if(absent, &key, bytes).await })
+        };
+        let writers: Vec<_> = (0..4)
+            .map(|i| put(if i % 2 == 0 { &first } else { &second }, format!("writer {i}")))
+            .collect();
+        let mut won = Vec::new();
+        for writer in writers {
+            match writer.await.unwrap() {
+                Ok(info) => won.push(info),
+                Err(BackendError::PreconditionFailed | BackendError::Conflict) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert_eq!(won.len(), 1, "{won:?}");
+        assert_eq!(second.info(&key).await, won[0]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Servers, for as long as this process lives.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// A server that listens. It goes when this process does: its shell waits for the end of its input.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    _child: Child,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Runs `program`, a path below `target/stores`, in a directory of its own. `arguments` is given the directory and
+    /// the port to listen on.
+    pub(super) fn start(program: &str, arguments: impl Fn(&Path, u16) -> Vec<String>) -> Self {
+        let program = stores().join(program);
+        assert!(
+            program.exists(),
+            "{} is not there: run backends/tests/stores/install",
+            program.display()
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let log = std::fs::File::create(dir.path().join("server.log")).unwrap();
+        let child = Command::new("/bin/sh")
+            .args([
+                "-c",
+                "exec 3<&0; \"$0\" \"$@\" </dev/null & pid=$!; cat <&3 >/dev/null; kill $pid",
+            ])
+            .arg(&program)
+            .args(arguments(dir.path(), port))
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "{} does not listen: {}",
+                program.display(),
+                std::fs::read_to_string(dir.path().join("server.log")).unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self {
+            address,
+            _child: child,
+            _dir: dir,
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn stores() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stores")
+}
+
+/// One that nobody listens on now.
+pub(super) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A root in a store that no other test has.
+pub(super) fn root() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("/run-{}-{}/", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Makes the bucket `store` of a server that speaks S3.
+pub(super) fn make_bucket(server: &Server) {
+    let endpoint = format!("endpoint=\"{}\"", server.url());
+    make(&format!(
+        ":s3,provider=Other,force_path_style=true,access_key_id=key,secret_access_key=secret,{endpoint}:store"
+    ));
+}
+
+/// Makes a bucket with rclone, whose name for it `remote` is: to make it is not under test.
+pub(super) fn make(remote: &str) {
+    let begun = Instant::now();
+    loop {
+        let made = Command::new(stores().join("venv/bin/rclone"))
+            .args(["mkdir", "--config", "/dev/null", "--retries", "1", remote])
+            .output()
+            .unwrap();
+        if made.status.success() {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{made:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// The options of a store that speaks S3.
+pub(super) fn s3_options(server: &Server) -> t2gate_backends::OpendalOptions {
+    let (endpoint, root) = (server.url(), root());
+    crate::options(
+        "s3",
+        &[
+            ("bucket", "store"),
+            ("endpoint", &endpoint),
+            ("region", "us-east-1"),
+            ("access_key_id", "key"),
+            ("secret_access_key", "secret"),
+            ("disable_config_load", "true"),
+            ("root", &root),
+        ],
+    )
+}

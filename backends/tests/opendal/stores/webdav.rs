@@ -1,0 +1,39 @@
+//! WebDAV: a tree, no conditions, no metadata that goes with the bytes.
+
+use std::sync::{Arc, LazyLock};
+
+use t2gate_backends::{Backend, OpendalOptions, StoreLayout, StoreLevel, conformance_suite};
+
+use super::server::{Server, root};
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    Server::start("venv/bin/wsgidav", |dir, port| {
+        let data = dir.join("data");
+        std::fs::create_dir(&data).unwrap();
+        vec![
+            "--host=127.0.0.1".to_owned(),
+            format!("--port={port}"),
+            format!("--root={}", data.display()),
+            "--auth=anonymous".to_owned(),
+            "--no-config".to_owned(),
+        ]
+    })
+});
+
+fn options() -> OpendalOptions {
+    let (endpoint, root) = (SERVER.url(), root());
+    crate::options("webdav", &[("endpoint", &endpoint), ("root", &root)])
+}
+
+fn open() -> (Arc<dyn Backend>, ()) {
+    (crate::open(options()), ())
+}
+
+conformance_suite!(open);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_says_what_it_keeps() {
+    let store = crate::open_store(options());
+    assert_eq!(store.report().level, StoreLevel::Blobs);
+    assert_eq!(store.layout(), StoreLayout::Encoded);
+}
