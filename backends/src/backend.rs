@@ -94,7 +94,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError>;
 
     /// Copies inside the store in one step, where [`copies_between`](Self::copies_between) says so. Source and
-    /// destination may be the same.
+    /// destination may be the same. A copy of what a multipart upload made has its parts too.
     async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError>;
 
     /// Deletes in one step. Nothing there is no error: [`DeleteObjectOutcome::existed`] says so (but an `If-Match`

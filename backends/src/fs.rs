@@ -47,6 +47,7 @@ mod keeping;
 mod layout;
 mod listing;
 mod locks;
+mod look;
 mod marks;
 mod multipart;
 mod names;
@@ -123,6 +124,10 @@ pub struct FsOptions {
     /// Whether other processes may serve the root at the same time, which then all have to say so. They lock what they
     /// change against each other: a process that is stopped, and not ended, in the middle of a write holds others up.
     pub shared: bool,
+    /// Nothing below the root is changed, put in order or adopted, and every write is
+    /// [`BackendError::ReadOnly`]. The root has to be there. What an interrupted write has left is seen as it lies: a key
+    /// may seem to have lost a version that the next start without this brings back.
+    pub read_only: bool,
 }
 
 /// [`FsOptions::listing_cache_bytes`] unless it is set.
@@ -140,6 +145,7 @@ impl FsOptions {
             listing_cache_bytes: DEFAULT_LISTING_CACHE_BYTES,
             abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
             shared: false,
+            read_only: false,
         }
     }
 }
@@ -150,7 +156,7 @@ pub struct FsBackend {
     store: Arc<Store>,
     unclaimed: Vec<BucketName>,
     #[expect(dead_code, reason = "held, never looked at: it ends when this is dropped")]
-    upkeep: Upkeep,
+    upkeep: Option<Upkeep>,
 }
 
 /// All there is below the root. Its methods block.
@@ -190,9 +196,17 @@ struct Store {
 
 impl FsBackend {
     /// Opens a root: takes its lock, removes what a crash has left in staging. Blocks. From then on a thread of its own
-    /// [ends abandoned uploads](Self::sweep_uploads), once an hour.
+    /// [ends abandoned uploads](Self::sweep_uploads), once an hour. But for none of this if it is to be
+    /// [read only](FsOptions::read_only): then it just takes the lock.
     pub fn open(options: FsOptions) -> Result<Self, FsOpenError> {
         let (root, owner) = (options.root.clone(), options.adopt.clone());
+        if options.read_only {
+            return Ok(Self {
+                store: Arc::new(Store::look(&options)?),
+                unclaimed: Vec::new(),
+                upkeep: None,
+            });
+        }
         let failed = |action| {
             let root = root.clone();
             move |source| FsOpenError::Io { root, action, source }
@@ -206,7 +220,7 @@ impl FsBackend {
         Ok(Self {
             store,
             unclaimed,
-            upkeep,
+            upkeep: Some(upkeep),
         })
     }
 
@@ -222,7 +236,7 @@ impl FsBackend {
     }
 
     /// Directories under the root, as they were at the start, that could be buckets and are nobody's: they are not
-    /// served until [`FsOptions::adopt`] names an owner.
+    /// served until [`FsOptions::adopt`] names an owner. None where it is [read only](FsOptions::read_only).
     pub fn unclaimed(&self) -> &[BucketName] {
         &self.unclaimed
     }

@@ -72,7 +72,7 @@ pub struct PutObject {
     pub versions: Option<VersionClock>,
 }
 
-/// Copies inside the store: same bytes, same ETag, same checksum.
+/// Copies inside the store: same bytes, same ETag, same parts.
 #[derive(Debug, Clone)]
 pub struct CopyObject {
     pub source: ObjectRef,

@@ -78,6 +78,47 @@ pub async fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
     Ok(Storage { stores })
 }
 
+/// Opens the storage of one bucket alone. For a `read_only` look nothing that lies there is changed, or put in order as
+/// it is at a start.
+pub async fn open_storage_of(
+    config: &Config,
+    bucket: &BucketName,
+    read_only: bool,
+) -> Result<Arc<dyn Backend>, anyhow::Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = config.backends.routes.store_of(bucket);
+    let backend = config.backends.iter().nth(store).context("no such backend")?;
+    // To open it is to make it where it is not there.
+    if backend.kind == BackendKind::Fs && !backend.root.is_dir() {
+        anyhow::bail!("{}: no such directory", backend.root.display());
+    }
+    if !read_only {
+        return Ok(open_store(backend, clock).await?.backend);
+    }
+    match backend.kind {
+        BackendKind::Fs => {
+            let options = FsOptions {
+                read_only,
+                ..fs_options(backend, clock.clone())
+            };
+            Ok(versioned(FsBackend::open(options)?, clock))
+        }
+        BackendKind::Opendal => anyhow::bail!("what this store can do is found out by writing to it: no dry run"),
+        BackendKind::Memory => Ok(open_store(backend, clock).await?.backend),
+    }
+}
+
+fn fs_options(config: &config::Backend, clock: Arc<dyn Clock>) -> FsOptions {
+    FsOptions {
+        durability: config.durability,
+        adopt: config.adopt_account.clone(),
+        listing_cache_bytes: config.listing_cache,
+        abandoned_upload_age: config.abandoned_upload_age,
+        shared: config.shared,
+        ..FsOptions::new(&config.root, clock)
+    }
+}
+
 /// How a backend of the kind `opendal` is to be opened.
 pub fn store_options(config: &config::Backend, clock: Arc<dyn Clock>) -> OpendalOptions {
     let store = &config.store;
@@ -96,14 +137,7 @@ async fn open_store(config: &config::Backend, clock: Arc<dyn Clock>) -> Result<S
     let name = config.name.clone();
     Ok(match config.kind {
         BackendKind::Fs => {
-            let backend = FsBackend::open(FsOptions {
-                durability: config.durability,
-                adopt: config.adopt_account.clone(),
-                listing_cache_bytes: config.listing_cache,
-                abandoned_upload_age: config.abandoned_upload_age,
-                shared: config.shared,
-                ..FsOptions::new(&config.root, clock.clone())
-            })?;
+            let backend = FsBackend::open(fs_options(config, clock.clone()))?;
             Store {
                 name,
                 unclaimed: backend.unclaimed().to_vec(),

@@ -3,13 +3,15 @@
 //! Both ways go through a listing of versions page by page and change one key at a time, by what any S3 client could do
 //! too; nothing that is kept is lost. Either can be broken off and run again.
 
+mod copy;
+
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use t2gate_backends::{
-    Backend, BackendError, BucketName, ChecksumAlgorithm, CopyObject, DeleteObject, ETag, Key, ListObjectVersions,
-    ObjectRef, PutObject, Timestamp, VersionEntry, VersionId, VersioningStatus, WriteCondition,
+    Backend, BackendError, BucketName, DeleteObject, ETag, Key, ListObjectVersions, ObjectRef, Timestamp, VersionEntry,
+    VersionId, VersioningStatus, WriteCondition,
 };
 
-use crate::body::copied_body;
+use self::copy::copy_version;
 
 /// Keys that are changed at the same time, so that they share what the disk takes.
 const AT_ONCE: usize = 16;
@@ -271,7 +273,9 @@ async fn carry_out(backend: &dyn Backend, scope: &Scope, planned: Planned) -> Re
         if !scope.dry_run {
             match &change {
                 Change::Undelete { key, markers } => undelete_key(backend, bucket, key, markers).await?,
-                Change::Restore { key, version_id } => restore_key(backend, bucket, key, version_id).await?,
+                Change::Restore { key, version_id } => {
+                    copy_version(backend, bucket, key, version_id, nothing_lost()).await?;
+                }
                 Change::Delete { key } => delete(backend, bucket, key, None, nothing_lost()).await?,
             }
         }
@@ -320,45 +324,6 @@ async fn delete(
         versions: None,
     };
     backend.delete_object(request).await.map(drop)
-}
-
-/// Copies a version on top of its own key, inside the store where that can.
-async fn restore_key(
-    backend: &dyn Backend,
-    bucket: &BucketName,
-    key: &Key,
-    version_id: &VersionId,
-) -> Result<(), BackendError> {
-    let source = version(bucket, key, Some(version_id));
-    let opened = backend.open_object(&source).await?;
-    let attributes = opened.info.attributes;
-    let condition = nothing_lost();
-    if backend.copies_between(bucket, bucket) {
-        let request = CopyObject {
-            source,
-            source_etag: opened.info.etag,
-            bucket: bucket.clone(),
-            key: key.clone(),
-            attributes,
-            condition,
-            versions: None,
-        };
-        return backend.copy_object(request).await.map(drop);
-    }
-    let size = opened.info.size;
-    let keep = attributes
-        .checksum
-        .as_ref()
-        .map_or(ChecksumAlgorithm::Crc64Nvme, |checksum| checksum.algorithm);
-    let body = copied_body(size, opened.reader.read(0..size), keep);
-    let request = PutObject {
-        bucket: bucket.clone(),
-        key: key.clone(),
-        attributes,
-        condition,
-        versions: None,
-    };
-    backend.put_object(request, body).await.map(drop)
 }
 
 /// Where versioning was suspended meanwhile, a write would replace the version `null`.

@@ -2,14 +2,21 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
+};
+
+use t2gate_backends::{
+    BucketName, BucketSetting, FsBackend, FsOpenError, FsOptions, SystemClock, Versioned, VersioningStatus,
+    conformance::Subject,
 };
 
 fn t2gate(directory: &Path) -> Command {
@@ -433,6 +440,92 @@ fn secrets_on_the_disk_are_their_owners_alone() {
             "{name}"
         );
     }
+}
+
+/// Every name below a directory, with what changes when it does.
+fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![root.to_owned()];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path, (meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec()));
+    }
+    found
+}
+
+#[test]
+fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("t2-data");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let clock = Arc::new(SystemClock);
+    let open = || {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            // What was closed may still be held by a thread for a moment.
+            match FsBackend::open(FsOptions::new(&root, clock.clone())) {
+                Err(FsOpenError::Locked(_)) if Instant::now() < deadline => sleep(Duration::from_millis(5)),
+                opened => break Arc::new(Versioned::new(opened.unwrap(), clock.clone()).unwrap()),
+            }
+        }
+    };
+    let photos = || BucketName::parse("photos").unwrap();
+    let then = runtime.block_on(async {
+        let s = Subject::of(open(), photos()).await;
+        s.put_bucket_setting(&s.bucket, BucketSetting::Versioning(VersioningStatus::Enabled))
+            .await
+            .unwrap();
+        let upload = s.upload("of parts").await;
+        let parts = vec![s.part(&upload, 1, "one ").await, s.part(&upload, 3, "three").await];
+        let made = s.complete(&upload, parts).await.unwrap();
+        s.put("deleted", "x").await;
+        made
+    });
+    sleep(Duration::from_millis(20));
+    let at = jiff::Timestamp::now().to_string();
+    sleep(Duration::from_millis(20));
+    runtime.block_on(async {
+        let s = Subject::of(open(), photos()).await;
+        s.put("of parts", "other").await;
+        s.delete("deleted").await;
+    });
+    fs::create_dir(root.join("theirs")).unwrap();
+    drop(open());
+    fs::write(root.join(".t2/staging/left"), "behind").unwrap();
+    fs::write(dir.path().join("c.toml"), "[backend]\nadopt_account = \"default\"\n").unwrap();
+    let before = snapshot(&root);
+    let ask = |arguments: &[&str]| {
+        let common = ["--config", "c.toml", "--data", "t2-data", "--bucket", "photos"];
+        let output = t2gate(dir.path()).args([arguments, &common].concat()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = ask(&["undelete", "--dry-run"]);
+    assert!(said.ends_with("2 keys examined, 1 would be changed\n"), "{said}");
+    let said = ask(&["restore", "--dry-run", "--at", &at]);
+    assert!(said.ends_with("2 keys examined, 2 would be changed\n"), "{said}");
+    assert_eq!(snapshot(&root), before);
+    assert_eq!(
+        ask(&["restore", "--at", &at]),
+        said.replace("would be changed", "changed")
+    );
+    runtime.block_on(async {
+        let s = Subject::of(open(), photos()).await;
+        let now = s.open("of parts").await.unwrap();
+        assert_eq!(
+            (&now.info.etag, now.info.parts_count, &now.info.attributes),
+            (&then.etag, Some(2), &then.attributes)
+        );
+        let parts = now.reader.parts(0, 10).await.unwrap();
+        let numbers: Vec<_> = parts.iter().map(|part| (part.part_number.get(), part.size)).collect();
+        assert_eq!(numbers, [(1, 4), (3, 5)]);
+        assert_eq!(s.get("of parts").await.unwrap(), "one three");
+        assert_eq!(s.get("deleted").await.unwrap(), "x");
+    });
+    assert!(!root.join(".t2/staging/left").exists());
 }
 
 #[test]

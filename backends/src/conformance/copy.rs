@@ -187,10 +187,15 @@ pub async fn a_multipart_object_can_be_copied(s: Subject) {
         return;
     }
     let upload = s.upload("source").await;
-    let parts = vec![s.part(&upload, 1, "one").await, s.part(&upload, 2, "two").await];
+    let parts = vec![s.part(&upload, 2, "one").await, s.part(&upload, 7, "two").await];
     let source = s.complete(&upload, parts.clone()).await.unwrap();
+    let of_source = s.open("source").await.unwrap().reader.parts(0, 10).await.unwrap();
     let copied = s.copy_object(copy(&s, &source, &s, "copy")).await.unwrap();
     assert_eq!((copied.size, &copied.etag), (6, &source.etag));
+    assert_eq!((copied.parts_count, source.parts_count), (Some(2), Some(2)));
+    let open = s.open("copy").await.unwrap();
+    assert_eq!(open.info, copied);
+    assert_eq!(open.reader.parts(0, 10).await.unwrap(), of_source);
     assert_eq!(
         copied.attributes.checksum,
         Some(BodySummary::of(b"onetwo", ChecksumAlgorithm::Crc64Nvme).checksum)

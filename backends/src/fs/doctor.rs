@@ -23,7 +23,7 @@ use super::{
     bucket, dir,
     dir::{Entry, Meta},
     keeping::{Attributes, Keeping},
-    layout::{self, Format},
+    layout::{self, Format, LockFile},
     marks::Marks,
     multipart::load_upload,
     names::Folding,
@@ -224,7 +224,7 @@ impl Doctor {
             outcome => outcome.map_err(failed)?,
         };
         let space = dir::resolve_dir(root.as_fd(), [layout::SPACE]).map_err(failed)?;
-        let lock = layout::take_lock(&space, path, false)?;
+        let lock = layout::take_lock(&space, path, false, LockFile::Made)?;
         // What has no format yet was refused above.
         let mut format = layout::read_format(&space, path)?.ok_or_else(|| FsOpenError::NoRoot(path.into()))?;
         let part = |name| layout::own_dir(&space, name).map_err(failed);

@@ -54,8 +54,9 @@ pub(super) struct Durable {
     shared: Option<Shared>,
     /// Directories whose own entries are durable, up to the bucket.
     known: Mutex<HashSet<DirId>>,
-    /// A sync failed after a change: what is on the disk is not what readers were shown.
-    broken: AtomicBool,
+    /// Every write is refused. A sync failed after a change, and what is on the disk is not what readers were shown; or
+    /// nothing was ever to be changed.
+    refusing: AtomicBool,
     /// How many syncs the kernel was asked for.
     syncs: AtomicU64,
 }
@@ -112,14 +113,25 @@ impl Durable {
                 .then(|| Shared::of(root))
                 .flatten(),
             known: Mutex::new(HashSet::new()),
-            broken: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+        }
+    }
+
+    /// For a root in which nothing is to be changed.
+    pub(super) fn refusing() -> Self {
+        Self {
+            durability: Durability::ProcessSafe,
+            shared: None,
+            known: Mutex::default(),
+            refusing: AtomicBool::new(true),
             syncs: AtomicU64::new(0),
         }
     }
 
     /// Before any write.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        if self.broken.load(Ordering::Acquire) {
+        if self.refusing.load(Ordering::Acquire) {
             return Err(BackendError::ReadOnly.into());
         }
         Ok(())
@@ -274,7 +286,7 @@ impl Durable {
     }
 
     fn failed(&self, source: Errno) -> Error {
-        self.broken.store(true, Ordering::Release);
+        self.refusing.store(true, Ordering::Release);
         Error::NotDurable {
             action: "could not sync a directory",
             source,

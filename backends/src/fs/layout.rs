@@ -158,7 +158,7 @@ impl Store {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root_dir = fs::open(root, flags, Mode::empty()).map_err(failed("could not open the directory"))?;
         let space = own_dir(&root_dir, SPACE).map_err(failed("could not create .t2"))?;
-        let lock = take_lock(&space, root, options.shared)?;
+        let lock = take_lock(&space, root, options.shared, LockFile::Made)?;
         read_format(&space, root)?;
 
         let part = |name| own_dir(&space, name).map_err(failed("could not create a directory in .t2"));
@@ -254,14 +254,30 @@ pub(super) fn own_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Whether the lock's file is made where it is not there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LockFile {
+    Made,
+    Existing,
+}
+
 /// Alone, or shared with others who share it.
-pub(super) fn take_lock(space: &OwnedFd, root: &Path, shared: bool) -> Result<OwnedFd, FsOpenError> {
+pub(super) fn take_lock(
+    space: &OwnedFd,
+    root: &Path,
+    shared: bool,
+    lock_file: LockFile,
+) -> Result<OwnedFd, FsOpenError> {
     let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
         action: "could not lock .t2/lock",
         source: source.into(),
     };
-    let lock = file::open(space, "lock").map_err(failed)?;
+    let lock = match lock_file {
+        LockFile::Made => file::open(space, "lock"),
+        LockFile::Existing => file::open_existing(space, "lock"),
+    }
+    .map_err(failed)?;
     let (operation, refused): (_, fn(PathBuf) -> FsOpenError) = if shared {
         (FlockOperation::NonBlockingLockShared, FsOpenError::NotShared)
     } else {
@@ -347,7 +363,7 @@ pub(super) fn marks(space: &OwnedFd, staging: &Arc<OwnedFd>, format: Format) -> 
     }
 }
 
-fn load_buckets(records: &OwnedFd, root: &Path) -> Result<BTreeMap<BucketName, Arc<Bucket>>, FsOpenError> {
+pub(super) fn load_buckets(records: &OwnedFd, root: &Path) -> Result<BTreeMap<BucketName, Arc<Bucket>>, FsOpenError> {
     let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
         action: "could not read .t2/buckets",

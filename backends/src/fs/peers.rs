@@ -31,13 +31,19 @@ pub(super) struct Peers {
     locks: Arc<OwnedFd>,
     /// Of all processes.
     staging: OwnedFd,
-    /// Of this one.
+    /// `None` in one that changes nothing.
+    own: Option<Own>,
+}
+
+/// What is this process's own in staging.
+#[derive(Debug)]
+struct Own {
     name: String,
     #[expect(
         dead_code,
         reason = "held, never looked at: as long as it is, nobody sweeps our staging"
     )]
-    own: FileLock,
+    lock: FileLock,
 }
 
 impl Peers {
@@ -46,15 +52,23 @@ impl Peers {
         locks::make_files(&locks)?;
         let name = format!("{PROCESS}{}", staging::random_name().map_err(|_| Errno::IO)?);
         // The lock first, so that nobody ever sees the directory without it.
-        let own = FileLock::try_now(&locks, &name)?.ok_or(Errno::AGAIN)?;
+        let lock = FileLock::try_now(&locks, &name)?.ok_or(Errno::AGAIN)?;
         let dir = layout::own_dir(&staging, &name)?;
         let peers = Self {
             locks: Arc::new(locks),
             staging,
-            name,
-            own,
+            own: Some(Own { name, lock }),
         };
         Ok((peers, dir))
+    }
+
+    /// Looks at what those do that are there, and changes nothing.
+    pub(super) fn watch(locks: OwnedFd, staging: OwnedFd) -> Self {
+        Self {
+            locks: Arc::new(locks),
+            staging,
+            own: None,
+        }
     }
 
     pub(super) fn locks(&self) -> &Arc<OwnedFd> {
@@ -88,8 +102,9 @@ pub(super) fn administer(locks: &OwnedFd) -> Result<FileLock, Errno> {
 impl Drop for Peers {
     fn drop(&mut self) {
         // With something in it, it is for another to sweep.
-        if sys::unlinkat(&self.staging, &self.name, AtFlags::REMOVEDIR).is_ok()
-            && let Err(error) = dir::unlink(&self.locks, &self.name)
+        if let Some(Own { name, .. }) = &self.own
+            && sys::unlinkat(&self.staging, name, AtFlags::REMOVEDIR).is_ok()
+            && let Err(error) = dir::unlink(&self.locks, name)
         {
             tracing::warn!(%error, "could not remove a lock file");
         }
@@ -102,6 +117,9 @@ impl Store {
     pub(super) fn sweep_peers(&self) -> Result<usize, Error> {
         const FAILED: &str = "could not clear .t2/staging";
         let Some(peers) = &self.peers else {
+            return Ok(0);
+        };
+        let Some(Own { name: own, .. }) = &peers.own else {
             return Ok(0);
         };
         let failed = || Error::io(FAILED);
@@ -117,7 +135,7 @@ impl Store {
             self.clear_names(&peers.staging, rest).map_err(failed())?;
         }
         for name in processes {
-            if *name == *peers.name {
+            if *name == **own {
                 continue;
             }
             let Some(_ended) = FileLock::try_now(&*peers.locks, &name).map_err(failed())? else {
@@ -135,7 +153,7 @@ impl Store {
         // Locks of processes that ended between the two steps of their beginning, or of their end.
         for name in dir::names(&*peers.locks).map_err(failed())? {
             if name.starts_with(PROCESS)
-                && *name != *peers.name
+                && *name != **own
                 && let Some(_ended) = FileLock::try_now(&*peers.locks, &name).map_err(failed())?
                 && !is_there(&peers.staging, &name).map_err(failed())?
             {

@@ -266,7 +266,7 @@ impl Core {
             size: source.info.size,
             etag: source.info.etag.clone(),
             attributes: request.attributes,
-            parts: Vec::new(),
+            parts: self.parts_of(&source).await?,
             upload_id: None,
         };
         let core = self.clone();

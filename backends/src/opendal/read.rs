@@ -74,19 +74,26 @@ impl ObjectReader for StoredReader {
     }
 
     async fn parts(&self, part_number_marker: u16, max_parts: usize) -> Result<Vec<ObjectPart>, BackendError> {
-        let Some(record) = &self.current.record else {
-            return Ok(Vec::new());
-        };
-        let beside = match record.nonce().filter(|_| record.has_side) {
-            // Gone with the object.
-            Some(nonce) => Some(self.core.side(nonce).await?.ok_or(BackendError::Conflict)?),
-            None => None,
-        };
-        let parts = beside.as_ref().unwrap_or(record).object_parts();
+        let parts = self.core.parts_of(&self.current).await?;
         let after = parts
             .into_iter()
             .filter(|part| part.part_number.get() > part_number_marker);
         Ok(after.take(max_parts).collect())
+    }
+}
+
+impl Core {
+    /// All parts of an object that a multipart upload made, by number.
+    pub(super) async fn parts_of(&self, object: &Current) -> Result<Vec<ObjectPart>, BackendError> {
+        let Some(record) = &object.record else {
+            return Ok(Vec::new());
+        };
+        let beside = match record.nonce().filter(|_| record.has_side) {
+            // Gone with the object.
+            Some(nonce) => Some(self.side(nonce).await?.ok_or(BackendError::Conflict)?),
+            None => None,
+        };
+        Ok(beside.as_ref().unwrap_or(record).object_parts())
     }
 }
 

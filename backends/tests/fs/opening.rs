@@ -1,10 +1,17 @@
 //! What a root must be, and what is found in it again.
 
-use std::{fs, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use t2gate_backends::{
-    AccountId, Backend, BackendError, BucketName, CannedAcl, CreateBucket, FsBackend, FsOpenError, FsOptions, Key,
-    ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
+    AccountId, Backend, BackendError, BucketName, BucketSetting, CannedAcl, CopyObject, CreateBucket, DeleteObject,
+    FsBackend, FsOpenError, FsOptions, Key, ListObjectVersions, ObjectBody, ObjectRef, SystemClock, Versioned,
+    VersioningStatus, WriteCondition, conformance::Subject,
 };
 
 use crate::{Tree, again, open_at};
@@ -112,6 +119,157 @@ async fn a_restart_finds_everything_and_clears_what_a_crash_left() {
     assert_eq!(subject.get("a/b").await.unwrap(), "2");
     subject.complete(&upload, vec![part]).await.unwrap();
     assert_eq!(subject.get("c").await.unwrap(), "3");
+}
+
+/// Everything below a directory, with all that tells of a change.
+fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![root.to_owned()];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        let what = format!(
+            "{} {} {} {:o} {times:?}",
+            meta.ino(),
+            meta.nlink(),
+            meta.len(),
+            meta.mode()
+        );
+        found.insert(path, what);
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_is_opened_read_only_is_not_changed_by_anything() {
+    for shared in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock);
+        let options = FsOptions {
+            shared,
+            adopt: Some(AccountId::parse("owner").unwrap()),
+            ..FsOptions::new(root.path(), clock.clone())
+        };
+        let open =
+            |options: FsOptions| Arc::new(Versioned::new(FsBackend::open(options).unwrap(), clock.clone()).unwrap());
+        let s = Subject::with_versioning(open(options.clone()), Some(VersioningStatus::Enabled)).await;
+        let first = s.put("dir/key", "first").await;
+        let second = s.put("dir/key", "second").await;
+        s.put("gone", "x").await;
+        s.delete("gone").await;
+        s.put("removed", "x").await;
+        let upload = s.upload("upload").await;
+        let part = s.part(&upload, 1, "1").await;
+        let bucket = s.bucket.clone();
+        drop(s);
+        // What a start would put in order or adopt, and what a listing would.
+        fs::write(root.path().join(".t2/staging/half"), "written").unwrap();
+        fs::create_dir(root.path().join("theirs")).unwrap();
+        fs::remove_file(root.path().join(bucket.as_str()).join("removed")).unwrap();
+        let history = root.path().join(".t2/versions").join(bucket.as_str()).join(".t2!gone");
+        let mut kept = fs::read_dir(history).unwrap().map(|entry| entry.unwrap());
+        let kept = kept.find(|entry| entry.metadata().unwrap().len() > 0).unwrap();
+        fs::hard_link(kept.path(), root.path().join(bucket.as_str()).join("gone")).unwrap();
+        let before = snapshot(root.path());
+        assert!(before.len() > 20);
+
+        let look = FsOptions {
+            read_only: true,
+            ..options.clone()
+        };
+        let again = || FsBackend::open(look.clone());
+        let backend = Arc::new(Versioned::new(crate::again(again), clock.clone()).unwrap());
+        let s = Subject::of(backend, bucket.clone()).await;
+        assert_eq!(s.info("dir/key").await, second);
+        let mut object = s.object("dir/key");
+        object.version_id = first.version_id.clone();
+        assert_eq!(s.open_object(&object).await.unwrap().info.size, 5);
+        s.list_object_versions(ListObjectVersions {
+            bucket: bucket.clone(),
+            prefix: "".into(),
+            delimiter: None,
+            key_marker: None,
+            version_id_marker: None,
+            max_keys: 1000,
+        })
+        .await
+        .unwrap();
+        s.all_keys().await;
+        s.open("removed").await.unwrap_err();
+        s.ready().await.unwrap_err();
+        assert!(s.list_buckets(&s.owner, "theirs", None, 10).await.unwrap().is_empty());
+        let refused = [
+            s.put_body("new", ObjectBody::from_bytes("x")).await.map(drop),
+            s.delete_if(WriteCondition::default(), "dir/key").await.map(drop),
+            s.delete_object(DeleteObject {
+                object,
+                ..s.delete_request("dir/key")
+            })
+            .await
+            .map(drop),
+            s.copy_object(CopyObject {
+                source: s.object("dir/key"),
+                source_etag: second.etag.clone(),
+                bucket: bucket.clone(),
+                key: s.key("copy"),
+                attributes: second.attributes.clone(),
+                condition: WriteCondition::default(),
+                versions: None,
+            })
+            .await
+            .map(drop),
+            s.create_multipart_upload(s.create_upload_request("new"))
+                .await
+                .map(drop),
+            s.upload_part(&upload, part.part_number, ObjectBody::from_bytes("x"))
+                .await
+                .map(drop),
+            s.complete(&upload, vec![part]).await.map(drop),
+            s.abort_multipart_upload(&upload).await,
+            s.put_bucket_setting(&bucket, BucketSetting::Acl(CannedAcl::PublicRead))
+                .await,
+            s.delete_bucket(&bucket).await,
+            s.create_bucket(CreateBucket {
+                bucket: BucketName::parse("theirs").unwrap(),
+                owner: s.owner.clone(),
+                acl: CannedAcl::Private,
+                versioning: None,
+                max_buckets: 100,
+            })
+            .await
+            .map(drop),
+        ];
+        for (at, refused) in refused.into_iter().enumerate() {
+            assert!(matches!(refused, Err(BackendError::ReadOnly)), "{at}: {refused:?}");
+        }
+        drop(s);
+        assert_eq!(snapshot(root.path()), before, "shared: {shared}");
+        // It has the lock as long as it is open, and no longer.
+        let looking = again().unwrap();
+        if !shared {
+            assert!(matches!(FsBackend::open(options.clone()), Err(FsOpenError::Locked(_))));
+        }
+        drop(looking);
+        drop(FsBackend::open(options).unwrap());
+        assert!(!root.path().join(".t2/staging/half").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_root_is_not_made_by_looking() {
+    let parent = tempfile::tempdir().unwrap();
+    let look = |path: &Path| {
+        FsBackend::open(FsOptions {
+            read_only: true,
+            ..FsOptions::new(path, Arc::new(SystemClock))
+        })
+    };
+    assert!(matches!(look(parent.path()), Err(FsOpenError::NoRoot(_))));
+    assert!(matches!(look(&parent.path().join("none")), Err(FsOpenError::Io { .. })));
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

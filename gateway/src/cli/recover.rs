@@ -6,12 +6,12 @@ use std::{
     process::ExitCode,
 };
 
-use t2gate_backends::{BucketName, Routed, Timestamp};
+use t2gate_backends::{BucketName, Timestamp};
 
 use super::{complain, failed, say, wrong_configuration};
 use crate::{
     app,
-    config::{BackendKind, Config, Overrides},
+    config::{Config, Overrides},
     recover::{self, Change, Progress, Scope},
 };
 
@@ -83,27 +83,14 @@ fn run(arguments: RecoverArguments, at: Option<Timestamp>) -> ExitCode {
         prefix: arguments.prefix,
         dry_run: arguments.dry_run,
     };
-    // To open a storage is to make it where it is not there.
-    let missing = config
-        .backends
-        .iter()
-        .find(|backend| backend.kind == BackendKind::Fs && !backend.root.is_dir());
-    if let Some(backend) = missing {
-        return failed(format_args!("{}: no such directory", backend.root.display()));
-    }
-    let storage = match runtime.block_on(app::open_storage(&config)) {
-        Ok(storage) => storage,
+    let backend = match runtime.block_on(app::open_storage_of(&config, &scope.bucket, scope.dry_run)) {
+        Ok(backend) => backend,
         Err(error) => return failed(format_args!("{error:#}")),
-    };
-    let stores = storage.stores.into_iter().map(|store| store.backend).collect();
-    let backend = match Routed::new(stores, config.backends.routes) {
-        Ok(routed) => routed,
-        Err(error) => return failed(error),
     };
     let outcome = runtime.block_on(async {
         match at {
-            None => recover::undelete(&backend, &scope, tell).await,
-            Some(time) => recover::restore(&backend, &scope, time, tell).await,
+            None => recover::undelete(&*backend, &scope, tell).await,
+            Some(time) => recover::restore(&*backend, &scope, time, tell).await,
         }
     });
     if io::stderr().is_terminal() {

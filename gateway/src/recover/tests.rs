@@ -1,11 +1,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use t2gate_backends::{
-    AccountId, BucketSetting, CannedAcl, CreateBucket, ListEntry, ListObjects, MemoryBackend, ObjectBody, TestClock,
-    Versioned,
+    AccountId, BucketSetting, CannedAcl, ChecksumAlgorithm, ChecksumType, Clock, CompletedPart, CopyObject,
+    CreateBucket, CreateMultipartUpload, ListEntry, ListObjects, MemoryBackend, ObjectAttributes, ObjectBody,
+    OpendalBackend, OpendalOptions, PartNumber, PutObject, TestClock, Versioned,
+    conformance::{Subject, completed},
 };
 
 use super::*;
+use crate::body::copied_body;
 
 struct Bucket {
     backend: Versioned<MemoryBackend>,
@@ -249,6 +253,58 @@ async fn restore_brings_attributes_back_too() {
     bucket.clock.set(at(40));
     assert_eq!(bucket.restore(20).await.0.changed, 1);
     assert_eq!(opened().await.attributes, then.attributes);
+}
+
+#[tokio::test]
+async fn what_comes_back_of_parts_has_its_parts_whatever_the_store_can() {
+    let clock: Arc<dyn Clock> = Arc::new(TestClock::new(at(1)));
+    let memory = OpendalBackend::open(OpendalOptions::new("memory", clock.clone())).await;
+    let stores: [Arc<dyn Backend>; 2] = [Arc::new(MemoryBackend::new(clock)), Arc::new(memory.unwrap())];
+    for (store, copies) in stores.into_iter().zip([true, false]) {
+        let s = Subject::new(store).await;
+        assert_eq!(s.copies_between(&s.bucket, &s.bucket), copies);
+        for declared in [
+            None,
+            Some((ChecksumAlgorithm::Sha256, ChecksumType::Composite)),
+            Some((ChecksumAlgorithm::Crc32c, ChecksumType::FullObject)),
+        ] {
+            let attributes = ObjectAttributes {
+                user_metadata: vec![("a".into(), "b".into())],
+                ..ObjectAttributes::default()
+            };
+            let create = CreateMultipartUpload {
+                attributes,
+                checksum: declared,
+                ..s.create_upload_request("key")
+            };
+            let upload = s.upload_ref("key", s.create_multipart_upload(create).await.unwrap());
+            let algorithm = declared.map_or(ChecksumAlgorithm::Crc64Nvme, |(algorithm, _)| algorithm);
+            let mut parts = Vec::new();
+            for (number, bytes) in [(2, "one "), (3, "two"), (9, "!")] {
+                let bytes = Bytes::from_static(bytes.as_bytes());
+                let stream = stream::iter([Ok(bytes.clone())]);
+                let body = copied_body(bytes.len() as u64, Box::pin(stream), algorithm);
+                let part = s.upload_part(&upload, PartNumber::new(number).unwrap(), body).await;
+                let part = part.unwrap();
+                parts.push(CompletedPart {
+                    checksum: part.checksum.clone(),
+                    ..completed(&part)
+                });
+            }
+            let made = s.complete(&upload, parts).await.unwrap();
+            let of_then = s.open("key").await.unwrap().reader.parts(0, 10).await.unwrap();
+            let key = s.key("key");
+            copy_version(&*s, &s.bucket, &key, &VersionId::null(), WriteCondition::default())
+                .await
+                .unwrap();
+            let restored = s.open("key").await.unwrap();
+            assert_eq!(restored.info.etag, made.etag);
+            assert_eq!(restored.info.attributes, made.attributes);
+            assert_eq!(restored.info.parts_count, Some(3));
+            assert_eq!(restored.reader.parts(0, 10).await.unwrap(), of_then);
+            assert_eq!(s.get("key").await.unwrap(), "one two!");
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,12 @@ pub(in crate::fs) fn open(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> 
     sys::openat(dir, name, flags, Mode::from_raw_mode(0o600))
 }
 
+/// Opens a lock file that is there.
+pub(in crate::fs) fn open_existing(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    sys::openat(dir, name, flags, Mode::empty())
+}
+
 /// Waits as long as it takes.
 pub(in crate::fs) fn wait_for(file: impl AsFd, operation: FlockOperation) -> Result<(), Errno> {
     loop {
@@ -67,8 +73,7 @@ impl FileLock {
 
     /// Whether somebody holds the lock of this name. One that is not there nobody holds.
     pub(in crate::fs) fn is_held(dir: impl AsFd, name: &str) -> Result<bool, Errno> {
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match sys::openat(dir, name, flags, Mode::empty()) {
+        match open_existing(dir, name) {
             Ok(file) => Ok(!try_for(&file, FlockOperation::NonBlockingLockShared)?),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error),

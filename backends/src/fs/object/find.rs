@@ -3,7 +3,7 @@
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::{
-    BackendError, CopyObject, Key, ObjectInfo, ObjectRef, OpenObject, Version, VersionId,
+    BackendError, CopyObject, Key, MAX_PART_NUMBER, ObjectInfo, ObjectRef, OpenObject, Version, VersionId,
     fs::{
         Store,
         attributes::{self, NewObject, Record},
@@ -245,7 +245,13 @@ impl Store {
         self.durable.check_writable()?;
         let source_dir = self.bucket_dir(source)?;
         let opened = self.open_with_attributes(source, &source_dir, &request.source)?;
-        let Opened { file, meta, record, .. } = opened;
+        let Opened {
+            file,
+            meta,
+            record,
+            side,
+            ..
+        } = opened;
         if attributes::etag(&meta, record.as_ref()) != request.source_etag {
             return Err(BackendError::Conflict.into());
         }
@@ -256,10 +262,11 @@ impl Store {
         if copied != meta.size || (after.size, after.mtime) != (meta.size, meta.mtime) {
             return Err(BackendError::Conflict.into());
         }
+        let parts = side.map(|side| side.parts(0, usize::from(MAX_PART_NUMBER)));
         let new = NewObject {
             etag: request.source_etag,
             attributes: request.attributes,
-            parts: Vec::new(),
+            parts: parts.transpose()?.unwrap_or_default(),
             upload_id: None,
             version: None,
         };

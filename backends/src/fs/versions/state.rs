@@ -235,7 +235,9 @@ impl Store {
             {
                 if current.linked.is_some() {
                     // Not current any more, and kept.
-                    self.drop_names(bucket_dir, name, &found)?;
+                    if self.durable.check_writable().is_ok() {
+                        self.drop_names(bucket_dir, name, &found)?;
+                    }
                     found.current = None;
                     (found.has_plain, found.has_forced) = (false, false);
                 } else {
