@@ -33,6 +33,7 @@ pub mod races;
 mod scripted;
 mod subject;
 pub mod uploads;
+pub mod version_listing;
 pub mod versions;
 
 pub use scripted::{FailingBody, Gate, ScriptedBody, gate};
@@ -48,7 +49,7 @@ macro_rules! conformance_suite {
 }
 
 /// As [`conformance_suite!`], for what [`Versioned`](crate::Versioned) promises beyond: the whole suite in buckets that
-/// have versioning, and the cases of `versions`.
+/// have versioning, and the cases of `versions` and `version_listing`.
 #[macro_export]
 macro_rules! versions_suite {
     ($open:ident) => {
@@ -228,7 +229,7 @@ macro_rules! conformance_cases {
     };
 }
 
-/// The cases of `versions`, likewise.
+/// The cases of `versions` and `version_listing`, likewise.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_version_cases {
@@ -252,17 +253,19 @@ macro_rules! conformance_version_cases {
                 who_may_not_destroy_can_do_what_is_kept
                 an_open_version_stays_readable
                 a_bucket_goes_only_without_any_version
-                versions_come_by_key_and_the_newest_first
-                pages_of_versions_of_any_size_give_each_once
-                versions_are_rolled_up_by_delimiter
-                markers_of_a_version_listing
-                deleting_page_by_page_reaches_every_version
                 hostile_keys_have_versions
                 a_key_and_those_below_it_have_versions
                 racing_writes_are_all_kept
                 racing_deletes_by_name_and_by_id_lose_nothing
                 of_racing_deletions_of_the_newest_each_finds_the_next
                 what_racing_clients_see_can_have_happened
+            }
+            version_listing {
+                versions_come_by_key_and_the_newest_first
+                pages_of_versions_of_any_size_give_each_once
+                versions_are_rolled_up_by_delimiter
+                markers_of_a_version_listing
+                deleting_page_by_page_reaches_every_version
                 a_listing_of_versions_needs_its_bucket
             }
         }

@@ -1,6 +1,9 @@
 //! The simplest backend that keeps the contract: ordered maps under one lock. The oracle of the tests, and good for
 //! nothing that has to outlive the process or to be larger than its memory.
 
+mod listing;
+mod versions;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -12,14 +15,17 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 
+use self::{
+    listing::{Entry, Listing},
+    versions::{Record, position_after},
+};
 use crate::{
     AccountId, Backend, BackendError, BodyEvent, BodySummary, BucketInfo, BucketName, BucketSetting, ByteStream,
-    Capabilities, Clock, CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, CurrentVersion,
-    DeleteMarker, DeleteObject, DeleteObjectOutcome, DeletePlan, Displaced, ETag, Key, KeyState, ListEntry,
-    ListMultipartUploads, ListObjectVersions, ListObjects, ListParts, MultipartUpload, ObjectAttributes, ObjectBody,
-    ObjectInfo, ObjectPage, ObjectPart, ObjectReader, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject,
-    Stamp, StoredPart, Timestamp, UploadEntry, UploadId, UploadPage, UploadRef, Version, VersionClock, VersionEntry,
-    VersionId, VersionPage, WriteCondition, WritePlan, assemble,
+    Capabilities, Clock, CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject,
+    DeleteObjectOutcome, ETag, Key, ListEntry, ListMultipartUploads, ListObjectVersions, ListObjects, ListParts,
+    MultipartUpload, ObjectAttributes, ObjectBody, ObjectInfo, ObjectPage, ObjectPart, ObjectReader, ObjectRef,
+    OpenObject, Part, PartNumber, PartPage, PutObject, StoredPart, Timestamp, UploadEntry, UploadId, UploadPage,
+    UploadRef, VersionEntry, VersionPage, assemble,
 };
 
 /// Holds everything in memory. Each method takes effect under one lock, which no `await` is ever under.
@@ -37,15 +43,6 @@ struct Bucket {
     /// The versions of each key, of which there is one at least, the newest first.
     versions: BTreeMap<Key, Vec<Record>>,
     uploads: BTreeMap<UploadId, Upload>,
-}
-
-/// An object or a delete marker.
-struct Record {
-    /// `None`: written where versioning was never on.
-    version: Option<Version>,
-    /// `None` for a delete marker.
-    object: Option<Object>,
-    last_modified: Timestamp,
 }
 
 #[derive(Clone)]
@@ -520,209 +517,7 @@ fn find_mut<'a>(buckets: &'a mut Buckets, bucket: &BucketName) -> Result<&'a mut
     buckets.get_mut(bucket).ok_or(BackendError::NoSuchBucket)
 }
 
-/// Where the versions after the one called `id` begin.
-fn position_after(records: &[Record], id: &VersionId) -> usize {
-    match id.stamp() {
-        Some(stamp) => records.partition_point(|record| record.stamp() >= stamp),
-        None => records.iter().position(Record::is_null).map_or(0, |at| at + 1),
-    }
-}
-
-impl Record {
-    fn is_null(&self) -> bool {
-        self.version.is_none_or(|version| version.null)
-    }
-
-    fn id(&self) -> VersionId {
-        self.version.map_or_else(VersionId::null, Version::id)
-    }
-
-    fn stamp(&self) -> Stamp {
-        let unversioned = || Stamp::new(self.last_modified, 0);
-        self.version.map_or_else(unversioned, |version| version.stamp)
-    }
-
-    fn to_entry(&self, key: &Key, is_latest: bool) -> VersionEntry {
-        match &self.object {
-            Some(object) => VersionEntry::Object {
-                info: ObjectInfo {
-                    version_id: Some(self.id()),
-                    ..object.info.clone()
-                },
-                is_latest,
-            },
-            None => VersionEntry::DeleteMarker(DeleteMarker {
-                key: key.clone(),
-                version_id: self.id(),
-                last_modified: self.last_modified,
-                is_latest,
-            }),
-        }
-    }
-}
-
 impl Bucket {
-    fn current(&self, key: &Key) -> Option<&Object> {
-        self.versions.get(key)?.first()?.object.as_ref()
-    }
-
-    /// What was written without versioning is the version `null` once there is versioning.
-    fn info_of(&self, object: &Object) -> ObjectInfo {
-        let mut info = object.info.clone();
-        if self.info.versioning.is_some() {
-            info.version_id.get_or_insert_with(VersionId::null);
-        }
-        info
-    }
-
-    fn object(&self, object: &ObjectRef) -> Result<&Object, BackendError> {
-        let records = self.versions.get(&object.key).map_or(&[][..], Vec::as_slice);
-        let found = match &object.version_id {
-            None => records.first().ok_or(BackendError::NoSuchKey),
-            Some(id) => {
-                let named = records.iter().find(|record| record.id() == *id);
-                named.ok_or(BackendError::NoSuchVersion)
-            }
-        }?;
-        found.object.as_ref().ok_or_else(|| BackendError::DeleteMarker {
-            version_id: found.id(),
-            last_modified: found.last_modified,
-        })
-    }
-
-    fn state<'a>(&self, records: &'a [Record]) -> KeyState<'a> {
-        let current = records.first().filter(|record| record.object.is_some());
-        let kept = records.get(usize::from(current.is_some())..).unwrap_or_default();
-        KeyState {
-            versioning: self.info.versioning,
-            current: current.and_then(|record| {
-                Some(CurrentVersion {
-                    etag: &record.object.as_ref()?.info.etag,
-                    version: record.version,
-                    stamp: record.stamp(),
-                })
-            }),
-            newest_kept: kept.first().map(Record::stamp),
-            keeps_null: kept.iter().any(Record::is_null),
-        }
-    }
-
-    fn records(&self, key: &Key) -> &[Record] {
-        self.versions.get(key).map_or(&[], Vec::as_slice)
-    }
-
-    fn plan(
-        &self,
-        key: &Key,
-        condition: &WriteCondition,
-        versions: Option<&VersionClock>,
-    ) -> Result<WritePlan, BackendError> {
-        let stamp = versions.map(VersionClock::stamp).transpose()?;
-        self.state(self.records(key)).write(condition, stamp)
-    }
-
-    /// The one step of every write.
-    fn commit(&mut self, plan: WritePlan, mut object: Object) -> ObjectInfo {
-        object.info.version_id = plan.version.map(Version::id);
-        let info = object.info.clone();
-        let record = Record {
-            version: plan.version,
-            last_modified: info.last_modified,
-            object: Some(object),
-        };
-        self.push(&info.key, record, plan.displaced, plan.drops_kept_null);
-        info
-    }
-
-    /// Puts a record on top of the others.
-    fn push(&mut self, key: &Key, record: Record, displaced: Displaced, drops_kept_null: bool) {
-        let records = self.versions.entry(key.clone()).or_default();
-        match displaced {
-            Displaced::Nothing => {}
-            Displaced::Dropped => {
-                records.remove(0);
-            }
-            Displaced::Kept(version) => {
-                records[0].version = Some(version);
-                if let Some(object) = &mut records[0].object {
-                    object.info.version_id = Some(version.id());
-                }
-            }
-        }
-        if drops_kept_null {
-            records.retain(|record| !record.is_null());
-        }
-        records.insert(0, record);
-    }
-
-    fn delete_current(&mut self, request: &DeleteObject, now: Timestamp) -> Result<DeleteObjectOutcome, BackendError> {
-        let key = &request.object.key;
-        let stamp = request.versions.as_ref().map(VersionClock::stamp).transpose()?;
-        let state = self.state(self.records(key));
-        let existed = state.current.is_some();
-        match state.delete(&request.condition, stamp, request.mark_missing)? {
-            DeletePlan::Nothing => Ok(DeleteObjectOutcome::default()),
-            DeletePlan::Remove => {
-                self.remove(key, 0);
-                Ok(DeleteObjectOutcome {
-                    existed,
-                    ..DeleteObjectOutcome::default()
-                })
-            }
-            DeletePlan::Mark {
-                marker,
-                displaced,
-                drops_kept_null,
-            } => {
-                let record = Record {
-                    version: Some(marker),
-                    object: None,
-                    last_modified: now,
-                };
-                self.push(key, record, displaced, drops_kept_null);
-                Ok(DeleteObjectOutcome {
-                    existed,
-                    version_id: Some(marker.id()),
-                    delete_marker: true,
-                })
-            }
-        }
-    }
-
-    fn delete_version(
-        &mut self,
-        key: &Key,
-        id: &VersionId,
-        condition: &WriteCondition,
-    ) -> Result<DeleteObjectOutcome, BackendError> {
-        let records = self.records(key);
-        let at = records.iter().position(|record| record.id() == *id);
-        let object = at.and_then(|at| records[at].object.as_ref());
-        condition.judge(object.map(|object| &object.info.etag))?;
-        condition.judge_loss(at.is_some())?;
-        let Some(at) = at else {
-            return Ok(DeleteObjectOutcome::default());
-        };
-        let delete_marker = object.is_none();
-        // In a bucket that never had versioning there is nothing to be told of one.
-        let version_id = self.info.versioning.map(|_| id.clone());
-        self.remove(key, at);
-        Ok(DeleteObjectOutcome {
-            existed: true,
-            version_id,
-            delete_marker,
-        })
-    }
-
-    fn remove(&mut self, key: &Key, at: usize) {
-        if let Some(records) = self.versions.get_mut(key) {
-            records.remove(at);
-            if records.is_empty() {
-                self.versions.remove(key);
-            }
-        }
-    }
-
     fn upload(&self, upload: &UploadRef) -> Result<&Upload, BackendError> {
         self.uploads
             .get(&upload.upload_id)
@@ -740,50 +535,6 @@ impl UploadedPart {
             last_modified: self.last_modified,
             checksum: self.stored.checksum.clone(),
         }
-    }
-}
-
-/// The rules that both listings share.
-struct Listing<'a> {
-    prefix: &'a str,
-    delimiter: Option<&'a str>,
-    max: usize,
-}
-
-enum Entry<'a, T> {
-    Item(T),
-    CommonPrefix(&'a str),
-}
-
-impl Listing<'_> {
-    /// The common prefix that `key` is rolled up into. `key` begins with the prefix.
-    fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
-        let delimiter = self.delimiter?;
-        let at = key.get(self.prefix.len()..)?.find(delimiter)?;
-        key.get(..self.prefix.len() + at + delimiter.len())
-    }
-
-    fn is_after(&self, key: &str, marker: Option<&str>) -> bool {
-        let Some(marker) = marker else { return true };
-        let rolled_up = marker.starts_with(self.prefix) && self.common_prefix(marker) == Some(marker);
-        key > marker && !(rolled_up && key.starts_with(marker))
-    }
-
-    /// The first entries of `items`, which come in order, and whether more follow.
-    fn page<'k, T>(&self, items: impl Iterator<Item = (&'k str, T)>) -> (Vec<Entry<'k, T>>, bool) {
-        let mut entries = Vec::new();
-        for (key, item) in items.filter(|(key, _)| key.starts_with(self.prefix)) {
-            let entry = match (self.common_prefix(key), entries.last()) {
-                (Some(prefix), Some(Entry::CommonPrefix(last))) if prefix == *last => continue,
-                (Some(prefix), _) => Entry::CommonPrefix(prefix),
-                (None, _) => Entry::Item(item),
-            };
-            if entries.len() == self.max {
-                return (entries, self.max > 0);
-            }
-            entries.push(entry);
-        }
-        (entries, false)
     }
 }
 
