@@ -12,6 +12,7 @@ pub mod parse;
 pub mod rate_limit;
 pub mod record;
 pub mod request_id;
+pub mod reserve;
 pub mod respond;
 pub mod route;
 pub mod step;

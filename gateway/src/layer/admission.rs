@@ -1,63 +1,31 @@
 //! How many requests run at once. Over the limit a request is refused before any of its body is read.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::Layer;
+
+use super::{
+    reserve::{self, Exhausted, Pool, Reserve},
+    respond::Received,
 };
 
-use http::Response;
-use tokio::sync::Semaphore;
-use tower::{Layer, Service};
-
-use super::{respond::Received, watched_body::WatchedBody};
-use crate::s3::{S3Error, S3ErrorCode, encode::ResponseBody};
-
-/// See [`layer`].
+/// Room for so many requests.
 #[derive(Debug, Clone)]
-pub struct Admission<S> {
-    inner: S,
-    permits: Arc<Semaphore>,
+pub struct Places(Arc<Semaphore>);
+
+impl Pool<Received> for Places {
+    type Taken = OwnedSemaphorePermit;
+
+    fn take(&self, _: &Received) -> Result<Option<OwnedSemaphorePermit>, Exhausted> {
+        self.0.clone().try_acquire_owned().map(Some).map_err(|_| Exhausted)
+    }
 }
 
-/// Admits `max_requests` at once. A permit is held until the response's body has ended, not just its headers, and until
-/// the last handle on the request's body is gone.
-pub fn layer<S>(max_requests: usize) -> impl Layer<S, Service = Admission<S>> + Clone {
-    let permits = Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)));
-    tower::layer::layer_fn(move |inner| Admission {
-        inner,
-        permits: permits.clone(),
-    })
-}
-
-impl<S> Service<Received> for Admission<S>
-where
-    S: Service<Received, Response = Response<ResponseBody>, Error = S3Error>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S3Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S3Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Received) -> Self::Future {
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            let refusal = S3Error::new(S3ErrorCode::SlowDown, "Please reduce your request rate.");
-            return Box::pin(async { Err(refusal) });
-        };
-        // A write goes on when its client has gone: it counts until it is done.
-        let permit = Arc::new(permit);
-        request.body.keep_alive(permit.clone());
-        let future = self.inner.call(request);
-        Box::pin(async move {
-            let (parts, body) = future.await?.into_parts();
-            let body = WatchedBody::new(body, move |_| drop(permit));
-            Ok(Response::from_parts(parts, ResponseBody::new(body)))
-        })
-    }
+/// Admits `max_requests` at once, each until [both its bodies](reserve) have ended.
+pub fn layer<S>(max_requests: usize) -> impl Layer<S, Service = Reserve<S, Places>> + Clone {
+    let places = Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS));
+    reserve::layer(Places(Arc::new(places)))
 }
 
 #[cfg(test)]
@@ -65,7 +33,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use http::Request;
+    use http::{Request, Response};
     use http_body_util::{BodyExt as _, Empty};
     use tower::{ServiceExt as _, service_fn};
 
@@ -73,7 +41,7 @@ mod tests {
     use crate::{
         body::{BodyPace, BoxBody, RequestBody},
         layer::record::RequestRecord,
-        s3::encode,
+        s3::{S3ErrorCode, encode},
     };
 
     fn received() -> Received {

@@ -1,23 +1,18 @@
 //! How much of one backend the requests under way take together: its places and its share of memory. So one storage that
 //! is slow does not take all that there is from the others.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use http::Response;
 use t2gate_backends::Routes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::{
     memory_budget::{MemoryBudget, need},
     parse::Parsed,
-    watched_body::WatchedBody,
+    reserve::{self, Exhausted, Pool, Reserve},
 };
-use crate::s3::{Operation, S3Error, S3ErrorCode, encode::ResponseBody};
+use crate::s3::Operation;
 
 /// What one backend has for requests on its buckets.
 #[derive(Debug, Clone)]
@@ -80,57 +75,25 @@ impl BackendLimits {
     }
 }
 
-/// See [`layer`].
-#[derive(Debug, Clone)]
-pub struct LimitBackends<S> {
-    inner: S,
-    limits: BackendLimits,
-}
+impl Pool<Parsed> for BackendLimits {
+    type Taken = Vec<OwnedSemaphorePermit>;
 
-/// Reserves until both bodies have ended, as [`memory_budget`](super::memory_budget) does.
-pub fn layer<S>(limits: BackendLimits) -> impl Layer<S, Service = LimitBackends<S>> + Clone {
-    tower::layer::layer_fn(move |inner| LimitBackends {
-        inner,
-        limits: limits.clone(),
-    })
-}
-
-impl<S> Service<Parsed> for LimitBackends<S>
-where
-    S: Service<Parsed, Response = Response<ResponseBody>, Error = S3Error>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S3Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S3Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Parsed) -> Self::Future {
+    fn take(&self, request: &Parsed) -> Result<Option<Vec<OwnedSemaphorePermit>>, Exhausted> {
         let bytes = need(&request.operation, &request.body);
-        let Some(reserved) = self.limits.reserve(&request.operation, bytes) else {
-            let refusal = S3Error::new(S3ErrorCode::SlowDown, "Please reduce your request rate.");
-            return Box::pin(async { Err(refusal) });
-        };
-        if reserved.is_empty() {
-            return Box::pin(self.inner.call(request));
-        }
-        let reserved = Arc::new(reserved);
-        request.body.body.keep_alive(reserved.clone());
-        let future = self.inner.call(request);
-        Box::pin(async move {
-            let (parts, body) = future.await?.into_parts();
-            let body = WatchedBody::new(body, move |_| drop(reserved));
-            Ok(Response::from_parts(parts, ResponseBody::new(body)))
-        })
+        let reserved = self.reserve(&request.operation, bytes).ok_or(Exhausted)?;
+        Ok(Some(reserved).filter(|reserved| !reserved.is_empty()))
     }
+}
+
+/// Reserves until [both bodies](reserve) have ended.
+pub fn layer<S>(limits: BackendLimits) -> impl Layer<S, Service = Reserve<S, BackendLimits>> + Clone {
+    reserve::layer(limits)
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::Response;
     use http_body_util::BodyExt as _;
     use t2gate_backends::{BucketName, BucketPattern, Key, ObjectRef, PartNumber, UploadId, UploadRef};
     use tower::{ServiceExt as _, service_fn};
@@ -139,7 +102,8 @@ mod tests {
     use crate::{
         layer::memory_budget::parsed_for_tests as parsed,
         s3::{
-            encode,
+            S3ErrorCode,
+            encode::{self, ResponseBody},
             operation::{CopySource, ListBuckets, UploadPartCopy},
         },
     };

@@ -1,22 +1,16 @@
 //! How much memory the requests under way take together. Over the budget a request is refused before any of its body is
 //! read; once let in, it never runs out.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use http::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::{Layer, Service};
+use tower::Layer;
 
-use super::{parse::Parsed, watched_body::WatchedBody};
-use crate::{
-    body::UnverifiedBody,
-    limits::MAX_XML_BYTES,
-    s3::{Operation, S3Error, S3ErrorCode, encode::ResponseBody},
+use super::{
+    parse::Parsed,
+    reserve::{self, Exhausted, Pool, Reserve},
 };
+use crate::{body::UnverifiedBody, limits::MAX_XML_BYTES, s3::Operation};
 
 /// What the budget is counted in.
 const UNIT: u64 = 1024;
@@ -111,49 +105,18 @@ pub(super) fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
     }
 }
 
-/// See [`layer`].
-#[derive(Debug, Clone)]
-pub struct ReserveMemory<S> {
-    inner: S,
-    budget: MemoryBudget,
+impl Pool<Parsed> for MemoryBudget {
+    type Taken = OwnedSemaphorePermit;
+
+    fn take(&self, request: &Parsed) -> Result<Option<OwnedSemaphorePermit>, Exhausted> {
+        let permit = self.reserve(need(&request.operation, &request.body));
+        permit.map(Some).ok_or(Exhausted)
+    }
 }
 
-/// Reserves what an operation needs until both bodies have ended: the answer's, and the request's, which a write may
-/// still be reading when its client has gone.
-pub fn layer<S>(budget: MemoryBudget) -> impl Layer<S, Service = ReserveMemory<S>> + Clone {
-    tower::layer::layer_fn(move |inner| ReserveMemory {
-        inner,
-        budget: budget.clone(),
-    })
-}
-
-impl<S> Service<Parsed> for ReserveMemory<S>
-where
-    S: Service<Parsed, Response = Response<ResponseBody>, Error = S3Error>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S3Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S3Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Parsed) -> Self::Future {
-        let Some(permit) = self.budget.reserve(need(&request.operation, &request.body)) else {
-            let refusal = S3Error::new(S3ErrorCode::SlowDown, "Please reduce your request rate.");
-            return Box::pin(async { Err(refusal) });
-        };
-        let permit = Arc::new(permit);
-        request.body.body.keep_alive(permit.clone());
-        let future = self.inner.call(request);
-        Box::pin(async move {
-            let (parts, body) = future.await?.into_parts();
-            let body = WatchedBody::new(body, move |_| drop(permit));
-            Ok(Response::from_parts(parts, ResponseBody::new(body)))
-        })
-    }
+/// Reserves what an operation needs until [both bodies](reserve) have ended.
+pub fn layer<S>(budget: MemoryBudget) -> impl Layer<S, Service = Reserve<S, MemoryBudget>> + Clone {
+    reserve::layer(budget)
 }
 
 #[cfg(test)]
@@ -164,7 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use http::{HeaderMap, HeaderValue};
+    use http::{HeaderMap, HeaderValue, Response};
     use http_body_util::{BodyExt as _, Empty};
     use t2gate_backends::BucketName;
     use tower::{ServiceExt as _, service_fn};
@@ -175,7 +138,8 @@ mod tests {
         body::{BodyPace, BoxBody, RequestBody, UnverifiedBody},
         layer::record::RequestRecord,
         s3::{
-            encode,
+            S3Error, S3ErrorCode,
+            encode::{self, ResponseBody},
             operation::{DeleteObjects, ListBuckets},
         },
         sigv4::PayloadMode,

@@ -2,8 +2,8 @@
 
 use http::Response;
 use t2gate_backends::{
-    AccountId, BucketInfo, ChecksumAlgorithm, ChecksumType, Key, ListEntry, MultipartUpload, ObjectInfo, ObjectPage,
-    PartPage, UploadEntry, UploadPage, VersionEntry, VersionId, VersionPage,
+    AccountId, BucketInfo, BucketName, ChecksumAlgorithm, ChecksumType, Key, ListEntry, MultipartUpload, ObjectInfo,
+    ObjectPage, PartPage, UploadEntry, UploadPage, VersionEntry, VersionId, VersionPage,
 };
 
 use super::{
@@ -50,28 +50,67 @@ pub fn list_buckets(
     })
 }
 
+/// What all listings of objects have in common: they differ in where they begin and where they go on.
+struct Listing<'a> {
+    root: &'static str,
+    bucket: &'a BucketName,
+    prefix: &'a str,
+    delimiter: Option<&'a str>,
+    encoding_type: EncodingType,
+    max_keys: usize,
+    is_truncated: bool,
+}
+
+impl Listing<'_> {
+    /// `bytes` is about what the entries take. Error: `InvalidRequest` where XML cannot represent a name and no encoding
+    /// was asked for.
+    fn document(
+        &self,
+        bytes: usize,
+        write_markers: impl FnOnce(&mut XmlWriter),
+        write_entries: impl FnOnce(&mut XmlWriter),
+    ) -> Result<Response<ResponseBody>, S3Error> {
+        let prefix = listed(self.prefix, self.encoding_type)?;
+        let encode = |text| listed(text, self.encoding_type);
+        let delimiter = self.delimiter.map(encode).transpose()?;
+        Ok(document_of(HEAD_BYTES + bytes, self.root, |xml| {
+            xml.text("Name", self.bucket.as_str());
+            xml.text("Prefix", &prefix);
+            write_markers(xml);
+            xml.value("MaxKeys", self.max_keys);
+            xml.optional("Delimiter", delimiter.as_deref());
+            xml.value("IsTruncated", self.is_truncated);
+            write_encoding_type(xml, self.encoding_type);
+            write_entries(xml);
+        }))
+    }
+}
+
 /// ListObjects, version 1. `NextMarker` is there only with a delimiter, as in S3; without one the last key serves.
 /// Error: see [`list_objects_v2`].
 pub fn list_objects(op: &ListObjects, page: &ObjectPage, owner: &AccountId) -> Result<Response<ResponseBody>, S3Error> {
-    let encode = |text: &str| listed(text, op.encoding_type).map(String::from);
-    let (prefix, marker) = (encode(&op.prefix)?, encode(op.marker.as_deref().unwrap_or_default())?);
-    let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
-    let next_marker = match (&delimiter, page.entries.last()) {
-        (Some(_), Some(last)) if page.is_truncated => Some(encode(last.name())?),
-        _ => None,
-    };
+    let marker = listed(op.marker.as_deref().unwrap_or_default(), op.encoding_type)?;
+    let next = page
+        .entries
+        .last()
+        .filter(|_| page.is_truncated && op.delimiter.is_some());
     let entries = Entries::of(page, op.encoding_type)?;
-    Ok(document_of(HEAD_BYTES + entries.bytes(), "ListBucketResult", |xml| {
-        xml.text("Name", op.bucket.as_str());
-        xml.text("Prefix", &prefix);
+    let listing = Listing {
+        root: "ListBucketResult",
+        bucket: &op.bucket,
+        prefix: &op.prefix,
+        delimiter: op.delimiter.as_deref(),
+        encoding_type: op.encoding_type,
+        max_keys: op.max_keys,
+        is_truncated: page.is_truncated,
+    };
+    let write_markers = |xml: &mut XmlWriter| {
         xml.text("Marker", &marker);
-        xml.optional("NextMarker", next_marker.as_deref());
-        xml.value("MaxKeys", op.max_keys);
-        xml.optional("Delimiter", delimiter.as_deref());
-        xml.value("IsTruncated", page.is_truncated);
-        write_encoding_type(xml, op.encoding_type);
-        entries.write(xml, Some(owner));
-    }))
+        if let Some(next) = next {
+            write_listed(xml, "NextMarker", next.name(), op.encoding_type);
+        }
+    };
+    listing.document(entries.bytes(), write_markers, |xml| entries.write(xml, Some(owner)))
 }
 
 /// ListObjectsV2. Error: `InvalidRequest` where XML cannot represent a key and no encoding was asked for.
@@ -80,27 +119,29 @@ pub fn list_objects_v2(
     page: &ObjectPage,
     owner: &AccountId,
 ) -> Result<Response<ResponseBody>, S3Error> {
-    let encode = |text: &str| listed(text, op.encoding_type).map(String::from);
-    let prefix = encode(&op.prefix)?;
+    let encode = |text| listed(text, op.encoding_type);
     let start_after = op.start_after.as_deref().map(encode).transpose()?;
-    let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
     let next = page.entries.last().filter(|_| page.is_truncated);
     let entries = Entries::of(page, op.encoding_type)?;
-    Ok(document_of(HEAD_BYTES + entries.bytes(), "ListBucketResult", |xml| {
-        xml.text("Name", op.bucket.as_str());
-        xml.text("Prefix", &prefix);
+    let listing = Listing {
+        root: "ListBucketResult",
+        bucket: &op.bucket,
+        prefix: &op.prefix,
+        delimiter: op.delimiter.as_deref(),
+        encoding_type: op.encoding_type,
+        max_keys: op.max_keys,
+        is_truncated: page.is_truncated,
+    };
+    let write_markers = |xml: &mut XmlWriter| {
         xml.optional("StartAfter", start_after.as_deref());
         xml.optional("ContinuationToken", op.continuation_token.as_deref());
         if let Some(last) = next {
             xml.text("NextContinuationToken", &token::encode(last.name()));
         }
         xml.value("KeyCount", page.entries.len());
-        xml.value("MaxKeys", op.max_keys);
-        xml.optional("Delimiter", delimiter.as_deref());
-        xml.value("IsTruncated", page.is_truncated);
-        write_encoding_type(xml, op.encoding_type);
-        entries.write(xml, Some(owner).filter(|_| op.fetch_owner));
-    }))
+    };
+    let owner = Some(owner).filter(|_| op.fetch_owner);
+    listing.document(entries.bytes(), write_markers, |xml| entries.write(xml, owner))
 }
 
 /// ListObjectVersions: versions and delete markers in one order, then the common prefixes. `owner` is the bucket's. A page
@@ -110,21 +151,23 @@ pub fn list_object_versions(
     page: &VersionPage,
     owner: &AccountId,
 ) -> Result<Response<ResponseBody>, S3Error> {
-    let encode = |text: &str| listed(text, op.encoding_type).map(String::from);
-    let (prefix, key_marker) = (
-        encode(&op.prefix)?,
-        encode(op.key_marker.as_deref().unwrap_or_default())?,
-    );
-    let delimiter = op.delimiter.as_deref().map(encode).transpose()?;
+    let key_marker = listed(op.key_marker.as_deref().unwrap_or_default(), op.encoding_type)?;
     let next = page.entries.last().filter(|_| page.is_truncated);
-    let mut bytes = HEAD_BYTES;
+    let mut bytes = 0;
     for entry in &page.entries {
         check_listed(entry.name(), op.encoding_type)?;
         bytes += listed_len(entry.name(), op.encoding_type) + VERSION_BYTES;
     }
-    Ok(document_of(bytes, "ListVersionsResult", |xml| {
-        xml.text("Name", op.bucket.as_str());
-        xml.text("Prefix", &prefix);
+    let listing = Listing {
+        root: "ListVersionsResult",
+        bucket: &op.bucket,
+        prefix: &op.prefix,
+        delimiter: op.delimiter.as_deref(),
+        encoding_type: op.encoding_type,
+        max_keys: op.max_keys,
+        is_truncated: page.is_truncated,
+    };
+    let write_markers = |xml: &mut XmlWriter| {
         xml.text("KeyMarker", &key_marker);
         xml.text(
             "VersionIdMarker",
@@ -134,10 +177,8 @@ pub fn list_object_versions(
             write_listed(xml, "NextKeyMarker", next.name(), op.encoding_type);
             xml.optional("NextVersionIdMarker", next.version_id().map(VersionId::as_str));
         }
-        xml.value("MaxKeys", op.max_keys);
-        xml.optional("Delimiter", delimiter.as_deref());
-        xml.value("IsTruncated", page.is_truncated);
-        write_encoding_type(xml, op.encoding_type);
+    };
+    listing.document(bytes, write_markers, |xml| {
         for entry in &page.entries {
             write_version(xml, entry, op.encoding_type, owner);
         }
@@ -146,7 +187,7 @@ pub fn list_object_versions(
                 write_common_prefix(xml, prefix, op.encoding_type);
             }
         }
-    }))
+    })
 }
 
 /// ListMultipartUploads. `owner` is the bucket's. Error: see [`list_objects_v2`].
