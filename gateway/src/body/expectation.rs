@@ -146,16 +146,16 @@ fn checksum(headers: &HeaderMap, payload: PayloadMode) -> Result<Option<Expected
         (Some(_), Some(_)) => return Err(several_checksums()),
         (in_header, in_trailer) => in_header.or(in_trailer),
     };
-    if let Some(named) = single(headers, "x-amz-sdk-checksum-algorithm")? {
+    for name in ["x-amz-sdk-checksum-algorithm", "x-amz-checksum-algorithm"] {
+        let Some(named) = single(headers, name)? else { continue };
         let algorithm = checksum::algorithm(named)?;
         match &expected {
             Some(expected) if expected.algorithm() == algorithm => {}
-            Some(_) => return Err(invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")),
+            Some(_) => return Err(invalid(format!("Value for {name} header is invalid."))),
             None => {
-                return Err(invalid(
-                    "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer \
-                     headers were found.",
-                ));
+                return Err(invalid(format!(
+                    "{name} specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found."
+                )));
             }
         }
     }
@@ -304,10 +304,15 @@ mod tests {
             one(("x-amz-checksum-xxhash3", "AAAA")),
             Err(S3ErrorCode::NotImplemented)
         );
-        assert_eq!(
-            one(("x-amz-sdk-checksum-algorithm", "CRC32")),
-            Err(S3ErrorCode::InvalidRequest)
-        );
+        for name in ["x-amz-sdk-checksum-algorithm", "x-amz-checksum-algorithm"] {
+            assert_eq!(one((name, "CRC32")), Err(S3ErrorCode::InvalidRequest));
+            let valued = |algorithm| {
+                let value = ("x-amz-checksum-crc32", "NhCmhg==");
+                read(PLAIN, &[("content-length", "5"), value, (name, algorithm)]).map(|_| ())
+            };
+            assert_eq!(valued("CRC32"), Ok(()));
+            assert_eq!(valued("SHA256"), Err(S3ErrorCode::InvalidRequest));
+        }
         assert_eq!(
             one(("x-amz-trailer", "x-amz-checksum-crc32")),
             Err(S3ErrorCode::InvalidRequest)

@@ -140,6 +140,7 @@ impl<'a> Input<'a> {
         if !is_copy && !matches!(route, Route::Refused(_)) {
             self.refuse_copy_headers()?;
         }
+        self.refuse_misplaced_headers(route, is_copy)?;
         Ok(match route {
             Route::ListBuckets => Operation::ListBuckets(list::list_buckets(self)?),
             Route::CreateBucket => Operation::CreateBucket(bucket::create_bucket(self)?),
@@ -257,6 +258,49 @@ impl<'a> Input<'a> {
                 headers::text(name, value)?,
             )),
         }
+    }
+
+    /// Refuses headers that say something to other operations alone: whoever sends them here believes that something is
+    /// done which is not.
+    fn refuse_misplaced_headers(self, route: Route, is_copy: bool) -> Result<(), S3Error> {
+        let is_put = route == Route::PutObject;
+        let creates_upload = route == Route::CreateMultipartUpload;
+        let completes = route == Route::CompleteMultipartUpload;
+        let has_checked_body = match route {
+            Route::PutObject | Route::UploadPart => !is_copy,
+            Route::DeleteObjects | Route::PutBucketAcl | Route::PutBucketVersioning | Route::PutObjectAcl => true,
+            _ => false,
+        };
+        // The metadata of an upload is what comes with it, which is what this says.
+        let replaces = || Ok::<_, S3Error>(self.header("x-amz-metadata-directive")? == Some("REPLACE"));
+        let taken = [
+            (
+                "x-amz-checksum-algorithm",
+                has_checked_body || creates_upload || (is_put && is_copy),
+            ),
+            (
+                "x-amz-checksum-type",
+                (is_put && !is_copy) || creates_upload || completes,
+            ),
+            ("x-amz-mp-object-size", completes),
+            (
+                "x-amz-metadata-directive",
+                (is_put && is_copy) || (creates_upload && replaces()?),
+            ),
+        ];
+        for (name, is_taken) in taken {
+            if !is_taken
+                && !matches!(route, Route::Refused(_))
+                && let Some(value) = self.header(name)?
+            {
+                return Err(S3Error::invalid_argument(
+                    "This operation does not take that header.",
+                    name,
+                    value,
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn unset(self, configuration: UnsetConfiguration) -> Result<Operation, S3Error> {

@@ -141,6 +141,38 @@ async fn a_body_that_is_not_what_was_promised_changes_nothing() {
             "InvalidRequest",
         ),
         (
+            put().body("hello").header("x-amz-checksum-algorithm", "CRC32"),
+            "InvalidRequest",
+        ),
+        (
+            put()
+                .body("hello")
+                .header("x-amz-checksum-crc32", "NhCmhg==")
+                .header("x-amz-checksum-algorithm", "SHA1"),
+            "InvalidRequest",
+        ),
+        (
+            streamed(Streamed::Unsigned).header("x-amz-checksum-algorithm", "SHA256"),
+            "InvalidRequest",
+        ),
+        (
+            put().body("hello").header("x-amz-checksum-type", "COMPOSITE"),
+            "InvalidRequest",
+        ),
+        (put().body("hello").header("x-amz-checksum-type", "x"), "InvalidRequest"),
+        (
+            put().body("hello").header("x-amz-mp-object-size", "5"),
+            "InvalidArgument",
+        ),
+        (
+            put().body("hello").header("x-amz-metadata-directive", "COPY"),
+            "InvalidArgument",
+        ),
+        (
+            put().body("hello").header("x-amz-metadata-directive", "REPLACE"),
+            "InvalidArgument",
+        ),
+        (
             put()
                 .body("hello")
                 .header("x-amz-checksum-crc32", "NhCmhg==")

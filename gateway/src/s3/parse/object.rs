@@ -1,7 +1,7 @@
 //! Operations on objects.
 
 use http::header;
-use t2gate_backends::{ContentHeaders, PartNumber, UserMetadata};
+use t2gate_backends::{ChecksumType, ContentHeaders, PartNumber, UserMetadata};
 
 use super::{
     Input,
@@ -22,6 +22,12 @@ use crate::{
 
 pub(super) fn put_object(input: Input<'_>) -> Result<PutObject, S3Error> {
     storage_class(input)?;
+    if checksum::checksum_type(input.request.headers)? == Some(ChecksumType::Composite) {
+        return Err(S3Error::new(
+            S3ErrorCode::InvalidRequest,
+            "The checksum of an object that is put in one piece has the type FULL_OBJECT.",
+        ));
+    }
     Ok(PutObject {
         bucket: input.bucket()?,
         key: input.key()?,

@@ -786,6 +786,80 @@ fn copies_say_what_becomes_of_the_metadata() {
     assert_eq!(with_body.code(), S3ErrorCode::InvalidRequest);
 }
 
+/// A header that another operation takes is not passed over.
+#[test]
+fn headers_are_taken_where_they_mean_something() {
+    const PUT: (&str, &str) = ("PUT", "/bkt/k");
+    const PART: (&str, &str) = ("PUT", "/bkt/k?uploadId=u&partNumber=1");
+    const CREATE: (&str, &str) = ("POST", "/bkt/k?uploads");
+    const COMPLETE: (&str, &str) = ("POST", "/bkt/k?uploadId=u");
+    const OTHERS: [(&str, &str); 9] = [
+        ("GET", "/bkt/k"),
+        ("HEAD", "/bkt/k"),
+        ("DELETE", "/bkt/k"),
+        ("GET", "/bkt/k?acl"),
+        ("GET", "/bkt"),
+        ("PUT", "/bkt"),
+        ("GET", "/"),
+        ("DELETE", "/bkt/k?uploadId=u"),
+        ("GET", "/bkt/k?uploadId=u"),
+    ];
+    let verdict = |(method, uri): (&str, &str), headers: &[(&str, &str)]| ask(method, uri, headers).err();
+    let algorithm = ("x-amz-checksum-algorithm", "CRC32");
+    let full = ("x-amz-checksum-type", "FULL_OBJECT");
+    let composite = ("x-amz-checksum-type", "COMPOSITE");
+    let size = ("x-amz-mp-object-size", "5");
+    let replace = ("x-amz-metadata-directive", "REPLACE");
+    let copy = ("x-amz-metadata-directive", "COPY");
+    for (request, taken) in [
+        (PUT, &[&[algorithm][..], &[full]][..]),
+        (PART, &[&[algorithm]]),
+        (CREATE, &[&[algorithm], &[algorithm, full], &[replace]]),
+        (COMPLETE, &[&[full], &[composite], &[size]]),
+    ] {
+        for headers in taken {
+            assert_eq!(verdict(request, headers), None, "{request:?}: {headers:?}");
+        }
+        for header in [algorithm, full, composite, size, replace, copy] {
+            if !taken.iter().any(|taken| taken.contains(&header)) {
+                let code = verdict(request, &[header]);
+                let expected = match header {
+                    (_, "COMPOSITE") if request != PART => S3ErrorCode::InvalidRequest,
+                    _ => S3ErrorCode::InvalidArgument,
+                };
+                assert_eq!(code, Some(expected), "{request:?}: {header:?}");
+            }
+        }
+    }
+    let as_copy = |request, header| verdict(request, &[COPY, &[header]].concat());
+    for header in [algorithm, replace, copy] {
+        assert_eq!(as_copy(PUT, header), None, "{header:?}");
+    }
+    for (request, header) in [
+        (PUT, full),
+        (PUT, size),
+        (PART, algorithm),
+        (PART, full),
+        (PART, size),
+        (PART, replace),
+    ] {
+        assert_eq!(
+            as_copy(request, header),
+            Some(S3ErrorCode::InvalidArgument),
+            "{request:?}: {header:?}"
+        );
+    }
+    for request in OTHERS {
+        for header in [algorithm, full, size, replace] {
+            assert_eq!(
+                verdict(request, &[header]),
+                Some(S3ErrorCode::InvalidArgument),
+                "{request:?}: {header:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn parts_of_uploads_are_named_exactly() {
     for (uri, expected) in [
