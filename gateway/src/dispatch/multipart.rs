@@ -3,10 +3,13 @@
 use t2gate_backends::{
     AssembleError, ChecksumAlgorithm, CompleteMultipartUpload as BackendComplete,
     CreateMultipartUpload as BackendCreate, ListMultipartUploads as BackendListUploads, ListParts as BackendListParts,
-    MultipartUpload, ObjectAttributes, Part, UploadRef,
+    MultipartUpload, ObjectAttributes, ObjectRef, Part, UploadRef,
 };
 
-use super::{Carrier, Reply, object::guarded};
+use super::{
+    Carrier, Reply,
+    object::{Refused, guarded},
+};
 use crate::{
     body::{UnverifiedBody, copied_body},
     layer::authorize::Grant,
@@ -107,6 +110,12 @@ impl Carrier {
         if parts.is_empty() {
             return Err(AssembleError::NoParts.into());
         }
+        let refused = Refused::of(&condition);
+        let object = ObjectRef {
+            bucket: request.upload.bucket.clone(),
+            key: request.upload.key.clone(),
+            version_id: None,
+        };
         let complete = BackendComplete {
             upload: request.upload.clone(),
             parts,
@@ -117,7 +126,8 @@ impl Carrier {
             min_part_size: limits::MIN_PART_BYTES,
             versions: None,
         };
-        let info = self.backend.complete_multipart_upload(complete).await?;
+        let info = self.backend.complete_multipart_upload(complete).await;
+        let info = info.map_err(|error| refused.error(error, &object, grant))?;
         Ok(encode::complete_multipart_upload(
             &request.upload.bucket,
             &info,

@@ -12,7 +12,7 @@ use t2gate_backends::{
 use super::{Carrier, Reply};
 use crate::{
     body::{UnverifiedBody, copied_body},
-    layer::authorize::Grant,
+    layer::authorize::{Grant, Knowledge},
     limits,
     s3::{
         S3Error, S3ErrorCode,
@@ -58,6 +58,7 @@ impl Carrier {
             version_id: None,
         };
         self.judge_early(&object, &condition, grant).await?;
+        let refused = Refused::of(&condition);
         let (body, _) = body.into_object_body(expectation, None)?;
         let put = BackendPut {
             bucket: request.bucket,
@@ -70,7 +71,8 @@ impl Carrier {
             condition,
             versions: None,
         };
-        let info = self.backend.put_object(put, body).await?;
+        let info = self.backend.put_object(put, body).await;
+        let info = info.map_err(|error| refused.error(error, &object, grant))?;
         Ok(encode::put_object(&info))
     }
 
@@ -82,7 +84,7 @@ impl Carrier {
                 Some(_) => BackendError::NoSuchVersion,
                 None => BackendError::NoSuchKey,
             };
-            return Err(missing_object(missing, &object, grant));
+            return Err(missing_object(missing, &object, grant.knowledge));
         }
         Ok(encode::delete_object(&outcome))
     }
@@ -90,19 +92,27 @@ impl Carrier {
     /// Deletes one object, by itself or as one of many.
     pub(super) async fn delete(&self, request: DeleteObject, grant: &Grant) -> Result<DeleteObjectOutcome, S3Error> {
         let object = request.object.clone();
+        let condition = guarded(request.condition, grant);
+        let refused = Refused::of(&condition);
         let delete = BackendDelete {
             object: request.object,
-            condition: guarded(request.condition, grant),
+            condition,
             mark_missing: !self.settings.dialect.rules().delete_missing_is_an_error,
             versions: None,
         };
         let outcome = self.backend.delete_object(delete).await;
-        outcome.map_err(|error| missing_object(error, &object, grant))
+        outcome.map_err(|error| refused.error(error, &object, grant))
     }
 
     pub(super) async fn copy_object(&self, request: CopyObject, grant: &Grant) -> Reply {
         self.judge_object_acl(request.acl, grant)?;
         let condition = guarded(request.condition.clone(), grant);
+        let refused = Refused::of(&condition);
+        let copied = ObjectRef {
+            bucket: request.bucket.clone(),
+            key: request.key.clone(),
+            version_id: None,
+        };
         let source = self.open_source(&request.source, grant).await?;
         if source.info.size > limits::MAX_PUT_BYTES {
             let message = format!(
@@ -146,10 +156,17 @@ impl Carrier {
                 condition,
                 versions: None,
             };
-            self.backend.copy_object(copy).await.map_err(|error| match error {
-                BackendError::NoSuchVersion if request.source.object.version_id.is_none() => BackendError::NoSuchKey,
-                other => other,
-            })
+            match self.backend.copy_object(copy).await {
+                // The source was there when it was opened.
+                Err(BackendError::NoSuchVersion | BackendError::DeleteMarker { .. }) => {
+                    let missing = match request.source.object.version_id {
+                        Some(_) => BackendError::NoSuchVersion,
+                        None => BackendError::NoSuchKey,
+                    };
+                    return Err(missing_object(missing, &request.source.object, grant.source_knowledge));
+                }
+                outcome => outcome,
+            }
         } else {
             let keep = request
                 .checksum_algorithm
@@ -166,7 +183,7 @@ impl Carrier {
             };
             self.backend.put_object(put, body).await
         };
-        let info = info?;
+        let info = info.map_err(|error| refused.error(error, &copied, grant))?;
         Ok(encode::copy_object(&info, source.info.version_id.as_ref()))
     }
 
@@ -243,20 +260,22 @@ impl Carrier {
         self.backend
             .open_object(object)
             .await
-            .map_err(|error| missing_object(error, object, grant))
+            .map_err(|error| missing_object(error, object, grant.knowledge))
     }
 
     /// Opens what is to be copied. Every condition that does not hold is 412 here.
     pub(super) async fn open_source(&self, source: &CopySource, grant: &Grant) -> Result<OpenObject, S3Error> {
         let opened = match self.backend.open_object(&source.object).await {
             Ok(opened) => opened,
-            Err(BackendError::DeleteMarker { .. }) if grant.may_list && source.object.version_id.is_some() => {
+            Err(BackendError::DeleteMarker { .. })
+                if grant.source_knowledge == Knowledge::History && source.object.version_id.is_some() =>
+            {
                 return Err(S3Error::new(
                     S3ErrorCode::InvalidRequest,
                     "The source of a copy request may not specifically refer to a delete marker by version id.",
                 ));
             }
-            Err(error) => return Err(missing_object(error, &source.object, grant)),
+            Err(error) => return Err(missing_object(error, &source.object, grant.source_knowledge)),
         };
         match source.condition.judge(&opened.info.etag, opened.info.last_modified) {
             Ok(()) => Ok(opened),
@@ -288,7 +307,10 @@ impl Carrier {
             Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        condition.judge(current.as_ref().map(|info| &info.etag))?;
+        let refused = Refused::of(condition);
+        condition
+            .judge(current.as_ref().map(|info| &info.etag))
+            .map_err(|error| refused.error(error, object, grant))?;
         // Without an id it lies in a bucket that never had versioning.
         let is_suspended = grant.bucket()?.versioning == Some(VersioningStatus::Suspended);
         let is_replaced = current.is_some_and(|info| info.version_id.is_none_or(|id| is_suspended && id.is_null()));
@@ -326,24 +348,56 @@ pub(super) fn guarded(condition: WriteCondition, grant: &Grant) -> WriteConditio
     }
 }
 
-/// What is said where there is no such object. That it is not there, and that it once was, is for those to know who may
-/// list (S3 API reference, GetObject, "Permissions").
-fn missing_object(error: BackendError, object: &ObjectRef, grant: &Grant) -> S3Error {
-    match error {
-        BackendError::NoSuchKey | BackendError::NoSuchVersion | BackendError::DeleteMarker { .. }
-            if !grant.may_list =>
-        {
-            S3Error::new(
-                S3ErrorCode::AccessDenied,
-                "Access Denied. The application key lacks the capability listFiles, without which a missing key is not \
-                 told from one that may not be read.",
-            )
+/// What a write that is not done says of what is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    /// It depended on an object that is there already.
+    if_match: bool,
+}
+
+impl Refused {
+    pub(super) fn of(condition: &WriteCondition) -> Self {
+        Self {
+            if_match: condition.if_match.is_some(),
         }
-        BackendError::DeleteMarker {
-            version_id,
-            last_modified,
-        } => encode::delete_marker(object.version_id.is_some(), &version_id, last_modified),
-        other => other.into(),
+    }
+
+    /// Who may neither list nor read is not told by `If-Match` whether there is an object: the answer is the same
+    /// where there is none and where there is another.
+    pub(super) fn error(self, error: BackendError, object: &ObjectRef, grant: &Grant) -> S3Error {
+        let is_told = grant.knowledge != Knowledge::Nothing || grant.may_read;
+        match error {
+            BackendError::PreconditionFailed if self.if_match && !is_told => {
+                missing_object(BackendError::NoSuchKey, object, grant.knowledge)
+            }
+            error => missing_object(error, object, grant.knowledge),
+        }
+    }
+}
+
+/// What is said where there is no such object: no more than the requester may know (S3 API reference, GetObject,
+/// "Permissions").
+fn missing_object(error: BackendError, object: &ObjectRef, knowledge: Knowledge) -> S3Error {
+    let by_id = object.version_id.is_some();
+    match (error, knowledge) {
+        (
+            BackendError::NoSuchKey | BackendError::NoSuchVersion | BackendError::DeleteMarker { .. },
+            Knowledge::Nothing,
+        ) => S3Error::new(
+            S3ErrorCode::AccessDenied,
+            "Access Denied. The application key lacks the capability listFiles, without which a missing key is not \
+             told from one that may not be read.",
+        ),
+        (BackendError::DeleteMarker { .. }, Knowledge::Absence) if by_id => BackendError::NoSuchVersion.into(),
+        (BackendError::DeleteMarker { .. }, Knowledge::Absence) => BackendError::NoSuchKey.into(),
+        (
+            BackendError::DeleteMarker {
+                version_id,
+                last_modified,
+            },
+            Knowledge::History,
+        ) => encode::delete_marker(by_id, &version_id, last_modified),
+        (other, _) => other.into(),
     }
 }
 

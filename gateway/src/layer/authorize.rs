@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use t2gate_backends::{Backend, BackendError, BucketInfo, BucketName, Key};
+use t2gate_backends::{AccountId, Backend, BackendError, BucketInfo, BucketName, Key};
 use tower::{Layer, Service};
 
 use super::parse::Parsed;
@@ -35,10 +35,25 @@ pub struct Grant {
     pub requester: Requester,
     /// The bucket it acts on, as it was when the request came. `None` for those that need none.
     pub bucket: Option<BucketInfo>,
-    /// May know whether a key exists: a missing one is 404 for it, 403 for others.
-    pub may_list: bool,
+    /// What the requester may know of keys that are missing.
+    pub knowledge: Knowledge,
+    /// The same of the bucket of a copy's source.
+    pub source_knowledge: Knowledge,
+    /// May read objects, and so their ETags.
+    pub may_read: bool,
     /// May destroy bytes: replace or delete an object of which no older version is kept.
     pub may_destroy: bool,
+}
+
+/// What may be said of keys under which there is no object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// That it is missing, and that it was deleted.
+    History,
+    /// That it is missing, no more: for those whom a public bucket lets read, and not list (dialect D5, D12).
+    Absence,
+    /// Not whether it is missing or just not to be had.
+    Nothing,
 }
 
 impl Permitted {
@@ -155,6 +170,7 @@ impl Policy {
                 return Err(S3Error::internal("an operation on a bucket names none"));
             }
         };
+        let mut source_bucket = None;
         if let Some(source) = operation.copy_source() {
             let wanted = Wanted {
                 capabilities: &[Capability::ReadFiles],
@@ -162,22 +178,36 @@ impl Policy {
                 public: true,
             };
             let expected = headers::source_expected_bucket_owner(&request.body.headers)?;
-            self.bucket(requester, wanted, &source.bucket, expected).await?;
+            source_bucket = Some(self.bucket(requester, wanted, &source.bucket, expected).await?);
         }
-        let key = match requester {
-            Requester::Key(key) => Some(key),
-            Requester::Anonymous => None,
+        let allows = |capability| match requester {
+            Requester::Key(key) => key.allows(capability),
+            Requester::Anonymous => false,
         };
-        // In somebody else's public bucket a key is as good as none, and everybody is told what is not there.
-        let foreign = bucket
-            .as_ref()
-            .is_some_and(|bucket| key.is_none_or(|key| key.account != bucket.owner));
         Ok(Grant {
-            may_list: foreign || key.is_some_and(|key| key.allows(Capability::ListFiles)),
-            may_destroy: key.is_some_and(|key| key.allows(Capability::DeleteFiles)),
+            knowledge: self.knowledge(requester, bucket.as_ref()),
+            source_knowledge: self.knowledge(requester, source_bucket.as_ref()),
+            may_read: allows(Capability::ReadFiles),
+            may_destroy: allows(Capability::DeleteFiles),
             requester: requester.clone(),
             bucket,
         })
+    }
+
+    fn knowledge(&self, requester: &Requester, bucket: Option<&BucketInfo>) -> Knowledge {
+        let is_owner = |account: &AccountId| bucket.is_none_or(|bucket| bucket.owner == *account);
+        match requester {
+            Requester::Key(key) if is_owner(&key.account) => {
+                if key.allows(Capability::ListFiles) {
+                    Knowledge::History
+                } else {
+                    Knowledge::Nothing
+                }
+            }
+            // In somebody else's public bucket a key is as good as none.
+            Requester::Key(_) | Requester::Anonymous if self.dialect.rules().anonymous_listing => Knowledge::History,
+            Requester::Key(_) | Requester::Anonymous => Knowledge::Absence,
+        }
     }
 
     async fn bucket(

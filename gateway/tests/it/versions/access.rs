@@ -1,7 +1,7 @@
 //! Who may do what where versions are kept.
 
-use super::{ENABLED, SUSPENDED, entries, gateway, id, in_both_dialects, put, read, set, versions};
-use crate::support::{BLIND, CREATOR, INSIDE, KNOWN, OTHER, Request};
+use super::{AWS, ENABLED, STORAGE, SUSPENDED, entries, gateway, id, in_both_dialects, put, read, set, versions};
+use crate::support::{BLIND, CREATOR, INSIDE, KNOWN, OTHER, Request, SECRET, TestGateway, TestKey};
 
 #[tokio::test]
 async fn a_key_that_cannot_destroy_overwrites_and_deletes_where_all_is_kept() {
@@ -143,9 +143,9 @@ async fn who_cannot_list_does_not_learn_of_markers() {
 #[tokio::test]
 async fn everybody_reads_the_versions_of_what_is_public_and_lists_them_as_objects_are_listed() {
     let [t2, aws] = in_both_dialects().await;
-    for gateway in [&t2, &aws] {
+    for (gateway, may_list) in [(&t2, false), (&aws, true)] {
         let old = id(&gateway.does(Request::head("/bkt/known")).await);
-        gateway.does(Request::delete("/bkt/known")).await;
+        let marker = id(&gateway.does(Request::delete("/bkt/known")).await);
         let by_id = || Request::get(&format!("/bkt/known?versionId={old}"));
         assert!(matches!(gateway.answer(by_id().anonymous()).await.status, 401 | 403));
         gateway
@@ -153,10 +153,35 @@ async fn everybody_reads_the_versions_of_what_is_public_and_lists_them_as_object
             .await;
         assert_eq!(gateway.does(by_id().anonymous()).await.body, KNOWN);
         assert_eq!(gateway.does(by_id().by(OTHER)).await.body, KNOWN);
-        let hidden = gateway
-            .refuses(Request::get("/bkt/known").anonymous(), 404, "NoSuchKey")
-            .await;
-        assert_eq!(hidden.header("x-amz-delete-marker"), Some("true"));
+        // That it was deleted is for those to know who may list.
+        let by_name = Request::get("/bkt/known");
+        let by_marker = Request::get(&format!("/bkt/known?versionId={marker}"));
+        let copy = Request::put("/mine/k")
+            .header("x-amz-copy-source", "/bkt/known")
+            .by(OTHER);
+        gateway.does(Request::put("/mine").by(OTHER)).await;
+        let gone = (404, "NoSuchKey");
+        let refused = if may_list {
+            (405, "MethodNotAllowed")
+        } else {
+            (404, "NoSuchVersion")
+        };
+        for (request, (status, code)) in [
+            (by_name.clone().anonymous(), gone),
+            (by_name.by(OTHER), gone),
+            (Request::head("/bkt/known").anonymous(), gone),
+            (copy, gone),
+            (by_marker.clone().anonymous(), refused),
+            (by_marker.by(OTHER), refused),
+        ] {
+            let answer = gateway.refuses(request, status, code).await;
+            let told = may_list.then_some(&*marker);
+            assert_eq!(answer.header("x-amz-version-id"), told, "{answer:?}");
+            assert_eq!(answer.header("x-amz-delete-marker"), told.map(|_| "true"), "{answer:?}");
+            if !may_list {
+                assert_eq!((answer.header("last-modified"), answer.header("allow")), (None, None));
+            }
+        }
         for request in [
             Request::delete(&format!("/bkt/known?versionId={old}")),
             set("bkt", SUSPENDED),
@@ -169,6 +194,69 @@ async fn everybody_reads_the_versions_of_what_is_public_and_lists_them_as_object
     let list = || Request::get("/bkt?versions").anonymous();
     t2.refuses(list(), 401, "AccessDenied").await;
     assert_eq!(entries(&aws.does(list()).await).len(), 2);
+}
+
+/// What is there can be found out by `If-Match` no better than by a read.
+#[tokio::test]
+async fn a_condition_tells_no_more_than_its_sender_may_know() {
+    let writer = TestKey {
+        id: "acme-writer",
+        secret: SECRET,
+    };
+    let keys = "[[account.key]]\nid = \"acme-writer\"\nsecret = \"SECRET\"\nkind = \"global\"\n\
+                capabilities = [\"writeFiles\", \"deleteFiles\"]\n";
+    for dialect in ["", AWS] {
+        let gateway = TestGateway::storing(STORAGE, dialect, keys).await;
+        gateway.does(Request::put("/bkt")).await;
+        gateway.does(set("bkt", ENABLED)).await;
+        gateway.does(Request::put("/bkt/known").body(KNOWN)).await;
+        put(&gateway, "/bkt/deleted", "x").await;
+        gateway.does(Request::delete("/bkt/deleted")).await;
+        put(&gateway, "/bkt/source", "x").await;
+        let requests = async |key: &str| {
+            let path = format!("/bkt/{key}");
+            let started = gateway.does(Request::post(&format!("{path}?uploads"))).await;
+            let upload = started.element("UploadId").unwrap();
+            let part = Request::put(&format!("{path}?partNumber=1&uploadId={upload}")).body("x");
+            let etag = gateway.does(part).await.header("etag").unwrap().to_owned();
+            let document = format!(
+                "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>\
+                 </CompleteMultipartUpload>"
+            );
+            [
+                Request::put(&path).body("x"),
+                Request::post(&format!("{path}?uploadId={upload}")).document(document),
+                Request::delete(&path),
+            ]
+            .map(|request| request.header("if-match", "\"0123456789abcdef0123456789abcdef\""))
+        };
+        for key in ["known", "deleted", "missing"] {
+            let copy = Request::put(&format!("/bkt/{key}")).header("x-amz-copy-source", "/bkt/source");
+            let copy = copy.header("if-match", "\"0123456789abcdef0123456789abcdef\"");
+            let mut answers = Vec::new();
+            for request in requests(key).await {
+                let by_writer = gateway.refuses(request.clone().by(writer), 403, "AccessDenied").await;
+                answers.push(by_writer.text().replace(key, ""));
+                let (status, code) = match key {
+                    "known" => (412, "PreconditionFailed"),
+                    _ => (403, "AccessDenied"),
+                };
+                gateway.refuses(request.clone().by(BLIND), status, code).await;
+                let (status, code) = match key {
+                    "known" => (412, "PreconditionFailed"),
+                    _ => (404, "NoSuchKey"),
+                };
+                gateway.refuses(request, status, code).await;
+            }
+            let (status, code) = match key {
+                "known" => (412, "PreconditionFailed"),
+                _ => (403, "AccessDenied"),
+            };
+            gateway.refuses(copy.by(BLIND), status, code).await;
+            assert!(answers.iter().all(|text| text.contains("listFiles")), "{answers:?}");
+        }
+        gateway.still_answers().await;
+    }
 }
 
 #[tokio::test]
