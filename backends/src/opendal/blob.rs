@@ -260,7 +260,12 @@ async fn stream(
         .await
         .map_err(|error| BackendError::internal("the task that writes a body has ended", error))?;
     match ended? {
-        Some(summary) => Ok(written.map(|()| summary)?),
+        Some(summary) => match written {
+            // The reply that ended the upload was lost, and a second attempt found none to end. Nobody else writes
+            // under this name.
+            Err(StoreError::NotFound) if is_whole(store, key, summary.size).await => Ok(summary),
+            written => Ok(written.map(|()| summary)?),
+        },
         None => {
             written?;
             Err(BackendError::internal(
@@ -269,6 +274,10 @@ async fn stream(
             ))
         }
     }
+}
+
+async fn is_whole(store: &Store, key: &StoreKey, size: u64) -> bool {
+    matches!(store.stat(key).await, Ok(Some(meta)) if meta.size == size)
 }
 
 #[cfg(test)]

@@ -191,13 +191,16 @@ impl Core {
         } else {
             Precondition::None
         };
-        match self.store.delete(&StoreKey::bucket_record(bucket), &precondition).await {
-            Err(StoreError::ConditionFailed) => return Err(BackendError::Conflict),
-            outcome => outcome?,
+        if let Err(error) = self.store.delete(&StoreKey::bucket_record(bucket), &precondition).await {
+            // The reply may have been lost, and a second attempt met nothing.
+            match self.bucket(bucket).await {
+                Err(BackendError::NoSuchBucket) => {}
+                Err(_) | Ok(_) => return Err(error.into()),
+            }
         }
         self.locks.note_deletion(bucket);
         for id in uploads {
-            if let Err(error) = self.remove_upload(bucket, &id).await {
+            if let Err(error) = self.remove_upload_but(bucket, &id, &[]).await {
                 tracing::warn!(%bucket, upload = %id, %error, "an upload of a bucket that is gone is left to the sweeper");
             }
         }

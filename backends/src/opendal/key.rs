@@ -78,6 +78,16 @@ impl StoreKey {
         Self(format!("{bucket}/{name}"))
     }
 
+    /// For what gets its name when it is whole.
+    pub(super) fn aside(id: Stamp) -> Self {
+        Self(format!("{RESERVED}new/{id}"))
+    }
+
+    /// What a probe has left under a name that was listed. `None` for a name that no probe gives.
+    pub(super) fn left_by_probe(run: Stamp, name: &str) -> Option<Self> {
+        refuse_transparent(name).is_ok().then(|| Self::probe(run, name))
+    }
+
     /// For the probe.
     pub(super) fn probe(run: Stamp, name: &str) -> Self {
         debug_assert!(refuse_transparent(name).is_ok());
@@ -121,6 +131,16 @@ impl StoreDir {
         Self(format!("{RESERVED}parts/{bucket}/{id}/"))
     }
 
+    /// A directory for each bucket that has, or had, uploads with parts.
+    pub(super) fn all_parts() -> Self {
+        Self(format!("{RESERVED}parts/"))
+    }
+
+    /// A directory for each upload.
+    pub(super) fn bucket_parts(bucket: &BucketName) -> Self {
+        Self(format!("{RESERVED}parts/{bucket}/"))
+    }
+
     pub(super) fn blobs() -> Self {
         Self(format!("{RESERVED}data/"))
     }
@@ -131,6 +151,14 @@ impl StoreDir {
 
     pub(super) fn sides() -> Self {
         Self(format!("{RESERVED}attributes/"))
+    }
+
+    pub(super) fn asides() -> Self {
+        Self(format!("{RESERVED}new/"))
+    }
+
+    pub(super) fn probes() -> Self {
+        Self(format!("{RESERVED}probe/"))
     }
 
     pub(super) fn probe(run: Stamp) -> Self {

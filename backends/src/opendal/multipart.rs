@@ -13,9 +13,9 @@ use super::{
     store::{Dress, Precondition},
 };
 use crate::{
-    BackendError, BucketName, CompleteMultipartUpload, CreateMultipartUpload, ETag, Key, ListMultipartUploads,
-    ListParts, MultipartUpload, ObjectBody, ObjectInfo, Part, PartNumber, PartPage, StoredPart, Timestamp, UploadEntry,
-    UploadId, UploadPage, UploadRef, assemble,
+    BackendError, BucketName, CompleteMultipartUpload, CreateMultipartUpload, ETag, ListMultipartUploads, ListParts,
+    MultipartUpload, ObjectBody, ObjectInfo, Part, PartNumber, PartPage, StoredPart, Timestamp, UploadEntry, UploadId,
+    UploadPage, UploadRef, assemble,
 };
 
 /// So many records are read at once.
@@ -95,7 +95,7 @@ impl Core {
             let _part = core.locks.key(&upload.bucket, &upload.key).await;
             core.upload(&bucket, &upload).await?;
             let record = PartRecord::new(blob, summary.md5, &summary.checksum, core.clock.now());
-            let replaced = core.part(&upload, part_number).await?;
+            let replaced = core.part(&upload.bucket, &upload.upload_id, part_number).await?;
             let key = StoreKey::part(&upload.bucket, &upload.upload_id, part_number);
             let none = Precondition::None;
             core.store
@@ -113,22 +113,24 @@ impl Core {
 
     pub(super) async fn part(
         &self,
-        upload: &UploadRef,
+        bucket: &BucketName,
+        id: &UploadId,
         part_number: PartNumber,
     ) -> Result<Option<PartRecord>, BackendError> {
-        let key = StoreKey::part(&upload.bucket, &upload.upload_id, part_number);
+        let key = StoreKey::part(bucket, id, part_number);
         let read = self.store.read(&key, MAX_RECORD_BYTES).await?;
         Ok(read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes)))
     }
 
     async fn parts(
         &self,
-        upload: &UploadRef,
+        bucket: &BucketName,
+        id: &UploadId,
         numbers: Vec<PartNumber>,
     ) -> Result<BTreeMap<PartNumber, PartRecord>, BackendError> {
         let mut parts = BTreeMap::new();
         for numbers in numbers.chunks(READS) {
-            let reads = numbers.iter().map(|number| self.part(upload, *number));
+            let reads = numbers.iter().map(|number| self.part(bucket, id, *number));
             let found = futures::future::try_join_all(reads).await?;
             let found = numbers.iter().copied().zip(found);
             parts.extend(found.filter_map(|(number, part)| Some((number, part?))));
@@ -161,7 +163,7 @@ impl Core {
             return Ok(done);
         }
         let numbers = request.parts.iter().map(|part| part.part_number).collect();
-        let parts = self.parts(upload, numbers).await?;
+        let parts = self.parts(&upload.bucket, &upload.upload_id, numbers).await?;
         let stored: HashMap<PartNumber, StoredPart> = parts
             .iter()
             .filter_map(|(number, part)| Some((*number, part.stored(*number)?)))
@@ -210,15 +212,10 @@ impl Core {
     /// layout those that the object does not name. What fails is left to the sweeper.
     async fn remove_completed(&self, upload: &UploadRef, used: Option<&[Blob]>) {
         let removed = async {
-            let used = match used {
-                Some(used) => used.to_vec(),
-                None => {
-                    let current = self.current(&upload.bucket, &upload.key).await?;
-                    let record = current.and_then(|current| current.record);
-                    record.map(|record| record.blobs).unwrap_or_default()
-                }
-            };
-            self.remove_upload_but(&upload.bucket, &upload.upload_id, &used).await
+            match used {
+                Some(used) => self.remove_upload_but(&upload.bucket, &upload.upload_id, used).await,
+                None => self.remove_upload(upload).await,
+            }
         };
         if let Err(error) = removed.await {
             tracing::warn!(upload = %upload.upload_id, %error, "a completed upload is left to the sweeper");
@@ -231,34 +228,49 @@ impl Core {
             let bucket = core.bucket(&upload.bucket).await?;
             let _upload = core.locks.upload(&upload.upload_id).await;
             core.upload(&bucket, &upload).await?;
-            core.remove_upload(&upload.bucket, &upload.upload_id).await
+            core.remove_upload(&upload).await
         })
         .await
     }
 
-    /// Removes an upload and all its parts.
-    pub(super) async fn remove_upload(&self, bucket: &BucketName, id: &UploadId) -> Result<(), BackendError> {
-        self.remove_upload_but(bucket, id, &[]).await
+    /// Removes an upload and all its parts, but not what an object consists of: whoever completed it may have been cut
+    /// off before this.
+    pub(super) async fn remove_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
+        let current = match self.layout {
+            StoreLayout::Transparent => None,
+            StoreLayout::Encoded => self.current(&upload.bucket, &upload.key).await?,
+        };
+        let used = current.and_then(|current| current.record).map(|record| record.blobs);
+        self.remove_upload_but(&upload.bucket, &upload.upload_id, &used.unwrap_or_default())
+            .await
     }
 
-    async fn remove_upload_but(&self, bucket: &BucketName, id: &UploadId, used: &[Blob]) -> Result<(), BackendError> {
+    /// Removes an upload and all its parts that are not `used`.
+    pub(super) async fn remove_upload_but(
+        &self,
+        bucket: &BucketName,
+        id: &UploadId,
+        used: &[Blob],
+    ) -> Result<(), BackendError> {
         // First, so that there is no upload without its parts.
         let none = Precondition::None;
         self.store.delete(&StoreKey::upload(bucket, id), &none).await?;
         for number in self.part_numbers(bucket, id).await? {
-            let key = StoreKey::part(bucket, id, number);
-            let read = self.store.read(&key, MAX_RECORD_BYTES).await?;
-            let part = read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes));
+            let part = self.part(bucket, id, number).await?;
             if let Some(part) = part.filter(|part| !used.contains(&part.blob)) {
                 blob::remove(&self.store, &part.blob).await;
             }
-            self.store.delete(&key, &none).await?;
+            self.store.delete(&StoreKey::part(bucket, id, number), &none).await?;
         }
         Ok(())
     }
 
     /// In order.
-    async fn part_numbers(&self, bucket: &BucketName, id: &UploadId) -> Result<Vec<PartNumber>, BackendError> {
+    pub(super) async fn part_numbers(
+        &self,
+        bucket: &BucketName,
+        id: &UploadId,
+    ) -> Result<Vec<PartNumber>, BackendError> {
         let mut numbers = Vec::new();
         let mut entries = self
             .store
@@ -281,7 +293,7 @@ impl Core {
         numbers.retain(|number| number.get() > request.part_number_marker);
         let is_truncated = request.max_parts > 0 && numbers.len() > request.max_parts;
         numbers.truncate(request.max_parts);
-        let parts = self.parts(upload, numbers).await?;
+        let parts = self.parts(&upload.bucket, &upload.upload_id, numbers).await?;
         Ok(PartPage {
             upload: info,
             parts: parts
@@ -359,25 +371,20 @@ impl Core {
     }
 
     /// The time of the last part, or of the upload itself.
-    pub(super) async fn last_activity(
+    pub(super) async fn last_activity(&self, upload: &UploadRef, begun: Timestamp) -> Result<Timestamp, BackendError> {
+        let newest = self.newest_part(&upload.bucket, &upload.upload_id).await?;
+        Ok(newest.map_or(begun, |newest| newest.max(begun)))
+    }
+
+    /// The time of the last part. `None` where there is none that can be read.
+    pub(super) async fn newest_part(
         &self,
         bucket: &BucketName,
-        record: &UploadRecord,
-    ) -> Result<Timestamp, BackendError> {
-        let mut last = Timestamp::from_unix_nanos(record.initiated);
-        let (Ok(upload_id), Ok(key)) = (UploadId::parse(record.id.clone()), Key::parse(record.key.clone())) else {
-            return Ok(last);
-        };
-        let upload = UploadRef {
-            bucket: bucket.clone(),
-            key,
-            upload_id,
-        };
-        let numbers = self.part_numbers(bucket, &upload.upload_id).await?;
-        for part in self.parts(&upload, numbers).await?.values() {
-            last = last.max(part.modified());
-        }
-        Ok(last)
+        id: &UploadId,
+    ) -> Result<Option<Timestamp>, BackendError> {
+        let numbers = self.part_numbers(bucket, id).await?;
+        let parts = self.parts(bucket, id, numbers).await?;
+        Ok(parts.values().map(PartRecord::modified).max())
     }
 }
 

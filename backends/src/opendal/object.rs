@@ -377,7 +377,18 @@ impl Core {
                 },
                 Err(error) => match self.settle(name, key, record).await {
                     Ok(Some(found)) => Some(found),
-                    _ => return Err(error.into()),
+                    Ok(None) => return Err(error.into()),
+                    // It may be there: what it consists of has to stay.
+                    Err(unknown) => {
+                        tracing::warn!(%place, %unknown, "whether an object was written is unknown");
+                        return match error.into() {
+                            error @ (BackendError::Internal { .. } | BackendError::Busy { .. }) => Err(error),
+                            error => Err(BackendError::internal(
+                                "the store failed amid a write, and its outcome is unknown",
+                                error,
+                            )),
+                        };
+                    }
                 },
             };
             if let Some(displaced) = current {

@@ -218,8 +218,10 @@ impl Probe<'_> {
     }
 
     async fn writes(&self) -> Answer {
-        self.put(&self.key("source"), b"source bytes", &Precondition::None)
-            .await?;
+        // Also in the place of another.
+        for bytes in [&b"other bytes"[..], b"source bytes"] {
+            self.put(&self.key("source"), bytes, &Precondition::None).await?;
+        }
         // Its attributes are kept beside it, so it has to hold no bytes too.
         self.put(&self.key("a/nested/one"), b"x", &Precondition::None).await?;
         Ok(Some(true))

@@ -16,14 +16,18 @@ use opendal::{
 };
 
 use super::key::{StoreDir, StoreKey};
-use crate::{BackendError, BoxError, ContentHeaders, ObjectAttributes, Timestamp};
+use crate::{BackendError, BoxError, Clock as _, ContentHeaders, ObjectAttributes, Stamp, SystemClock, Timestamp};
 
 /// Calls that carry no body end after so long, and are tried again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// One part of a body, or a copy of up to 5 GiB inside the store, ends after so long: 8 MiB at 30 KiB/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(300);
-/// Calls that fail for a passing reason are tried again so often, within about eight seconds.
+/// Calls that fail for a passing reason are tried again so often.
 const RETRIES: usize = 4;
+/// Before the first of them, and up to twice as long: most often a connection has ended that was idle.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Each delay is so many times the one before: all of them are 8.5 seconds, and up to twice as long.
+const RETRY_FACTOR: f32 = 4.0;
 /// The smallest part that stores take in the middle of an upload.
 const MIN_PART_BYTES: u64 = 5 << 20;
 /// Stores take so many parts, and more than S3's number is not counted on.
@@ -193,11 +197,19 @@ pub(super) struct Store {
     /// Joins by reading and writing.
     streaming: Operator,
     joins_inside: AtomicBool,
+    /// What is being written would be seen, and would stay so if the writer were cut off.
+    writes_in_place: bool,
 }
 
 impl Store {
     pub(super) fn new(op: Operator) -> Self {
+        let writes_in_place = op.info().scheme() == "sftp";
         let op = op
+            .layer(CapabilityOverrideLayer::new(move |mut capability| {
+                // It makes the file first and writes it then.
+                capability.write_with_if_not_exists &= !writes_in_place;
+                capability
+            }))
             .layer(CapabilityCheckLayer::default())
             .layer(
                 TimeoutLayer::new()
@@ -207,6 +219,8 @@ impl Store {
             .layer(
                 RetryLayer::new()
                     .with_jitter()
+                    .with_min_delay(RETRY_DELAY)
+                    .with_factor(RETRY_FACTOR)
                     .with_max_times(RETRIES)
                     .with_notify(note_retry),
             );
@@ -224,6 +238,7 @@ impl Store {
             joining,
             streaming,
             joins_inside,
+            writes_in_place,
         }
     }
 
@@ -274,7 +289,12 @@ impl Store {
         let read = async {
             let reader = reader?;
             let mut stream = reader.into_stream(..).await?;
-            let metadata = stream.metadata().await?;
+            let token = match stream.metadata().await {
+                Ok(metadata) => metadata.etag().map(|etag| Token(etag.to_owned())),
+                // Of sftp, which has no tags either.
+                Err(error) if error.kind() == ErrorKind::Unsupported => None,
+                Err(error) => return Err(error),
+            };
             let mut pieces = Vec::new();
             let mut size = 0;
             while let Some(piece) = stream.try_next().await? {
@@ -284,10 +304,7 @@ impl Store {
                 }
                 pieces.extend(piece);
             }
-            Ok(Some((
-                Buffer::from(pieces).to_bytes(),
-                metadata.etag().map(|etag| Token(etag.to_owned())),
-            )))
+            Ok(Some((Buffer::from(pieces).to_bytes(), token)))
         };
         match read.await.map_err(failed) {
             Ok(None) => Err(StoreError::Failed(BackendError::internal(
@@ -332,8 +349,28 @@ impl Store {
         precondition: &Precondition,
     ) -> Result<(), StoreError> {
         let options = self.write_options(dress, precondition);
+        if self.writes_in_place {
+            return self.write_and_rename(key, bytes.into(), options).await;
+        }
         let written = self.op.write_options(key.as_str(), bytes, options).await;
         written.map(drop).map_err(failed)
+    }
+
+    async fn write_and_rename(&self, key: &StoreKey, bytes: Buffer, options: WriteOptions) -> Result<(), StoreError> {
+        let random =
+            getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
+        let aside = StoreKey::aside(Stamp::new(SystemClock.now(), random));
+        let written = async {
+            self.op.write_options(aside.as_str(), bytes, options).await?;
+            self.op.rename(aside.as_str(), key.as_str()).await
+        };
+        let outcome = written.await.map_err(failed);
+        if outcome.is_err()
+            && let Err(error) = self.delete(&aside, &Precondition::None).await
+        {
+            tracing::warn!(key = %aside, ?error, "what was not renamed is left to the sweeper");
+        }
+        outcome
     }
 
     /// Makes an object of pieces: `inside` the store, or by reading and writing. Ends what it began, whatever happens; to

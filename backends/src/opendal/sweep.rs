@@ -12,7 +12,7 @@ use super::{
     record::{Owner, PartRecord},
     store::Precondition,
 };
-use crate::{BackendError, BucketName, Key, PartNumber, Stamp, Timestamp, UploadId};
+use crate::{BackendError, BucketName, Key, PartNumber, Stamp, Timestamp, UploadId, UploadRef};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_hours(6);
@@ -38,8 +38,10 @@ impl Core {
         let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         let before = Timestamp::from_unix_nanos(self.clock.now().unix_nanos().saturating_sub(nanos));
         let uploads = self.sweep_uploads(before).await?;
+        let parts = self.sweep_parts(before).await?;
         let blobs = self.sweep_blobs(before).await?;
-        Ok(uploads + blobs + self.sweep_sides(before).await?)
+        let cut_off = self.sweep_probes(before).await? + self.sweep_asides(before).await?;
+        Ok(uploads + parts + blobs + cut_off + self.sweep_sides(before).await?)
     }
 
     async fn sweep_uploads(&self, before: Timestamp) -> Result<usize, BackendError> {
@@ -58,8 +60,48 @@ impl Core {
                 let Some(record) = self.upload_record(&bucket, &id).await? else {
                     continue;
                 };
-                if self.last_activity(&bucket, &record).await? <= before {
-                    self.remove_upload(&bucket, &id).await?;
+                let Ok(key) = Key::parse(record.key.clone()) else {
+                    continue;
+                };
+                let upload = UploadRef {
+                    bucket: bucket.clone(),
+                    key,
+                    upload_id: id,
+                };
+                let begun = Timestamp::from_unix_nanos(record.initiated);
+                if self.last_activity(&upload, begun).await? <= before {
+                    self.remove_upload(&upload).await?;
+                    swept += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Parts whose upload is gone: whoever removed it did not come to its end.
+    async fn sweep_parts(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut buckets = self.store.list(&StoreDir::all_parts(), "", false, None, None).await?;
+        while let Some(found) = buckets.next().await? {
+            let name = found.name.trim_end_matches('/').to_owned();
+            let Ok(bucket) = BucketName::parse(name) else { continue };
+            let mut uploads = self
+                .store
+                .list(&StoreDir::bucket_parts(&bucket), "", false, None, None)
+                .await?;
+            while let Some(found) = uploads.next().await? {
+                let Ok(id) = UploadId::parse(found.name.trim_end_matches('/')) else {
+                    continue;
+                };
+                let _upload = self.locks.upload(&id).await;
+                let newest = self.newest_part(&bucket, &id).await?;
+                if newest.is_none_or(|newest| newest > before) || self.upload_record(&bucket, &id).await?.is_some() {
+                    continue;
+                }
+                // Their blobs may be an object's by now: those are looked at by themselves.
+                for number in self.part_numbers(&bucket, &id).await? {
+                    let key = StoreKey::part(&bucket, &id, number);
+                    self.store.delete(&key, &Precondition::None).await?;
                     swept += 1;
                 }
             }
@@ -112,6 +154,39 @@ impl Core {
         }
         let record = self.current(&bucket, &key).await?.and_then(|current| current.record);
         Ok(record.is_some_and(|record| record.blobs.iter().any(|blob| blob.id() == Some(id))))
+    }
+
+    /// What a start was cut off in.
+    async fn sweep_probes(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut runs = self.store.list(&StoreDir::probes(), "", false, None, None).await?;
+        while let Some(found) = runs.next().await? {
+            let run = Stamp::parse(found.name.trim_end_matches('/'));
+            let Some(run) = run.filter(|run| run.time() <= before) else {
+                continue;
+            };
+            let mut names = self.store.list(&StoreDir::probe(run), "", true, None, None).await?;
+            while let Some(found) = names.next().await? {
+                // Directories end in a slash, and no such name is given.
+                if let Some(key) = StoreKey::left_by_probe(run, &found.name) {
+                    self.store.delete(&key, &Precondition::None).await?;
+                    swept += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn sweep_asides(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut asides = self.store.list(&StoreDir::asides(), "", false, None, None).await?;
+        while let Some(found) = asides.next().await? {
+            if let Some(id) = Stamp::parse(&found.name).filter(|id| id.time() <= before) {
+                self.store.delete(&StoreKey::aside(id), &Precondition::None).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
     }
 
     async fn sweep_sides(&self, before: Timestamp) -> Result<usize, BackendError> {

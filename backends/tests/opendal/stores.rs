@@ -1,8 +1,14 @@
 //! Over servers on loopback, which the first test that needs one starts.
 
 mod azurite;
+mod faults;
 mod ignorant;
+mod killed;
 mod moto;
+mod ops;
+mod proxy;
 mod seaweedfs;
 mod server;
+#[cfg(feature = "sftp")]
+mod sftp;
 mod webdav;

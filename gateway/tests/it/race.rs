@@ -4,6 +4,7 @@
 //! `T2_RACE_OPERATIONS=600 cargo test --release -p t2gate --test it race`
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
@@ -28,14 +29,19 @@ use tokio::sync::Mutex;
 use crate::support::{ACCOUNTS, Answer, Connection, Request, SECRET, connect_to, trusting};
 
 /// A gateway in a process of its own. Killed when the test ends before it does.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Process {
     fn start(configuration: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_t2gate"));
+        Self::start_program(env!("CARGO_BIN_EXE_t2gate"), configuration, &[])
+    }
+
+    /// Another `program`, with these variables in its environment.
+    pub(crate) fn start_program(program: &str, configuration: &Path, variables: &[(&str, &OsStr)]) -> Self {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("T2GATE_")) {
             command.env_remove(name);
         }
@@ -50,6 +56,7 @@ impl Process {
         command
             .args(serve)
             .arg(configuration)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
@@ -69,6 +76,14 @@ impl Process {
             greeting.push_str(&line);
         }
         panic!("it has ended: {greeting}");
+    }
+
+    /// The most physical memory that it has held, in MiB.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: u64 = line.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        kib >> 10
     }
 }
 

@@ -10,7 +10,7 @@ use super::server::{Server, make, root};
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| {
+pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let server = Server::start("azurite/node_modules/.bin/azurite-blob", |_, port| {
         vec![
             "--skipApiVersionCheck".to_owned(),
@@ -28,7 +28,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     server
 });
 
-fn options() -> OpendalOptions {
+pub(super) fn options() -> OpendalOptions {
     let (endpoint, root) = (format!("{}/{ACCOUNT}", SERVER.url()), root());
     crate::options(
         "azblob",

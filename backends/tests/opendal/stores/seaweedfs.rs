@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, LazyLock};
 
-use t2gate_backends::{Backend, BackendError, StoreLevel, WriteCondition, conformance::Subject, conformance_suite};
+use t2gate_backends::{
+    Backend, BackendError, OpendalOptions, StoreLevel, WriteCondition, conformance::Subject, conformance_suite,
+};
 
 use super::server::{Server, free_port, make_bucket, s3_options};
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| {
+pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let server = Server::start("venv/bin/weed", |dir, port| {
         let ports = ["master.port", "volume.port", "filer.port"].map(|name| format!("-{name}={}", low_port()));
         let mut arguments = vec![
@@ -39,8 +41,12 @@ fn low_port() -> u16 {
     }
 }
 
+pub(super) fn options() -> OpendalOptions {
+    s3_options(&SERVER)
+}
+
 fn open() -> (Arc<dyn Backend>, ()) {
-    (crate::open(s3_options(&SERVER)), ())
+    (crate::open(options()), ())
 }
 
 conformance_suite!(open);

@@ -15,11 +15,11 @@ use tempfile::TempDir;
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     _child: Child,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Server {
-    /// Runs `program`, a path below `target/stores`, in a directory of its own. `arguments` is given the directory and
+    /// Runs `program`, a path below `target/stores` or an absolute one, in a directory of its own. `arguments` is given the directory and
     /// the port to listen on.
     pub(super) fn start(program: &str, arguments: impl Fn(&Path, u16) -> Vec<String>) -> Self {
         let program = stores().join(program);
@@ -58,8 +58,14 @@ impl Server {
         Self {
             address,
             _child: child,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// What it was started in.
+    #[cfg(feature = "sftp")]
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(super) fn url(&self) -> String {
