@@ -56,8 +56,8 @@ use crate::{
     UploadId, UploadPage, UploadRef, VersionPage, versioning::list_unversioned,
 };
 
-/// [`OpendalOptions::memory_bytes`] unless it is set.
-pub const DEFAULT_STORE_MEMORY_BYTES: u64 = 256 << 20;
+/// [`OpendalOptions::memory_bytes`] unless it is set: with it a process stays below 128 MiB, however many upload.
+pub const DEFAULT_STORE_MEMORY_BYTES: u64 = 64 << 20;
 /// A commit that others were faster than, so often, gives up.
 const ATTEMPTS: usize = 32;
 /// The name for messages and logs.

@@ -453,8 +453,7 @@ impl Core {
         dress: Dress,
         precondition: &Precondition,
     ) -> Result<(), StoreError> {
-        let total = pieces.iter().map(|piece| piece.size).sum();
-        let _reserved = self.budget.take(Store::joining_bytes(total, inside)).await?;
+        let _reserved = self.budget.take(Store::joining_bytes(pieces, inside)).await?;
         self.store.join(place, pieces, inside, dress, precondition).await
     }
 

@@ -440,12 +440,13 @@ impl Store {
         3 * chunk_for(total) as u64
     }
 
-    /// What [`join`](Self::join) to so many bytes holds in memory at most.
-    pub(super) fn joining_bytes(total: u64, inside: bool) -> u64 {
-        if inside {
-            3 * MIN_PART_BYTES
-        } else {
-            Self::writer_bytes(total)
+    /// What [`join`](Self::join) of these pieces holds in memory at most.
+    pub(super) fn joining_bytes(pieces: &[Piece], inside: bool) -> u64 {
+        match pieces {
+            // It does not pass through the gateway.
+            [_] if inside => 0,
+            _ if inside => 3 * MIN_PART_BYTES,
+            _ => Self::writer_bytes(pieces.iter().map(|piece| piece.size).sum()),
         }
     }
 
