@@ -163,7 +163,7 @@ impl Proxy {
             (seed, &seen.kind, seen.of_kind).hash(&mut hasher);
             let chance = hasher.finish();
             let fault = usize::try_from(chance / of).unwrap() % FAULTS.len();
-            (chance % of == 0).then_some(FAULTS[fault])
+            chance.is_multiple_of(of).then_some(FAULTS[fault])
         });
     }
 

@@ -6,10 +6,16 @@ use t2gate_backends::{
     Backend, BackendError, OpendalOptions, StoreLevel, WriteCondition, conformance::Subject, conformance_suite,
 };
 
-use super::server::{Server, free_port, make_bucket, s3_options};
+use super::server::{Server, free_port, s3_options, try_make_bucket};
 
 pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
-    let server = Server::start("venv/bin/weed", |dir, port| {
+    // It ends where one of its many ports has been taken meanwhile.
+    let mut servers = (0..5).map(|_| start());
+    servers.find(try_make_bucket).expect("one that goes on")
+});
+
+fn start() -> Server {
+    Server::start("venv/bin/weed", |dir, port| {
         let ports = ["master.port", "volume.port", "filer.port"].map(|name| format!("-{name}={}", low_port()));
         let mut arguments = vec![
             "server".to_owned(),
@@ -19,6 +25,10 @@ pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
             "-volume.max=50".to_owned(),
             "-master.volumeSizeLimitMB=64".to_owned(),
             "-filer".to_owned(),
+            // It asks nobody outside, and listens where nobody else does.
+            "-master.telemetry=false".to_owned(),
+            "-s3.port.iceberg=0".to_owned(),
+            "-s3.port.lance=0".to_owned(),
             "-s3".to_owned(),
             format!("-s3.port={port}"),
             format!("-s3.port.grpc={}", free_port()),
@@ -26,10 +36,8 @@ pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
         ];
         arguments.extend(ports);
         arguments
-    });
-    make_bucket(&server);
-    server
-});
+    })
+}
 
 /// Its ports for gRPC are 10,000 higher, unless told otherwise.
 fn low_port() -> u16 {

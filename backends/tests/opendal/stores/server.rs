@@ -91,14 +91,24 @@ pub(super) fn root() -> String {
 
 /// Makes the bucket `store` of a server that speaks S3.
 pub(super) fn make_bucket(server: &Server) {
+    assert!(try_make_bucket(server), "{} has ended", server.url());
+}
+
+/// The same. False where the server has ended.
+pub(super) fn try_make_bucket(server: &Server) -> bool {
     let endpoint = format!("endpoint=\"{}\"", server.url());
-    make(&format!(
-        ":s3,provider=Other,force_path_style=true,access_key_id=key,secret_access_key=secret,{endpoint}:store"
-    ));
+    let remote =
+        format!(":s3,provider=Other,force_path_style=true,access_key_id=key,secret_access_key=secret,{endpoint}:store");
+    try_make(&remote, || TcpStream::connect(server.address).is_ok())
 }
 
 /// Makes a bucket with rclone, whose name for it `remote` is: to make it is not under test.
 pub(super) fn make(remote: &str) {
+    assert!(try_make(remote, || true));
+}
+
+/// False where nothing `answers` any more.
+fn try_make(remote: &str, answers: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     loop {
         let made = Command::new(stores().join("venv/bin/rclone"))
@@ -106,7 +116,10 @@ pub(super) fn make(remote: &str) {
             .output()
             .unwrap();
         if made.status.success() {
-            return;
+            return true;
+        }
+        if !answers() {
+            return false;
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "{made:?}");
         std::thread::sleep(Duration::from_millis(200));
