@@ -158,6 +158,69 @@ def test_several_backends_have_their_claims_and_their_buckets():
     assert configuration(template(values="full"))["backend"] == {"kind": "fs", "root": "/data"}
 
 
+def volumes(documents):
+    return {volume["name"]: volume for volume in pod_spec(documents)["volumes"]}
+
+
+def test_a_store_has_its_secrets_from_secrets():
+    documents = template(values="store")
+    google, _archive, cloud = configuration(documents)["backend"]
+    assert google["options"] == {"bucket": "store", "credential_path": "/run/t2gate/stores/0/credential_path"}
+    assert cloud["options"] == {
+        "bucket": "store",
+        "region": "eu-central-1",
+        "access_key_id": "id",
+        "secret_access_key_file": "/run/t2gate/stores/2/secret_access_key",
+        "session_token_file": "/run/t2gate/stores/2/session_token",
+    }
+    assert "secretOptions" not in str(configuration(documents))
+    files = {}
+    for source in volumes(documents)["stores"]["projected"]["sources"]:
+        (item,) = source["secret"]["items"]
+        files[item["path"]] = (source["secret"]["name"], item["key"])
+    assert files == {
+        "0/credential_path": ("google", "service-account.json"),
+        "2/secret_access_key": ("s3", "secret"),
+        "2/session_token": ("s3", "token"),
+    }
+    mount = {"name": "stores", "mountPath": "/run/t2gate/stores", "readOnly": True}
+    assert mount in pod_spec(documents)["containers"][0]["volumeMounts"]
+    for values in ("defaults", "several"):
+        assert "stores" not in volumes(template(values=values))
+
+
+def test_before_a_store_of_no_level_there_is_one_pod_at_a_time(tmp_path):
+    """A StatefulSet never runs two; the volume has the key and the certificate that the gateway makes."""
+    found = workload(template(values="store"))
+    assert (found["kind"], found["spec"]["replicas"]) == ("StatefulSet", 1)
+    assert found["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] == "1Gi"
+    file = tmp_path / "values.yaml"
+    file.write_text(json.dumps({"replicas": 1, "config": {"backend": {"least_level": "L1"}}}))
+    documents = template("--values", str(file), values="distributed")
+    found = workload(documents)
+    assert (found["kind"], found["spec"]["replicas"]) == ("StatefulSet", 1)
+    assert "volumeClaimTemplates" not in found["spec"] and volumes(documents)["data"] == {"name": "data", "emptyDir": {}}
+
+
+def test_before_a_store_of_level_2_there_are_as_many_pods_as_wanted():
+    documents = template(values="distributed")
+    found = workload(documents)
+    assert (found["kind"], found["spec"]["replicas"]) == ("Deployment", 3)
+    assert found["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert volumes(documents)["data"] == {"name": "data", "emptyDir": {}}
+    assert "persistentVolumeClaim" not in str(found)
+
+
+def test_only_who_has_a_store_calls_others():
+    def egress(values):
+        return one(template(values=values), "NetworkPolicy")["spec"]["egress"]
+
+    dns = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert egress("full") == []
+    assert egress("store") == [dns, {}]
+    assert egress("distributed") == [dns, {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]
+
+
 def test_secrets_are_in_secrets_only():
     documents = template(values="full")
     secret = one(documents, "Secret", "s3-keys")["data"]
@@ -254,9 +317,8 @@ def test_the_schema_knows_every_key_of_the_configuration():
     }
     accounts = example.pop("account")
     definitions = schema["definitions"]
-    assert set(definitions["otherBackend"]["properties"]) - {"existingClaim", "subPath"} == set(example["backend"]) - {
-        "root"
-    }
+    of_pods = {"existingClaim", "subPath", "secretOptions"}
+    assert set(definitions["otherBackend"]["properties"]) - of_pods == set(example["backend"]) - {"root"}
     assert {key for entry in several["bucket"] for key in entry} == set(definitions["bucket"]["properties"])
     # Set by the chart as a whole.
     assert set(example.pop("listen")) == {"address", "admin_address"}
@@ -282,6 +344,26 @@ def accounts(**changed):
     return json.dumps({"accounts": [{"id": "acme", "keys": [key]}]})
 
 
+def several_pods(**changed):
+    """Two pods before a store, in which everything is right, but for these sections."""
+    key = KEY | {"existingSecret": {"name": "a", "key": "b"}}
+    del key["secret"]
+    right = {
+        "replicas": 2,
+        "backend": {"kind": "opendal"},
+        "config": {"backend": {"service": "s3", "least_level": "L2"}},
+        "accounts": [{"id": "acme", "keys": [key]}],
+        "tls": {"existingSecret": "a"},
+    }
+    return json.dumps(right | changed)
+
+
+def test_several_pods_before_a_store_are_accepted_where_all_is_right(tmp_path):
+    file = tmp_path / "values.yaml"
+    file.write_text(several_pods(otherBackends=[{"name": "a", "kind": "opendal", "service": "gcs", "least_level": "L2"}]))
+    assert workload(template("--values", file, values=None))["spec"]["replicas"] == 2
+
+
 REFUSED = {
     "an unknown value": ('{"replica": 2}', "replica"),
     "two pods on a tree of one": ('{"replicas": 2, "persistence": {"existingClaim": "a"}}', "/config"),
@@ -291,6 +373,24 @@ REFUSED = {
         ' "backend": {"kind": "memory"}}',
         "/backend/kind",
     ),
+    "two pods before a store of no level": (several_pods(config={"backend": {"service": "s3"}}), "least_level"),
+    "two pods before a store of too low a level": (
+        several_pods(config={"backend": {"service": "s3", "least_level": "L1"}}),
+        "/config/backend/least_level",
+    ),
+    "two pods with a key each": (several_pods(accounts=[]), "/accounts"),
+    "two pods with a certificate each": (several_pods(tls={}), "/tls"),
+    "two pods and another backend that forgets": (
+        several_pods(otherBackends=[{"name": "a", "kind": "memory"}]),
+        "/otherBackends/0",
+    ),
+    "two pods and another store of no level": (
+        several_pods(otherBackends=[{"name": "a", "kind": "opendal", "service": "gcs"}]),
+        "/otherBackends/0",
+    ),
+    "a secret of a store as a value": ('{"backend": {"kind": "opendal", "secretOptions": {"password": "hunter2"}},'
+        ' "config": {"backend": {"service": "webdav"}}}', "/backend/secretOptions/password"),
+    "a secret for no store": ('{"backend": {"secretOptions": {"password": {"name": "a", "key": "b"}}}}', "secretOptions"),
     "an unknown section": ('{"config": {"listen": {"address": "0.0.0.0:1"}}}', "listen"),
     "an unknown key": ('{"config": {"s3": {"dialekt": "aws"}}}', "dialekt"),
     "what the chart sets itself": ('{"config": {"limits": {"drain_deadline": "3s"}}}', "drain_deadline"),

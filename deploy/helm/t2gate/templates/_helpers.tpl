@@ -79,6 +79,45 @@ capabilities:
 {{- end }}
 {{- end }}
 
+{{/* The stores of kind opendal that have options from Secrets, by their number in the configuration. */}}
+{{- define "t2gate.secretOptions" -}}
+{{- $all := dict "0" (default dict .Values.backend.secretOptions) }}
+{{- range $i, $backend := .Values.otherBackends }}
+{{- $_ := set $all (add1 $i | toString) (default dict $backend.secretOptions) }}
+{{- end }}
+{{- range $number := keys $all }}{{ if not (get $all $number) }}{{ $_ := unset $all $number }}{{ end }}{{ end }}
+{{- toJson $all }}
+{{- end }}
+
+{{/* Their options, as the configuration has them: `options` and, of store `number`, the files in `secretOptions`. */}}
+{{- define "t2gate.storeOptions" -}}
+{{- $number := .number }}
+{{- $options := deepCopy (default dict .options) }}
+{{- range $name, $from := .secretOptions }}
+{{- $_ := set $options (ternary $name (printf "%s_file" $name) (default false $from.asPath)) (printf "/run/t2gate/stores/%s/%s" $number $name) }}
+{{- end }}
+{{- toJson $options }}
+{{- end }}
+
+{{/* Not empty where the gateway keeps nothing for itself: all is in a store, and it makes neither key nor certificate. */}}
+{{- define "t2gate.keepsNothing" -}}
+{{- if and (eq .Values.backend.kind "opendal") .Values.accounts (include "t2gate.tlsSecretName" .) (not .Values.persistence.existingClaim) }}true{{ end }}
+{{- end }}
+
+{{/* Not empty where two pods may be there at a time, and no volume is to go with one. */}}
+{{- define "t2gate.isDeployment" -}}
+{{- $backend := default dict .Values.config.backend }}
+{{- if eq .Values.backend.kind "memory" }}true
+{{- else if and (include "t2gate.keepsNothing" .) (eq "L2" (default "L0" $backend.least_level)) }}true
+{{- end }}
+{{- end }}
+
+{{/* Not empty where the gateway calls others. */}}
+{{- define "t2gate.hasStore" -}}
+{{- if eq .Values.backend.kind "opendal" }}true{{ end }}
+{{- range .Values.otherBackends }}{{ if eq .kind "opendal" }}true{{ end }}{{ end }}
+{{- end }}
+
 {{- define "t2gate.configuration" -}}
 [listen]
 address = "0.0.0.0:8443"
@@ -90,6 +129,10 @@ admin_address = "0.0.0.0:8444"
 {{- $own = merge $own (dict "tls" (dict "certificate" "/run/t2gate/tls/tls.crt" "key" "/run/t2gate/tls/tls.key")) }}
 {{- end }}
 {{- $sections := merge (deepCopy .Values.config) $own }}
+{{- with .Values.backend.secretOptions }}
+{{- $given := dict "number" "0" "options" $sections.backend.options "secretOptions" . }}
+{{- $_ := set $sections.backend "options" (include "t2gate.storeOptions" $given | fromJson) }}
+{{- end }}
 {{- $several := gt (len .Values.otherBackends) 0 }}
 {{- if $several }}
 {{- $_ := set $sections.backend "name" (default .Values.backend.kind $sections.backend.name) }}
@@ -104,13 +147,18 @@ admin_address = "0.0.0.0:8444"
 {{ $key }} = {{ include "t2gate.tomlValue" $value }}
 {{- end }}
 {{- if and $several (eq $section "backend") }}
-{{- range $.Values.otherBackends }}
+{{- range $i, $backend := $.Values.otherBackends }}
+{{- $backend = deepCopy $backend }}
+{{- with $backend.secretOptions }}
+{{- $given := dict "number" (add1 $i | toString) "options" $backend.options "secretOptions" . }}
+{{- $_ := set $backend "options" (include "t2gate.storeOptions" $given | fromJson) }}
+{{- end }}
 
 [[backend]]
-{{- range $key, $value := omit . "existingClaim" "subPath" }}
+{{- range $key, $value := omit $backend "existingClaim" "subPath" "secretOptions" }}
 {{ $key }} = {{ include "t2gate.tomlValue" $value }}
 {{- end }}
-root = "/backends/{{ .name }}"
+root = "/backends/{{ $backend.name }}"
 {{- end }}
 {{- end }}
 {{- end }}
@@ -235,6 +283,9 @@ spec:
         {{- if .Values.accounts }}
         - {name: keys, mountPath: /run/t2gate/keys, readOnly: true}
         {{- end }}
+        {{- if ne (include "t2gate.secretOptions" .) "{}" }}
+        - {name: stores, mountPath: /run/t2gate/stores, readOnly: true}
+        {{- end }}
   volumes:
     - name: config
       configMap: {name: {{ include "t2gate.fullname" . }}}
@@ -256,13 +307,24 @@ spec:
               items: [{key: {{ .existingSecret.key }}, path: {{ .id }}}]
           {{- end }}{{ end }}{{ end }}
     {{- end }}
+    {{- with include "t2gate.secretOptions" . | fromJson }}
+    - name: stores
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range $number, $options := . }}{{ range $option, $from := $options }}
+          - secret:
+              name: {{ $from.name }}
+              items: [{key: {{ $from.key }}, path: {{ $number }}/{{ $option }}}]
+          {{- end }}{{ end }}
+    {{- end }}
     {{- range .Values.otherBackends }}
     {{- if eq .kind "fs" }}
     - name: backend-{{ .name }}
       persistentVolumeClaim: {claimName: {{ .existingClaim }}}
     {{- end }}
     {{- end }}
-    {{- if eq .Values.backend.kind "memory" }}
+    {{- if or (eq .Values.backend.kind "memory") (include "t2gate.keepsNothing" .) }}
     - name: data
       emptyDir: {}
     {{- else if .Values.persistence.existingClaim }}
