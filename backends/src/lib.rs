@@ -25,7 +25,7 @@ mod versioning;
 
 pub use self::opendal::{
     DEFAULT_STORE_MEMORY_BYTES, OpendalBackend, OpendalOpenError, OpendalOptions, ProbeLine, ProbeOutcome, ProbeReport,
-    StoreLayout, StoreLevel, store_services,
+    StoreCallOutcome, StoreLayout, StoreLevel, StoreObserver, missing_service, store_services,
 };
 pub use backend::{Backend, ByteStream, ObjectReader, OpenObject};
 pub use body::{BodyError, BodyEvent, BodySource, BodySummary, ObjectBody};

@@ -30,8 +30,10 @@ mod page;
 mod probe;
 mod read;
 mod record;
+mod secrets;
 mod store;
 mod sweep;
+mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -47,6 +49,7 @@ use self::{
 pub use self::{
     key::StoreLayout,
     probe::{ProbeLine, ProbeOutcome, ProbeReport, StoreLevel},
+    watch::{StoreCallOutcome, StoreObserver},
 };
 use crate::{
     AccountId, Backend, BackendError, BoxError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
@@ -83,6 +86,8 @@ pub struct OpendalOptions {
     /// A multipart upload that no part has come to for so long is ended, and what a crash has left is removed when it is
     /// as old. `None`: never.
     pub abandoned_upload_age: Option<Duration>,
+    /// Who is told of the calls of the store, also of those of the probe.
+    pub observer: Option<Arc<dyn StoreObserver>>,
 }
 
 impl OpendalOptions {
@@ -96,6 +101,7 @@ impl OpendalOptions {
             adopt: None,
             memory_bytes: DEFAULT_STORE_MEMORY_BYTES,
             abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
+            observer: None,
         }
     }
 
@@ -126,10 +132,23 @@ pub fn store_services() -> Vec<String> {
     store::services()
 }
 
+/// Services that a build has if it was made with the Cargo feature of the same name.
+const BY_FEATURE: [&str; 2] = ["sftp", "webhdfs"];
+
+/// What there is to say of a service that this build does not reach.
+pub fn missing_service(service: &str) -> String {
+    let has = store_services().join(", ");
+    if BY_FEATURE.contains(&service) {
+        format!("the service \"{service}\" needs a build with the Cargo feature \"{service}\"; this one has {has}")
+    } else {
+        format!("there is no service \"{service}\"; this build has {has}")
+    }
+}
+
 /// Why a store cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpendalOpenError {
-    #[error("this build has no service \"{service}\"; it has {}", store_services().join(", "))]
+    #[error("{}", missing_service(service))]
     UnknownService { service: String },
     #[error("the options of the service \"{service}\" are wrong")]
     Configuration {
@@ -239,12 +258,11 @@ async fn probed(options: &OpendalOptions) -> Result<(Arc<Store>, ProbeReport, Pr
             service: options.service.clone(),
         });
     }
-    let op =
-        store::open(&options.service, options.options.clone()).map_err(|source| OpendalOpenError::Configuration {
-            service: options.service.clone(),
-            source,
-        })?;
-    let store = Arc::new(Store::new(op));
+    let store = Store::open(&options.service, &options.options, options.observer.clone());
+    let store = Arc::new(store.map_err(|source| OpendalOpenError::Configuration {
+        service: options.service.clone(),
+        source,
+    })?);
     let random =
         getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
     let run = crate::Stamp::new(options.clock.now(), random);

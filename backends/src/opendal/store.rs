@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     ops::Range,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,9 +18,15 @@ use opendal::{
     options::{CopyOptions, DeleteOptions, ListOptions, ReadOptions, ReaderOptions, WriteOptions},
 };
 
-use super::key::{StoreDir, StoreKey};
+use super::{
+    key::{StoreDir, StoreKey},
+    secrets::Secrets,
+    watch::{Retries, StoreObserver, WatchLayer},
+};
 use crate::{BackendError, BoxError, Clock as _, ContentHeaders, ObjectAttributes, Stamp, SystemClock, Timestamp};
 
+/// Services that are no matter of HTTP.
+const WITHOUT_HTTP: [&str; 2] = ["memory", "sftp"];
 /// Calls that carry no body end after so long, and are tried again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// One part of a body, or a copy of up to 5 GiB inside the store, ends after so long: 8 MiB at 30 KiB/s.
@@ -112,7 +121,7 @@ fn failed(error: opendal::Error) -> StoreError {
 }
 
 /// A 503 that outlived its retries. opendal has no kind for it; the response is part of the error's text.
-fn is_unavailable(error: &opendal::Error) -> bool {
+pub(super) fn is_unavailable(error: &opendal::Error) -> bool {
     error.to_string().contains("status: 503")
 }
 
@@ -202,7 +211,23 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(op: Operator) -> Self {
+    /// Opens the service `scheme` with its own options. No error says what is secret among them.
+    pub(super) fn open(
+        scheme: &str,
+        options: &[(String, String)],
+        observer: Option<Arc<dyn StoreObserver>>,
+    ) -> Result<Self, BoxError> {
+        opendal::install_default();
+        // opendal makes one for all, at the first call, and panics where there is none to be had.
+        if !WITHOUT_HTTP.contains(&scheme) {
+            reqwest::Client::builder().build().map_err(|error| {
+                let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                format!("there can be no TLS, also SSL_CERT_FILE names no root certificates: {error}{cause}")
+            })?;
+        }
+        let secrets = Secrets::among(options);
+        let op = Operator::via_iter(scheme, options.iter().cloned())
+            .map_err(|error| BoxError::from(secrets.masked(&error.to_string()).into_owned()))?;
         let writes_in_place = op.info().scheme() == "sftp";
         let op = op
             .layer(CapabilityOverrideLayer::new(move |mut capability| {
@@ -216,13 +241,14 @@ impl Store {
                     .with_timeout(CALL_TIMEOUT)
                     .with_io_timeout(BODY_TIMEOUT),
             )
+            .layer(WatchLayer::new(observer.clone(), secrets))
             .layer(
                 RetryLayer::new()
                     .with_jitter()
                     .with_min_delay(RETRY_DELAY)
                     .with_factor(RETRY_FACTOR)
                     .with_max_times(RETRIES)
-                    .with_notify(note_retry),
+                    .with_notify(Retries(observer)),
             );
         let joining = op.clone().layer(CapabilityOverrideLayer::new(|mut capability| {
             capability.write_multi_min_size = Some(1);
@@ -233,13 +259,13 @@ impl Store {
             capability
         }));
         let joins_inside = AtomicBool::new(op.info().capability().write_can_copy_from);
-        Self {
+        Ok(Self {
             op,
             joining,
             streaming,
             joins_inside,
             writes_in_place,
-        }
+        })
     }
 
     /// How long what the configuration puts before every name is.
@@ -552,15 +578,6 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.trim() == text && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
 }
 
-fn note_retry(event: opendal::layers::RetryEvent<'_>) {
-    tracing::warn!(
-        operation = %event.op,
-        attempt = event.attempt,
-        error = %event.err,
-        "a call of the store is tried again"
-    );
-}
-
 /// An upload that was begun is not left to the store.
 async fn end(writer: &mut opendal::Writer, key: &StoreKey) {
     if let Err(error) = writer.abort().await {
@@ -625,12 +642,6 @@ pub(super) fn services() -> Vec<String> {
     let mut services: Vec<String> = opendal::OperatorRegistry::get().schemes().into_iter().collect();
     services.sort_unstable();
     services
-}
-
-/// Opens the service `scheme` with its own options.
-pub(super) fn open(scheme: &str, options: Vec<(String, String)>) -> Result<Operator, BoxError> {
-    opendal::install_default();
-    Operator::via_iter(scheme, options).map_err(BoxError::from)
 }
 
 #[cfg(test)]
