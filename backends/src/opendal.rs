@@ -10,6 +10,8 @@
 //! - **Encoded layout.** For stores that keep no metadata, or not every key. An object begins with a header that has its
 //!   attributes; a small body follows, a larger one lies in blobs that the header names. So one write of one small
 //!   object is the step that commits, whatever the size.
+//! - **Versions** (encoded layout). What lies under a key's name is its head: the newest version, and which others are
+//!   kept. Those lie in a history, and name the same blobs. Each change is one write of the head, from what was read.
 //! - **Writes** know their own work again by a nonce that they carry: a reply that was lost is no second write.
 //! - **Reserved names.** What the gateway keeps for itself lies under `.t2/`, which is no bucket's name: records of
 //!   buckets, uploads and parts, blobs, side objects.
@@ -21,6 +23,8 @@
 mod blob;
 mod bucket;
 mod budget;
+mod head;
+mod history;
 mod key;
 mod listing;
 mod locks;
@@ -33,6 +37,8 @@ mod record;
 mod secrets;
 mod store;
 mod sweep;
+mod version_listing;
+mod versions;
 mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -56,7 +62,7 @@ use crate::{
     CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DEFAULT_ABANDONED_UPLOAD_AGE,
     DeleteObject, DeleteObjectOutcome, ListMultipartUploads, ListObjectVersions, ListObjects, ListParts,
     MultipartUpload, ObjectBody, ObjectInfo, ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject,
-    UploadId, UploadPage, UploadRef, VersionPage, versioning::list_unversioned,
+    UploadId, UploadPage, UploadRef, VersionPage,
 };
 
 /// [`OpendalOptions::memory_bytes`] unless it is set: with it a process stays below 128 MiB, however many upload.
@@ -303,9 +309,9 @@ impl Backend for OpendalBackend {
         Capabilities {
             name: NAME,
             conditional_writes: self.core.level >= Level::CompareAndSet,
-            conditional_deletes: self.core.profile.conditional_deletes,
+            conditional_deletes: self.core.judges_deletes(),
             stable_reads: false,
-            history: false,
+            history: self.core.keeps_history(),
             versioning: false,
             encryption: false,
         }
@@ -366,7 +372,7 @@ impl Backend for OpendalBackend {
     }
 
     async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
-        list_unversioned(request, |objects| self.core.list_objects(objects)).await
+        self.core.list_object_versions(request).await
     }
 
     async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {

@@ -7,7 +7,7 @@ use super::{
 use crate::{BackendError, BodySummary, ChecksumAlgorithm, PutObject};
 
 /// Whether the backend judges conditions; one that does not has to say so.
-async fn conditional(s: &Subject) -> bool {
+pub(super) async fn conditional(s: &Subject) -> bool {
     let supported = s.capabilities(Some(&s.bucket)).conditional_writes;
     if !supported {
         assert_refused!(

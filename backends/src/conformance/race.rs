@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::{
     Subject,
     history::{Call, Content, Listed, Op, Reply, check},
-    subject::{if_absent, if_match, noise, read_whole},
+    subject::{if_absent, if_match, noise, try_read_whole},
 };
 use crate::{
     BackendError, CopyObject, ETag, ObjectInfo, ObjectRef, OpenObject, VersionEntry, VersionId, WriteCondition,
@@ -25,6 +25,10 @@ use crate::{
 /// is a panic.
 #[async_trait]
 pub trait RaceClient: Send + Sync {
+    /// Whether the store judges conditions; where not, none is asked of it.
+    fn conditional(&self) -> bool {
+        true
+    }
     /// PutObject. [`Reply::Written`], [`Reply::PreconditionFailed`], [`Reply::NotFound`] (`If-Match`, and no object).
     async fn put(&self, key: &str, bytes: Bytes, condition: RaceCondition) -> Result<Reply, Lost>;
     /// CreateMultipartUpload, one part, CompleteMultipartUpload.
@@ -268,6 +272,11 @@ impl Racer {
     }
 
     async fn put_bytes(&mut self, key: usize, bytes: Bytes, condition: RaceCondition) {
+        let condition = if self.client.conditional() {
+            condition
+        } else {
+            RaceCondition::None
+        };
         let content = content_of(&bytes);
         self.remember_bytes(&content.etag, &bytes);
         let op = match &condition {
@@ -384,6 +393,10 @@ fn found(info: &ObjectInfo) -> Reply {
 
 #[async_trait]
 impl RaceClient for DirectClient {
+    fn conditional(&self) -> bool {
+        self.0.capabilities(Some(&self.0.bucket)).conditional_writes
+    }
+
     async fn put(&self, key: &str, bytes: Bytes, condition: RaceCondition) -> Result<Reply, Lost> {
         let condition = match condition {
             RaceCondition::None => WriteCondition::default(),
@@ -408,6 +421,16 @@ impl RaceClient for DirectClient {
         let Ok(opened) = self.open(source, Some(version_id)).await else {
             return Ok(None);
         };
+        if !self.0.copies_between(&self.0.bucket, &self.0.bucket) {
+            // As the gateway does it.
+            let bytes = match try_read_whole(opened).await {
+                Ok(bytes) => bytes,
+                Err(BackendError::Conflict) => return Ok(None),
+                Err(other) => panic!("{other:?}"),
+            };
+            let info = self.0.put(key, bytes).await;
+            return Ok(Some((written(&info), info.etag.as_str().into())));
+        }
         let request = CopyObject {
             source: self.named(source, Some(version_id)),
             source_etag: opened.info.etag,
@@ -425,10 +448,19 @@ impl RaceClient for DirectClient {
     }
 
     async fn get(&self, key: &str, version_id: Option<&VersionId>) -> Result<(Reply, Option<Bytes>), Lost> {
-        Ok(match self.open(key, version_id).await {
-            Ok(open) => (found(&open.info), Some(read_whole(open).await)),
-            Err(reply) => (reply, None),
-        })
+        loop {
+            let open = match self.open(key, version_id).await {
+                Ok(open) => open,
+                Err(reply) => return Ok((reply, None)),
+            };
+            let reply = found(&open.info);
+            match try_read_whole(open).await {
+                Ok(bytes) => return Ok((reply, Some(bytes))),
+                // Deleted meanwhile.
+                Err(BackendError::Conflict) if !self.0.capabilities(Some(&self.0.bucket)).stable_reads => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
     }
 
     async fn head(&self, key: &str, version_id: Option<&VersionId>) -> Result<Reply, Lost> {

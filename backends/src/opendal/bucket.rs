@@ -8,7 +8,10 @@ use super::{
     record::BucketRecord,
     store::{Dress, Precondition, StoreError, Token},
 };
-use crate::{AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CannedAcl, CreateBucket, Stamp, UploadId};
+use crate::{
+    AccountId, BackendError, BucketInfo, BucketName, BucketSetting, CannedAcl, CreateBucket, Stamp, UploadId,
+    VersioningStatus,
+};
 
 /// The most that a bucket's record can have.
 pub(super) const MAX_RECORD_BYTES: u64 = 64 << 10;
@@ -21,12 +24,12 @@ pub(super) struct Bucket {
     pub(super) record: BucketRecord,
     pub(super) info: BucketInfo,
     token: Option<Token>,
-    deletions: u64,
+    changes: u64,
 }
 
 impl Core {
     pub(super) async fn bucket(&self, bucket: &BucketName) -> Result<Bucket, BackendError> {
-        let deletions = self.locks.deletions(bucket);
+        let changes = self.locks.changes(bucket);
         let key = StoreKey::bucket_record(bucket);
         let Some((bytes, token)) = self.store.read(&key, MAX_RECORD_BYTES).await? else {
             return Err(BackendError::NoSuchBucket);
@@ -40,26 +43,33 @@ impl Core {
             record,
             info,
             token,
-            deletions,
+            changes,
         })
     }
 
-    /// Whether it is still the same bucket; to be asked by who holds its lock. `long`: so much time may have gone by
-    /// since it was found that another process may have deleted it.
-    pub(super) async fn confirm_bucket(&self, bucket: &Bucket, long: bool) -> Result<(), BackendError> {
+    /// Whether it is still the same bucket, and its versioning now; to be asked by who holds its lock. `long`: so much
+    /// time may have gone by since it was found that another process may have changed it.
+    pub(super) async fn confirm_bucket(
+        &self,
+        bucket: &Bucket,
+        long: bool,
+    ) -> Result<Option<VersioningStatus>, BackendError> {
         let name = &bucket.info.bucket;
-        if !long && self.locks.deletions(name) == bucket.deletions {
-            return Ok(());
+        if !long && self.locks.changes(name) == bucket.changes {
+            return Ok(bucket.info.versioning);
         }
         let now = self.bucket(name).await?;
         if now.record.id == bucket.record.id {
-            Ok(())
+            Ok(now.info.versioning)
         } else {
             Err(BackendError::NoSuchBucket)
         }
     }
 
     pub(super) async fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, BackendError> {
+        if request.versioning.is_some() && !self.keeps_history() {
+            return Err(self.not_supported("versioning of buckets"));
+        }
         let _creation = self.locks.creation.lock().await;
         let _lock = self.locks.bucket(&request.bucket).await;
         match self.bucket(&request.bucket).await {
@@ -88,7 +98,7 @@ impl Core {
             owner: request.owner,
             created: self.clock.now(),
             acl: request.acl,
-            versioning: None,
+            versioning: request.versioning,
         };
         self.write_new_record(&info).await?;
         Ok(info)
@@ -162,6 +172,7 @@ impl Core {
             let Bucket { mut record, token, .. } = self.bucket(bucket).await?;
             match setting {
                 BucketSetting::Acl(acl) => record.set_acl(acl),
+                BucketSetting::Versioning(status) if self.keeps_history() => record.set_versioning(status),
                 BucketSetting::Versioning(_) => return Err(self.not_supported("versioning of buckets")),
             }
             let precondition = self.replacing(token);
@@ -173,7 +184,10 @@ impl Core {
             {
                 // Whoever was faster may have been this write, whose reply was lost: to write it again is no harm.
                 Err(StoreError::ConditionFailed) => {}
-                outcome => return Ok(outcome?),
+                outcome => {
+                    self.locks.note_change(bucket);
+                    return Ok(outcome?);
+                }
             }
         }
         Err(BackendError::Conflict)
@@ -198,7 +212,7 @@ impl Core {
                 Err(_) | Ok(_) => return Err(error.into()),
             }
         }
-        self.locks.note_deletion(bucket);
+        self.locks.note_change(bucket);
         for id in uploads {
             if let Err(error) = self.remove_upload_but(bucket, &id, &[]).await {
                 tracing::warn!(%bucket, upload = %id, %error, "an upload of a bucket that is gone is left to the sweeper");
@@ -219,16 +233,23 @@ impl Core {
         Ok(ids)
     }
 
-    /// Whether anything at all lies in the bucket's directory, also what is no object for the gateway.
+    /// Whether anything at all lies in the bucket's directory, also what is no object for the gateway; but not what is
+    /// left of a key that has no version any more.
     async fn holds_anything(&self, bucket: &BucketName) -> Result<bool, BackendError> {
         let mut entries = self
             .store
             .list(&StoreDir::bucket(bucket), "", true, None, Some(2))
             .await?;
         while let Some(found) = entries.next().await? {
-            // File systems keep directories that have become empty.
-            if !found.name.ends_with('/') || self.layout == super::StoreLayout::Transparent {
-                return Ok(true);
+            match self.layout {
+                super::StoreLayout::Transparent => return Ok(true),
+                // File systems keep directories that have become empty.
+                super::StoreLayout::Encoded if found.name.ends_with('/') => {}
+                super::StoreLayout::Encoded => {
+                    if !self.is_left_over(bucket, &found.name).await? {
+                        return Ok(true);
+                    }
+                }
             }
         }
         Ok(false)

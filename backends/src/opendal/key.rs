@@ -72,6 +72,20 @@ impl StoreKey {
         Self(format!("{RESERVED}attributes/{nonce}"))
     }
 
+    /// A version of `key` that is kept, or its tombstone. Of one key the newest sorts first.
+    pub(super) fn history(bucket: &BucketName, key: &Key, stamp: Stamp) -> Self {
+        Self(format!(
+            "{}{:032x}",
+            StoreDir::history(bucket, key).as_str(),
+            !stamp.to_bits()
+        ))
+    }
+
+    /// Says of a tombstone where it lies.
+    pub(super) fn burial(note: Stamp) -> Self {
+        Self(format!("{RESERVED}gone/{note}"))
+    }
+
     /// What [`StoreLayout::key`] called [`Named::Cut`].
     pub(super) fn cut(bucket: &BucketName, name: &str) -> Self {
         debug_assert_eq!(decode(name), Some(Named::Cut));
@@ -159,6 +173,23 @@ impl StoreDir {
 
     pub(super) fn probes() -> Self {
         Self(format!("{RESERVED}probe/"))
+    }
+
+    /// The versions of `key` that are kept. By a hash: a key's name leaves no room for more.
+    pub(super) fn history(bucket: &BucketName, key: &Key) -> Self {
+        let hash = base32(&Sha256::digest(key.as_str().as_bytes()));
+        Self(format!("{RESERVED}history/{bucket}/{hash}/"))
+    }
+
+    pub(super) fn burials() -> Self {
+        Self(format!("{RESERVED}gone/"))
+    }
+
+    /// Which version `name` in a key's history stands for.
+    pub(super) fn history_stamp(name: &str) -> Option<Stamp> {
+        let bits = u128::from_str_radix(name, 16).ok()?;
+        let stamp = Stamp::from_bits(!bits);
+        (format!("{bits:032x}") == name).then_some(stamp)
     }
 
     pub(super) fn probe(run: Stamp) -> Self {

@@ -15,13 +15,16 @@ use super::{
 use crate::{BackendError, BucketName, Key, ListEntry, ListObjects, ObjectPage};
 
 /// What a store's listing does not tell is asked of so many objects at once.
-const ASKED: usize = 16;
+pub(super) const ASKED: usize = 16;
 /// Stores give so many entries in one answer.
 const STORE_PAGE: usize = 1000;
 
 impl Core {
     pub(super) async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
-        self.bucket(&request.bucket).await?;
+        let versioning = self.bucket(&request.bucket).await?.info.versioning;
+        if self.lists_heads(versioning) {
+            return self.list_current(&request, versioning).await;
+        }
         let mut request = request;
         loop {
             let (entries, is_truncated) = self.names(&request).await?;
@@ -119,7 +122,11 @@ impl Core {
         Ok(false)
     }
 
-    async fn named(&self, bucket: &BucketName, found: Found) -> Result<Option<(String, Meta)>, BackendError> {
+    pub(super) async fn named(
+        &self,
+        bucket: &BucketName,
+        found: Found,
+    ) -> Result<Option<(String, Meta)>, BackendError> {
         match self.layout.key(&found.name) {
             None => Ok(None),
             Some(Named::Key(key)) => Ok(Some((key.as_str().to_owned(), found.meta))),

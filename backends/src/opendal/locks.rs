@@ -19,8 +19,9 @@ pub(super) struct Locks {
     /// Taken to create a bucket, so that the number of an account's buckets stands still.
     pub(super) creation: Mutex<()>,
     buckets: [RwLock<()>; STRIPES],
-    /// How many buckets whose names share a lock were deleted by this process.
-    deletions: [AtomicU64; STRIPES],
+    /// How often, of the buckets whose names share a lock, one was deleted or got another versioning status, by this
+    /// process.
+    changes: [AtomicU64; STRIPES],
     uploads: [RwLock<()>; STRIPES],
     keys: [Mutex<()>; STRIPES],
 }
@@ -31,7 +32,7 @@ impl Locks {
             hasher: RandomState::new(),
             creation: Mutex::default(),
             buckets: array::from_fn(|_| RwLock::default()),
-            deletions: array::from_fn(|_| AtomicU64::new(0)),
+            changes: array::from_fn(|_| AtomicU64::new(0)),
             uploads: array::from_fn(|_| RwLock::default()),
             keys: array::from_fn(|_| Mutex::default()),
         }
@@ -51,14 +52,14 @@ impl Locks {
         self.buckets[self.stripe(bucket)].write().await
     }
 
-    /// Moves when the bucket is deleted.
-    pub(super) fn deletions(&self, bucket: &BucketName) -> u64 {
-        self.deletions[self.stripe(bucket)].load(Ordering::SeqCst)
+    /// Moves when the bucket is deleted, or its versioning set.
+    pub(super) fn changes(&self, bucket: &BucketName) -> u64 {
+        self.changes[self.stripe(bucket)].load(Ordering::SeqCst)
     }
 
     /// To be called by who holds [`bucket`](Self::bucket).
-    pub(super) fn note_deletion(&self, bucket: &BucketName) {
-        self.deletions[self.stripe(bucket)].fetch_add(1, Ordering::SeqCst);
+    pub(super) fn note_change(&self, bucket: &BucketName) {
+        self.changes[self.stripe(bucket)].fetch_add(1, Ordering::SeqCst);
     }
 
     /// Held by who adds a part.

@@ -154,10 +154,10 @@ impl Core {
         let _upload = self.locks.upload(&upload.upload_id).await;
         let record = match self.upload(&bucket, upload).await {
             Ok(record) => record,
-            Err(BackendError::NoSuchUpload) => return self.completed(upload).await,
+            Err(BackendError::NoSuchUpload) => return self.completed(&bucket, upload).await,
             Err(error) => return Err(error),
         };
-        if let Ok(done) = self.completed(upload).await {
+        if let Ok(done) = self.completed(&bucket, upload).await {
             // Committed, and cut off before the upload was removed.
             self.remove_completed(upload, None).await;
             return Ok(done);
@@ -189,6 +189,7 @@ impl Core {
                 new,
                 Data::Blobs(blobs.clone()),
                 &request.condition,
+                request.versions.as_ref(),
                 true,
             )
             .await?;
@@ -199,8 +200,17 @@ impl Core {
     }
 
     /// The object that the upload has made already, if it is still there.
-    async fn completed(&self, upload: &UploadRef) -> Result<ObjectInfo, BackendError> {
-        let current = self.current(&upload.bucket, &upload.key).await?;
+    async fn completed(&self, bucket: &Bucket, upload: &UploadRef) -> Result<ObjectInfo, BackendError> {
+        let current = match self.layout {
+            StoreLayout::Transparent => self.current(&upload.bucket, &upload.key).await?,
+            StoreLayout::Encoded => {
+                let head = self.head(&upload.bucket, &upload.key).await?;
+                head.and_then(|head| {
+                    let version = head.version().filter(|_| bucket.info.versioning.is_some());
+                    head.into_current(version)
+                })
+            }
+        };
         let made = current.filter(|current| {
             let record = current.record.as_ref();
             record.is_some_and(|record| record.upload_id.as_deref() == Some(upload.upload_id.as_str()))

@@ -1,7 +1,5 @@
 //! Objects: what is there, and the one step that replaces it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::{
@@ -9,23 +7,23 @@ use super::{
     blob::{self, Blob, NewBlob},
     bucket::Bucket,
     budget::Reserved,
+    head::Recorded,
+    history::Target,
     key::{MAX_NAME_BYTES, Named, StoreKey},
     read::StoredReader,
-    record::{MAX_HEADER_BYTES, NewObject, Owner, Record},
+    record::{Kind, MAX_HEADER_BYTES, NewObject, Owner, Record},
     store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
 };
 use crate::{
     BackendError, BodySummary, BucketName, CopyObject, CurrentVersion, DeleteObject, DeleteObjectOutcome, DeletePlan,
     ETag, Key, KeyState, ObjectAttributes, ObjectBody, ObjectInfo, ObjectRef, OpenObject, PutObject, Stamp, Timestamp,
-    WriteCondition, stored::Rest,
+    VersionClock, WriteCondition, stored::Rest,
 };
 
 /// In the encoded layout bodies up to so many bytes lie behind the object's header.
 const MAX_INLINE_BYTES: u64 = 64 << 10;
 /// The most that is read of an object of the encoded layout.
-const MAX_OBJECT_BYTES: u64 = MAX_HEADER_BYTES + MAX_INLINE_BYTES;
-/// A header that is damaged is read again after so long, then after 10 ms less, and so on.
-const DAMAGED_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const MAX_OBJECT_BYTES: u64 = MAX_HEADER_BYTES + MAX_INLINE_BYTES;
 
 /// The object that is under a key.
 #[derive(Debug)]
@@ -86,39 +84,8 @@ impl Core {
                 self.plain(place, key.clone(), meta).await.map(Some)
             }
             StoreLayout::Encoded => {
-                let mut pause = DAMAGED_PAUSE;
-                let (record, inline, info, token) = loop {
-                    let Some((bytes, token)) = self.store.read(&place, MAX_OBJECT_BYTES).await? else {
-                        return Ok(None);
-                    };
-                    let known = Record::of_object(&bytes).and_then(|(record, inline)| {
-                        let info = record.describe(key.clone(), Timestamp::from_unix_nanos(0), None)?;
-                        Some((record, inline, info, token))
-                    });
-                    if let Some(known) = known {
-                        break known;
-                    }
-                    if pause.is_zero() {
-                        return Err(BackendError::internal(
-                            "an object's header is damaged, or of a later version",
-                            place.to_string(),
-                        ));
-                    }
-                    // A WebDAV server may let see what is half written.
-                    tokio::time::sleep(pause).await;
-                    pause = pause.checked_sub(Duration::from_millis(10)).unwrap_or_default();
-                };
-                // A store that folds names, and a hash that two keys share.
-                if record.key.as_deref() != Some(key.as_str()) {
-                    return Ok(None);
-                }
-                Ok(Some(Current {
-                    place,
-                    info,
-                    token,
-                    record: Some(record),
-                    inline,
-                }))
+                let head = self.head(bucket, key).await?;
+                Ok(head.and_then(|head| head.into_current(None)))
             }
         }
     }
@@ -175,6 +142,18 @@ impl Core {
     }
 
     pub(super) async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
+        let current = match self.layout {
+            StoreLayout::Transparent => self.find_plain(object).await,
+            StoreLayout::Encoded => self.find_encoded(object).await,
+        }?;
+        Ok(OpenObject {
+            info: current.info.clone(),
+            reader: Box::new(StoredReader::new(self.clone(), current)),
+        })
+    }
+
+    /// There are no versions in this layout.
+    async fn find_plain(&self, object: &ObjectRef) -> Result<Current, BackendError> {
         let (bucket, current) = futures::join!(self.bucket(&object.bucket), self.current(&object.bucket, &object.key));
         bucket?;
         let missing = match &object.version_id {
@@ -182,11 +161,44 @@ impl Core {
             Some(id) if id.is_null() => BackendError::NoSuchVersion,
             Some(_) => return Err(BackendError::NoSuchVersion),
         };
-        let current = current?.ok_or(missing)?;
-        Ok(OpenObject {
-            info: current.info.clone(),
-            reader: Box::new(StoredReader::new(self.clone(), current)),
-        })
+        current?.ok_or(missing)
+    }
+
+    /// What is there at the moment at which the head is read; of what lies in the history, at the moment at which that
+    /// is, if the head says that it is kept.
+    async fn find_encoded(&self, object: &ObjectRef) -> Result<Current, BackendError> {
+        let at = Target {
+            bucket: &object.bucket,
+            key: &object.key,
+        };
+        let (bucket, head) = futures::join!(self.bucket(at.bucket), self.head(at.bucket, at.key));
+        let versioning = bucket?.info.versioning;
+        let mut head = head?;
+        let mut version = head.as_ref().and_then(Recorded::version);
+        let found = match &object.version_id {
+            None => head.ok_or(BackendError::NoSuchKey)?,
+            Some(id) if version.is_some_and(|version| version.id() == *id) => {
+                head.take().ok_or(BackendError::NoSuchVersion)?
+            }
+            Some(id) => {
+                let keeping = head.as_ref().and_then(Recorded::keeping);
+                let kept = match keeping {
+                    Some(keeping) => self.kept(at, keeping, id).await?,
+                    None => None,
+                };
+                let (kept_version, kept) = kept.ok_or(BackendError::NoSuchVersion)?;
+                version = Some(kept_version);
+                kept
+            }
+        };
+        if let (Kind::DeleteMarker, Some(version)) = (found.kind, version) {
+            return Err(BackendError::DeleteMarker {
+                version_id: version.id(),
+                last_modified: found.modified(),
+            });
+        }
+        let told = version.filter(|_| versioning.is_some() || found.record.version().is_some());
+        found.into_current(told).ok_or(BackendError::NoSuchKey)
     }
 
     // ---- writes
@@ -197,6 +209,7 @@ impl Core {
         self.place(&request.bucket, &request.key)?;
         let bucket = self.bucket(&request.bucket).await?;
         let nonce = self.nonce()?;
+        let versions = request.versions;
         let long = body.length() > blob::WHOLE_BYTES;
         let owner = Owner {
             bucket: request.bucket.as_str().into(),
@@ -222,7 +235,15 @@ impl Core {
                 Received::Blob(new) => (Data::Blobs(new.blob().cloned().into_iter().collect()), Some(new), None),
             };
             let written = core
-                .commit(&bucket, &request.key, new, data, &request.condition, long)
+                .commit(
+                    &bucket,
+                    &request.key,
+                    new,
+                    data,
+                    &request.condition,
+                    versions.as_ref(),
+                    long,
+                )
                 .await;
             if let Some(blob) = blob
                 && core.layout == StoreLayout::Encoded
@@ -280,7 +301,7 @@ impl Core {
                     token: source.token,
                 })
             };
-            core.commit(&bucket, &request.key, new, data, &request.condition, true)
+            core.commit(&bucket, &request.key, new, data, &request.condition, None, true)
                 .await
         })
         .await
@@ -306,6 +327,7 @@ impl Core {
     /// Makes `new` the object under `key`, in one step of the store's, if `condition` holds in that step: what is there
     /// is read and judged, and replaced only as long as it is that; else once more. To be called where nothing drops
     /// it.
+    #[expect(clippy::too_many_arguments, reason = "what a request says, and what was made of it")]
     pub(super) async fn commit(
         &self,
         bucket: &Bucket,
@@ -313,25 +335,30 @@ impl Core {
         new: NewObject,
         data: Data,
         condition: &WriteCondition,
+        versions: Option<&VersionClock>,
         long: bool,
     ) -> Result<ObjectInfo, BackendError> {
         let name = &bucket.info.bucket;
         let place = self.place(name, key)?;
         let _bucket = self.locks.in_bucket(name).await;
         let _key = self.locks.key(name, key).await;
-        self.confirm_bucket(bucket, long).await?;
-        let mut record = Record::new(name, key, &new);
-        let side = match self.layout {
-            StoreLayout::Transparent => self.write_side(&record, new.nonce).await?,
-            StoreLayout::Encoded => false,
-        };
-        let committed = self
-            .replace(name, key, &place, &mut record, &new, &data, condition)
-            .await;
-        if side && !keeps_data(&committed) {
-            self.drop_side(new.nonce).await;
+        let versioning = self.confirm_bucket(bucket, long).await?;
+        let record = Record::new(name, key, &new);
+        match self.layout {
+            StoreLayout::Encoded => {
+                let target = Target { bucket: name, key };
+                self.commit_encoded(target, versioning, record, &data, condition, versions)
+                    .await
+            }
+            StoreLayout::Transparent => {
+                let side = self.write_side(&record, new.nonce).await?;
+                let committed = self.replace(name, key, &place, &record, &new, &data, condition).await;
+                if side && !keeps_data(&committed) {
+                    self.drop_side(new.nonce).await;
+                }
+                committed
+            }
         }
-        committed
     }
 
     #[expect(clippy::too_many_arguments, reason = "the step of `commit`, cut off from it")]
@@ -340,15 +367,15 @@ impl Core {
         name: &BucketName,
         key: &Key,
         place: &StoreKey,
-        record: &mut Record,
+        record: &Record,
         new: &NewObject,
         data: &Data,
         condition: &WriteCondition,
     ) -> Result<ObjectInfo, BackendError> {
         let mut refused_absent = 0;
         for _ in 0..super::ATTEMPTS {
-            // Without a condition nothing depends on what is there; but blobs that it consists of are to go with it.
-            let current = if condition.is_none() && self.layout == StoreLayout::Transparent {
+            // Without a condition nothing depends on what is there.
+            let current = if condition.is_none() {
                 None
             } else {
                 self.current(name, key).await?
@@ -359,13 +386,7 @@ impl Core {
                 Some(current) => self.replacing(current.token.clone()),
                 None => Precondition::Absent,
             };
-            let written = match self.layout {
-                StoreLayout::Transparent => self.write_plain(place, record, new, data, &precondition).await,
-                StoreLayout::Encoded => self.write_encoded(place, record, data, &precondition).await,
-            };
-            let found = match written {
-                // The time is in the record.
-                Ok(()) if self.layout == StoreLayout::Encoded => None,
+            let found = match self.write_plain(place, record, new, data, &precondition).await {
                 Ok(()) => self.settle(name, key, record).await.unwrap_or_default(),
                 // The reply may have been lost, and a second attempt met the first.
                 Err(StoreError::ConditionFailed) => match self.settle(name, key, record).await? {
@@ -391,7 +412,7 @@ impl Core {
                     }
                 },
             };
-            if let Some(displaced) = current {
+            if let Some(displaced) = current.and_then(|current| current.record) {
                 self.drop_data(&displaced).await;
             }
             // Where another writer was here since, nobody will ask for this object's time again.
@@ -475,29 +496,8 @@ impl Core {
         }
     }
 
-    async fn write_encoded(
-        &self,
-        place: &StoreKey,
-        record: &mut Record,
-        data: &Data,
-        precondition: &Precondition,
-    ) -> Result<(), StoreError> {
-        record.modified = Some(self.clock.now().unix_nanos());
-        let inline = match data {
-            Data::Whole(bytes) => bytes.clone(),
-            Data::Blobs(blobs) => {
-                record.blobs = blobs.iter().filter(|blob| blob.size > 0).cloned().collect();
-                Bytes::new()
-            }
-            Data::Object(_) => return Err(StoreError::Unsupported),
-        };
-        let object = record.to_object(&inline);
-        self.store.write(place, object, Dress::default(), precondition).await
-    }
-
     /// Removes what an object, which is there no more, consisted of beside itself.
-    async fn drop_data(&self, displaced: &Current) {
-        let Some(record) = &displaced.record else { return };
+    pub(super) async fn drop_data(&self, record: &Record) {
         for blob in &record.blobs {
             blob::remove(&self.store, blob).await;
         }
@@ -510,18 +510,25 @@ impl Core {
 
     pub(super) async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
         let core = self.clone();
-        run_to_end(async move { core.delete_current(request).await }).await
+        run_to_end(async move { core.delete(request).await }).await
     }
 
-    async fn delete_current(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
-        let DeleteObject { object, condition, .. } = request;
-        if condition.if_match.is_some() && !self.profile.conditional_deletes {
+    async fn delete(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
+        let bucket = self.bucket(&request.object.bucket).await?;
+        if request.condition.if_match.is_some() && !self.judges_deletes() {
             return Err(self.not_supported("A conditional delete"));
         }
-        let bucket = self.bucket(&object.bucket).await?;
-        let _bucket = self.locks.in_bucket(&object.bucket).await;
-        let _key = self.locks.key(&object.bucket, &object.key).await;
-        self.confirm_bucket(&bucket, false).await?;
+        let _bucket = self.locks.in_bucket(&request.object.bucket).await;
+        let _key = self.locks.key(&request.object.bucket, &request.object.key).await;
+        let versioning = self.confirm_bucket(&bucket, false).await?;
+        match self.layout {
+            StoreLayout::Encoded => self.delete_encoded(&request, versioning).await,
+            StoreLayout::Transparent => self.delete_plain(request).await,
+        }
+    }
+
+    async fn delete_plain(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
+        let DeleteObject { object, condition, .. } = request;
         let unknown = object.version_id.as_ref().is_some_and(|id| !id.is_null());
         for _ in 0..super::ATTEMPTS {
             let current = if unknown {
@@ -543,7 +550,9 @@ impl Core {
                 Err(StoreError::ConditionFailed) => {}
                 outcome => {
                     outcome?;
-                    self.drop_data(&current).await;
+                    if let Some(record) = &current.record {
+                        self.drop_data(record).await;
+                    }
                     return Ok(DeleteObjectOutcome {
                         existed: true,
                         ..DeleteObjectOutcome::default()
@@ -552,6 +561,12 @@ impl Core {
             }
         }
         Err(BackendError::Conflict)
+    }
+
+    /// Whether a delete can be conditional. In the encoded layout it can be a write.
+    pub(super) fn judges_deletes(&self) -> bool {
+        let by_writing = self.layout == StoreLayout::Encoded && self.level >= Level::CompareAndSet;
+        by_writing || self.profile.conditional_deletes
     }
 
     /// What the store cannot judge is refused.
@@ -580,7 +595,7 @@ fn keeps_data(written: &Result<ObjectInfo, BackendError>) -> bool {
     )
 }
 
-/// What the decision on a commit asks. Versions are not kept here: nothing has any.
+/// What the decision on a commit in the transparent layout asks. Versions are not kept there: nothing has any.
 fn state(current: Option<&Current>) -> KeyState<'_> {
     KeyState {
         versioning: None,

@@ -10,6 +10,7 @@ use super::{blob::Blob, store::Meta};
 use crate::{
     AccountId, BucketInfo, BucketName, CannedAcl, Checksum, ChecksumAlgorithm, ChecksumType, ETag, Key,
     MultipartUpload, ObjectAttributes, ObjectInfo, ObjectPart, PartNumber, Stamp, StoredPart, Timestamp, UploadId,
+    Version, VersioningStatus,
     stored::{Rest, StoredChecksum, checksum_codes, decode, encode, from_checksum_codes},
 };
 
@@ -60,6 +61,137 @@ pub(super) struct Record {
     /// There is a side object of this nonce.
     #[n(12)]
     pub(super) has_side: bool,
+    /// `None`: written without versioning.
+    #[n(13)]
+    pub(super) version: Option<StoredVersion>,
+    /// `None`: an object. See [`Kind`].
+    #[n(14)]
+    pub(super) kind_code: Option<u8>,
+    /// Of a head, where the key has or had versions.
+    #[n(15)]
+    pub(super) keeping: Option<Keeping>,
+}
+
+/// What a record is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    DeleteMarker,
+    /// A head whose key has nothing.
+    Nothing,
+    /// A version that is gone for ever, whoever comes late with it.
+    Tombstone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(super) struct StoredVersion {
+    #[n(0)]
+    stamp: (u64, u64),
+    #[n(1)]
+    null: bool,
+}
+
+impl From<Version> for StoredVersion {
+    fn from(version: Version) -> Self {
+        Self {
+            stamp: halves(version.stamp),
+            null: version.null,
+        }
+    }
+}
+
+impl From<StoredVersion> for Version {
+    fn from(stored: StoredVersion) -> Self {
+        Self {
+            stamp: whole(stored.stamp),
+            null: stored.null,
+        }
+    }
+}
+
+fn halves(stamp: Stamp) -> (u64, u64) {
+    let bits = stamp.to_bits();
+    let low = bits & u128::from(u64::MAX);
+    (u64::try_from(bits >> 64).unwrap_or(0), u64::try_from(low).unwrap_or(0))
+}
+
+fn whole((high, low): (u64, u64)) -> Stamp {
+    Stamp::from_bits(u128::from(high) << 64 | u128::from(low))
+}
+
+/// What a head says of the versions that are kept under it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Keeping {
+    /// Another one for each write of the head: so no two are equal in bytes, and a write knows its own work again.
+    #[n(0)]
+    pub(super) turn: Box<str>,
+    /// Another one whenever a version that is kept was removed.
+    #[n(1)]
+    pub(super) epoch: Box<str>,
+    /// What is newer than this is not kept. `None`: nothing is.
+    #[n(2)]
+    newest: Option<(u64, u64)>,
+    /// Which of those that are kept is the version `null`; any other that says so is dead.
+    #[n(3)]
+    null: Option<(u64, u64)>,
+    /// Dead, whatever lies in the history, until their tombstones are sure to lie there.
+    #[n(4)]
+    gone: Vec<(u64, u64)>,
+    /// The history may hold the head's own version too.
+    #[n(5)]
+    pub(super) promoted: bool,
+}
+
+impl Keeping {
+    /// For the next write of a head: what was there, without those that are gone.
+    pub(super) fn after(before: Option<&Self>, turn: Stamp) -> Self {
+        let turn: Box<str> = turn.to_string().into();
+        Self {
+            epoch: before.map_or_else(|| turn.clone(), |before| before.epoch.clone()),
+            newest: before.and_then(|before| before.newest),
+            null: before.and_then(|before| before.null),
+            gone: Vec::new(),
+            promoted: false,
+            turn,
+        }
+    }
+
+    pub(super) fn newest(&self) -> Option<Stamp> {
+        self.newest.map(whole)
+    }
+
+    pub(super) fn set_newest(&mut self, newest: Option<Stamp>) {
+        self.newest = newest.map(halves);
+    }
+
+    pub(super) fn null(&self) -> Option<Stamp> {
+        self.null.map(whole)
+    }
+
+    pub(super) fn set_null(&mut self, null: Option<Stamp>) {
+        self.null = null.map(halves);
+    }
+
+    pub(super) fn gone(&self) -> impl Iterator<Item = Stamp> + '_ {
+        self.gone.iter().copied().map(whole)
+    }
+
+    pub(super) fn add_gone(&mut self, stamp: Stamp) {
+        self.gone.push(halves(stamp));
+    }
+
+    /// Whoever reads the history while this is written has to begin anew.
+    pub(super) fn begin_epoch(&mut self) {
+        self.epoch = self.turn.clone();
+    }
+
+    /// Whether what the history holds of `version` is there.
+    pub(super) fn keeps(&self, version: Version) -> bool {
+        if version.null {
+            return self.null() == Some(version.stamp);
+        }
+        self.newest().is_some_and(|newest| version.stamp <= newest) && self.gone().all(|gone| gone != version.stamp)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -101,7 +233,56 @@ impl Record {
             blobs: Vec::new(),
             parts: new.parts.iter().map(PartEntry::from).collect(),
             has_side: false,
+            version: None,
+            kind_code: None,
+            keeping: None,
         }
+    }
+
+    /// A record without bytes.
+    pub(super) fn of_kind(kind: Kind, nonce: Stamp, bucket: &BucketName, key: &Key, modified: Timestamp) -> Self {
+        Self {
+            nonce: nonce.to_string().into(),
+            size: 0,
+            etag: "".into(),
+            checksum: None,
+            parts_count: None,
+            upload_id: None,
+            rest: None,
+            key: Some(key.as_str().into()),
+            bucket: Some(bucket.as_str().into()),
+            modified: Some(modified.unix_nanos()),
+            blobs: Vec::new(),
+            parts: Vec::new(),
+            has_side: false,
+            version: None,
+            kind_code: match kind {
+                Kind::Object => None,
+                Kind::DeleteMarker => Some(1),
+                Kind::Nothing => Some(2),
+                Kind::Tombstone => Some(3),
+            },
+            keeping: None,
+        }
+    }
+
+    /// `None`: of a later version of the gateway.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self.kind_code {
+            None => Some(Kind::Object),
+            Some(1) => Some(Kind::DeleteMarker),
+            Some(2) => Some(Kind::Nothing),
+            Some(3) => Some(Kind::Tombstone),
+            Some(_) => None,
+        }
+    }
+
+    pub(super) fn version(&self) -> Option<Version> {
+        self.version.map(Version::from)
+    }
+
+    pub(super) fn modified(&self) -> Timestamp {
+        Timestamp::from_unix_nanos(self.modified.unwrap_or(0))
     }
 
     pub(super) fn nonce(&self) -> Option<Stamp> {
@@ -222,6 +403,8 @@ pub(super) struct BucketRecord {
     created: i64,
     #[n(3)]
     acl: u8,
+    #[n(4)]
+    versioning: Option<u8>,
 }
 
 impl BucketRecord {
@@ -231,6 +414,7 @@ impl BucketRecord {
             owner: info.owner.as_str().into(),
             created: info.created.unix_nanos(),
             acl: acl_code(info.acl),
+            versioning: info.versioning.map(versioning_code),
         }
     }
 
@@ -251,12 +435,28 @@ impl BucketRecord {
                 1 => CannedAcl::PublicRead,
                 _ => CannedAcl::Private,
             },
-            versioning: None,
+            // What is unknown keeps everything.
+            versioning: self.versioning.map(|code| match code {
+                2 => VersioningStatus::Suspended,
+                _ => VersioningStatus::Enabled,
+            }),
         })
     }
 
     pub(super) fn set_acl(&mut self, acl: CannedAcl) {
         self.acl = acl_code(acl);
+    }
+
+    pub(super) fn set_versioning(&mut self, status: VersioningStatus) {
+        self.versioning = Some(versioning_code(status));
+    }
+}
+
+/// In the store.
+fn versioning_code(status: VersioningStatus) -> u8 {
+    match status {
+        VersioningStatus::Enabled => 1,
+        VersioningStatus::Suspended => 2,
     }
 }
 

@@ -1,15 +1,16 @@
 //! What crashes leave, and uploads that nobody goes on with. Nothing of a write under way is touched: only what is as
 //! old as no write gets, and what nothing names.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::task::JoinHandle;
 
 use super::{
-    Core, blob,
+    Core, StoreLayout, blob,
     bucket::MAX_RECORD_BYTES,
+    history::Target,
     key::{StoreDir, StoreKey},
-    record::{Owner, PartRecord},
+    record::{Owner, PartRecord, Record},
     store::Precondition,
 };
 use crate::{BackendError, BucketName, Key, PartNumber, Stamp, Timestamp, UploadId, UploadRef};
@@ -18,6 +19,10 @@ use crate::{BackendError, BucketName, Key, PartNumber, Stamp, Timestamp, UploadI
 const INTERVAL: Duration = Duration::from_hours(6);
 /// No write is under way for so long: nothing younger is touched.
 const LEAST_AGE: Duration = Duration::from_hours(24);
+/// So many versions of a key are looked at at once.
+const KEPT: usize = 100;
+/// So many blobs are remembered as those of one key.
+const MAX_KNOWN: usize = 100_000;
 
 impl Core {
     /// The first look is not at the start: gateways that start again and again have other work.
@@ -40,8 +45,9 @@ impl Core {
         let uploads = self.sweep_uploads(before).await?;
         let parts = self.sweep_parts(before).await?;
         let blobs = self.sweep_blobs(before).await?;
+        let tombstones = self.sweep_tombstones(before).await?;
         let cut_off = self.sweep_probes(before).await? + self.sweep_asides(before).await?;
-        Ok(uploads + parts + blobs + cut_off + self.sweep_sides(before).await?)
+        Ok(uploads + parts + blobs + tombstones + cut_off + self.sweep_sides(before).await?)
     }
 
     async fn sweep_uploads(&self, before: Timestamp) -> Result<usize, BackendError> {
@@ -109,14 +115,46 @@ impl Core {
         Ok(swept)
     }
 
+    /// Parts whose upload has gone before them. An object may consist of their blobs.
+    async fn sweep_parts(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut buckets = self.store.list(&StoreDir::all_parts(), "", false, None, None).await?;
+        while let Some(found) = buckets.next().await? {
+            let name = found.name.trim_end_matches('/').to_owned();
+            let Ok(bucket) = BucketName::parse(name) else { continue };
+            let mut uploads = self
+                .store
+                .list(&StoreDir::bucket_parts(&bucket), "", false, None, None)
+                .await?;
+            while let Some(found) = uploads.next().await? {
+                let name = found.name.trim_end_matches('/').to_owned();
+                let Ok(id) = UploadId::parse(name) else { continue };
+                if self.upload_record(&bucket, &id).await?.is_some() {
+                    continue;
+                }
+                for number in self.part_numbers(&bucket, &id).await? {
+                    let place = StoreKey::part(&bucket, &id, number);
+                    let read = self.store.read(&place, MAX_RECORD_BYTES).await?;
+                    let part = read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes));
+                    if part.is_some_and(|part| part.modified() <= before) {
+                        self.store.delete(&place, &Precondition::None).await?;
+                        swept += 1;
+                    }
+                }
+            }
+        }
+        Ok(swept)
+    }
+
     async fn sweep_blobs(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
+        let mut known = HashSet::new();
         let mut blobs = self.store.list(&StoreDir::blobs(), "", false, None, None).await?;
         while let Some(found) = blobs.next().await? {
             let Some(id) = Stamp::parse(found.name.trim_end_matches('/')) else {
                 continue;
             };
-            if id.time() > before || self.is_named(id).await? {
+            if id.time() > before || self.is_named(id, &mut known).await? {
                 continue;
             }
             blob::remove_all(&self.store, id).await?;
@@ -125,16 +163,49 @@ impl Core {
         Ok(swept)
     }
 
-    /// Whether an object consists of the blob, or a part.
-    async fn is_named(&self, id: Stamp) -> Result<bool, BackendError> {
+    /// Tombstones on which nobody comes late any more.
+    async fn sweep_tombstones(&self, before: Timestamp) -> Result<usize, BackendError> {
+        let mut swept = 0;
+        let mut notes = self.store.list(&StoreDir::burials(), "", false, None, None).await?;
+        while let Some(found) = notes.next().await? {
+            let Some(note) = Stamp::parse(&found.name).filter(|note| note.time() <= before) else {
+                continue;
+            };
+            let place = StoreKey::burial(note);
+            let Some((bytes, _)) = self.store.read(&place, MAX_RECORD_BYTES).await? else {
+                continue;
+            };
+            let buried = Record::of_object(&bytes).and_then(|(record, _)| {
+                let bucket = BucketName::parse(record.bucket.clone()?).ok()?;
+                Some((bucket, Key::parse(record.key.clone()?).ok()?, record.version()?))
+            });
+            // Of a later version, perhaps.
+            let Some((bucket, key, version)) = buried else { continue };
+            let none = Precondition::None;
+            // What lies there is dead, whether or not the tombstone ever came.
+            self.store
+                .delete(&StoreKey::history(&bucket, &key, version.stamp), &none)
+                .await?;
+            self.store.delete(&place, &none).await?;
+            swept += 1;
+        }
+        Ok(swept)
+    }
+
+    /// Whether an object consists of the blob, or a part. `known`: blobs that were found to be named, to be trusted in
+    /// that alone.
+    async fn is_named(&self, id: Stamp, known: &mut HashSet<Stamp>) -> Result<bool, BackendError> {
+        if known.contains(&id) {
+            return Ok(true);
+        }
         let read = self.store.read(&StoreKey::blob_owner(id), MAX_RECORD_BYTES).await?;
         // Written first and removed last: what has none is being removed, or was.
         let Some((bytes, _)) = read else { return Ok(false) };
-        let known = Owner::of_bytes(&bytes).and_then(|owner| {
+        let parsed = Owner::of_bytes(&bytes).and_then(|owner| {
             let bucket = BucketName::parse(owner.bucket.clone()).ok()?;
             Some((bucket, Key::parse(owner.key.clone()).ok()?, owner.part))
         });
-        let Some((bucket, key, part)) = known else {
+        let Some((bucket, key, part)) = parsed else {
             // Of a later version, perhaps.
             return Ok(true);
         };
@@ -152,8 +223,41 @@ impl Core {
                 return Ok(true);
             }
         }
-        let record = self.current(&bucket, &key).await?.and_then(|current| current.record);
-        Ok(record.is_some_and(|record| record.blobs.iter().any(|blob| blob.id() == Some(id))))
+        let names = |record: &Record| record.blobs.iter().any(|blob| blob.id() == Some(id));
+        if self.layout == StoreLayout::Transparent {
+            let record = self.current(&bucket, &key).await?.and_then(|current| current.record);
+            return Ok(record.is_some_and(|record| names(&record)));
+        }
+        // The head first: what it stops being lies in the history by then.
+        let Some(head) = self.head(&bucket, &key).await? else {
+            return Ok(false);
+        };
+        if names(&head.record) {
+            return Ok(true);
+        }
+        let Some(keeping) = head.keeping() else {
+            return Ok(false);
+        };
+        let at = Target {
+            bucket: &bucket,
+            key: &key,
+        };
+        known.clear();
+        let mut below = None;
+        loop {
+            let kept = self.kept_below(at, keeping, below, KEPT).await?;
+            for (_, kept) in &kept {
+                if names(&kept.record) {
+                    known.insert(id);
+                }
+                let blobs = kept.record.blobs.iter().filter_map(blob::Blob::id);
+                known.extend(blobs.take(MAX_KNOWN.saturating_sub(known.len())));
+            }
+            match kept.last() {
+                Some((version, _)) if !known.contains(&id) => below = Some(version.stamp),
+                _ => return Ok(known.contains(&id)),
+            }
+        }
     }
 
     /// What a start was cut off in.

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 mod memory;
+mod simulated;
 #[cfg(feature = "store-tests")]
 mod stores;
+mod versions;
 
 use std::sync::Arc;
 

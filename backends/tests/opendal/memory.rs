@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use t2gate_backends::{
-    Backend, BackendError, OpendalBackend, OpendalOpenError, OpendalOptions, StoreLayout, StoreLevel, TestClock,
-    Timestamp, conformance::Subject, conformance_suite,
+    Backend, BackendError, OpendalBackend, OpendalOpenError, OpendalOptions, StoreLayout, StoreLevel, SystemClock,
+    TestClock, Timestamp, Versioned, conformance::Subject, conformance_suite, versions_suite,
 };
 
 fn open() -> (Arc<dyn Backend>, ()) {
@@ -12,6 +12,17 @@ fn open() -> (Arc<dyn Backend>, ()) {
 }
 
 conformance_suite!(open);
+
+mod versions {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, ()) {
+        let store = super::super::open_store(super::super::options("memory", &[]));
+        (Arc::new(Versioned::new(store, Arc::new(SystemClock)).unwrap()), ())
+    }
+
+    versions_suite!(open);
+}
 
 const DAY: Duration = Duration::from_hours(24);
 

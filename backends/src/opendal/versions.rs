@@ -1,0 +1,491 @@
+//! Commits in the encoded layout: each is one write of the key's head, from the state that was read, or nothing.
+//!
+//! Where many gateways write, the store compares and sets; who was slower begins again with what is there then. Where
+//! one does, its lock of the key stands for that.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    ATTEMPTS, Core, Level,
+    head::{Recorded, state},
+    history::Target,
+    object::Data,
+    record::{Keeping, Kind, Record, StoredVersion},
+    store::{Dress, Precondition, StoreError},
+};
+use crate::{
+    BackendError, BucketName, DeleteObject, DeleteObjectOutcome, DeletePlan, Displaced, ObjectInfo, Stamp, Version,
+    VersionClock, VersionId, VersioningStatus, WriteCondition,
+};
+
+/// What a write puts on top of a key's versions, and what becomes of them.
+#[derive(Debug, Clone, Copy)]
+struct Push {
+    version: Option<Version>,
+    displaced: Displaced,
+    drops_kept_null: bool,
+}
+
+/// What has been the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept(Version),
+    Dropped,
+    /// There was nothing.
+    None,
+}
+
+impl Push {
+    fn fate(&self, head: &Recorded) -> Fate {
+        match (head.kind, self.displaced) {
+            (Kind::Object, Displaced::Kept(version)) => Fate::Kept(version),
+            (Kind::Object, _) => Fate::Dropped,
+            // A marker counts as one of those that are kept: a new version `null` drops it as such.
+            (Kind::DeleteMarker, _) => match head.record.version() {
+                Some(marker) if !(marker.null && self.drops_kept_null) => Fate::Kept(marker),
+                _ => Fate::Dropped,
+            },
+            (Kind::Nothing | Kind::Tombstone, _) => Fate::None,
+        }
+    }
+}
+
+impl Core {
+    /// Makes `record` the head of `key`, if `condition` holds in that step.
+    pub(super) async fn commit_encoded(
+        &self,
+        at: Target<'_>,
+        versioning: Option<VersioningStatus>,
+        mut record: Record,
+        data: &Data,
+        condition: &WriteCondition,
+        versions: Option<&VersionClock>,
+    ) -> Result<ObjectInfo, BackendError> {
+        let inline = match data {
+            Data::Whole(bytes) => bytes.clone(),
+            Data::Blobs(blobs) => {
+                record.blobs = blobs.iter().filter(|blob| blob.size > 0).cloned().collect();
+                Bytes::new()
+            }
+            Data::Object(_) => return Err(self.not_supported("copying inside the store")),
+        };
+        let mut versioning = versioning;
+        for attempt in 0..ATTEMPTS {
+            pause(attempt).await?;
+            let head = self.head(at.bucket, at.key).await?;
+            versioning = self.versioning_now(at.bucket, head.as_ref(), versioning).await?;
+            let stamp = versions.map(VersionClock::stamp).transpose()?;
+            let plan = state(head.as_ref(), versioning).write(condition, stamp)?;
+            let push = Push {
+                version: plan.version,
+                displaced: plan.displaced,
+                drops_kept_null: plan.drops_kept_null,
+            };
+            let careful = versions.is_some() || !condition.is_none();
+            if self
+                .push(at, head.as_ref(), push, careful, &mut record, &inline)
+                .await?
+            {
+                let info = record.describe(at.key.clone(), record.modified(), None);
+                let info =
+                    info.ok_or_else(|| BackendError::internal("an object's record is damaged", "its tag is none"))?;
+                return Ok(ObjectInfo {
+                    version_id: push.version.map(Version::id),
+                    ..info
+                });
+            }
+        }
+        Err(BackendError::Conflict)
+    }
+
+    /// The bucket's versioning as it is known; where what lies under a key proves that too old, as it is now.
+    async fn versioning_now(
+        &self,
+        bucket: &BucketName,
+        head: Option<&Recorded>,
+        known: Option<VersioningStatus>,
+    ) -> Result<Option<VersioningStatus>, BackendError> {
+        if known.is_none() && head.is_some_and(|head| head.record.version().is_some()) {
+            return Ok(self.bucket(bucket).await?.info.versioning);
+        }
+        Ok(known)
+    }
+
+    /// What the write of a head that was read so depends on, where the store can judge that.
+    fn if_still(&self, head: Option<&Recorded>) -> Precondition {
+        match head {
+            _ if self.level < Level::CompareAndSet => Precondition::None,
+            Some(head) => self.replacing(head.token.clone()),
+            None => Precondition::Absent,
+        }
+    }
+
+    /// Puts `record` on top. `careful`: only as long as the head is what was read; `false` says that it is not.
+    async fn push(
+        &self,
+        at: Target<'_>,
+        head: Option<&Recorded>,
+        push: Push,
+        careful: bool,
+        record: &mut Record,
+        inline: &Bytes,
+    ) -> Result<bool, BackendError> {
+        let before = head.and_then(Recorded::keeping);
+        let fate = head.map_or(Fate::None, |head| push.fate(head));
+        let dropped_null = before.and_then(Keeping::null).filter(|_| push.drops_kept_null);
+        let dropped = head.filter(|_| fate == Fate::Dropped);
+        record.version = push.version.map(StoredVersion::from);
+        record.keeping = None;
+        if push.version.is_some() || head.is_some_and(|head| before.is_some() || head.record.version().is_some()) {
+            let mut next = Keeping::after(before, self.nonce()?);
+            if let Some(null) = dropped_null {
+                next.set_null(None);
+                next.add_gone(null);
+                next.begin_epoch();
+            }
+            if let Some(gone) = dropped.and_then(in_history) {
+                next.add_gone(gone);
+            }
+            if let (Some(head), Fate::Kept(version)) = (head, fate) {
+                self.keep(at, head, version).await?;
+                next.set_newest(Some(version.stamp));
+                if version.null {
+                    next.set_null(Some(version.stamp));
+                }
+            }
+            self.bury_again(at, before).await?;
+            record.keeping = Some(next);
+        }
+        let precondition = if careful {
+            self.if_still(head)
+        } else {
+            Precondition::None
+        };
+        record.modified = Some(self.clock.now().unix_nanos());
+        if !self.write_head(at, record, inline, &precondition, true).await? {
+            return Ok(false);
+        }
+        if let Some(null) = dropped_null {
+            self.drop_null(at, null).await;
+        }
+        if let Some(head) = dropped {
+            self.clear(at, head).await;
+        }
+        Ok(true)
+    }
+
+    /// Writes a head; `false` says that what `precondition` names is there no more. `is_new`: no head had its nonce
+    /// before, so that it may be known again in the history too.
+    async fn write_head(
+        &self,
+        at: Target<'_>,
+        record: &Record,
+        inline: &[u8],
+        precondition: &Precondition,
+        is_new: bool,
+    ) -> Result<bool, BackendError> {
+        let place = self.place(at.bucket, at.key)?;
+        let object = record.to_object(inline);
+        match self.store.write(&place, object, Dress::default(), precondition).await {
+            Ok(()) => Ok(true),
+            // The reply may have been lost, and a second attempt met the first.
+            Err(StoreError::ConditionFailed) => self.took_effect(at, record, is_new).await,
+            Err(error) => match self.took_effect(at, record, is_new).await {
+                Ok(true) => Ok(true),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Whether the write of `record` is there, or was.
+    async fn took_effect(&self, at: Target<'_>, record: &Record, is_new: bool) -> Result<bool, BackendError> {
+        let turn = |record: &Record| record.keeping.as_ref().map(|keeping| keeping.turn.clone());
+        if let Some(head) = self.head(at.bucket, at.key).await?
+            && head.record.nonce == record.nonce
+            && turn(&head.record) == turn(record)
+        {
+            return Ok(true);
+        }
+        // Displaced since, and deleted perhaps.
+        let Some(version) = record.version().filter(|version| is_new && !version.null) else {
+            return Ok(false);
+        };
+        let place = super::key::StoreKey::history(at.bucket, at.key, version.stamp);
+        let found = self.recorded(place, at.key).await?;
+        Ok(found.is_some_and(|found| found.kind == Kind::Tombstone || found.record.nonce == record.nonce))
+    }
+
+    /// Removes what has been the head and is not kept. What fails is left to the next write, and to the sweeper: `false`
+    /// says that the head has to stay for that.
+    async fn clear(&self, at: Target<'_>, head: &Recorded) -> bool {
+        if let Some(gone) = in_history(head)
+            && let Err(error) = self.bury(at, gone).await
+        {
+            tracing::warn!(%error, "a version that is gone is left to the next write of its key");
+            return false;
+        }
+        self.drop_data(&head.record).await;
+        true
+    }
+
+    // ---- deletes
+
+    pub(super) async fn delete_encoded(
+        &self,
+        request: &DeleteObject,
+        versioning: Option<VersioningStatus>,
+    ) -> Result<DeleteObjectOutcome, BackendError> {
+        let at = Target {
+            bucket: &request.object.bucket,
+            key: &request.object.key,
+        };
+        let mut versioning = versioning;
+        for attempt in 0..ATTEMPTS {
+            pause(attempt).await?;
+            let head = self.head(at.bucket, at.key).await?;
+            versioning = self.versioning_now(at.bucket, head.as_ref(), versioning).await?;
+            let done = match &request.object.version_id {
+                Some(id) => self.delete_version(at, request, id, head, versioning).await?,
+                None => self.delete_current(at, request, head, versioning).await?,
+            };
+            if let Some(outcome) = done {
+                return Ok(outcome);
+            }
+        }
+        Err(BackendError::Conflict)
+    }
+
+    /// Whether only what was read may be deleted. Where the store cannot judge that, and the bucket never had versions,
+    /// there is nothing to be lost, and no head is left behind.
+    fn is_careful_delete(&self, request: &DeleteObject, versioning: Option<VersioningStatus>) -> bool {
+        let versioned = request.versions.is_some() && (versioning.is_some() || self.profile.conditional_deletes);
+        versioned || !request.condition.is_none()
+    }
+
+    /// By name. `None`: another was faster.
+    async fn delete_current(
+        &self,
+        at: Target<'_>,
+        request: &DeleteObject,
+        head: Option<Recorded>,
+        versioning: Option<VersioningStatus>,
+    ) -> Result<Option<DeleteObjectOutcome>, BackendError> {
+        let stamp = request.versions.as_ref().map(VersionClock::stamp).transpose()?;
+        let state = state(head.as_ref(), versioning);
+        let existed = state.current.is_some();
+        match (state.delete(&request.condition, stamp, request.mark_missing)?, &head) {
+            (DeletePlan::Nothing, _) | (DeletePlan::Remove, None) => Ok(Some(DeleteObjectOutcome::default())),
+            (DeletePlan::Remove, Some(head)) => {
+                let careful = self.is_careful_delete(request, versioning);
+                let removed = self.remove_head(at, head, careful).await?;
+                Ok(removed.then(|| DeleteObjectOutcome {
+                    existed,
+                    ..DeleteObjectOutcome::default()
+                }))
+            }
+            (
+                DeletePlan::Mark {
+                    marker,
+                    displaced,
+                    drops_kept_null,
+                },
+                head,
+            ) => {
+                let push = Push {
+                    version: Some(marker),
+                    displaced,
+                    drops_kept_null,
+                };
+                let mut record =
+                    Record::of_kind(Kind::DeleteMarker, self.nonce()?, at.bucket, at.key, self.clock.now());
+                let none = Bytes::new();
+                let pushed = self.push(at, head.as_ref(), push, true, &mut record, &none).await?;
+                Ok(pushed.then(|| DeleteObjectOutcome {
+                    existed,
+                    version_id: Some(marker.id()),
+                    delete_marker: true,
+                }))
+            }
+        }
+    }
+
+    /// By id. `None`: another was faster.
+    async fn delete_version(
+        &self,
+        at: Target<'_>,
+        request: &DeleteObject,
+        id: &VersionId,
+        head: Option<Recorded>,
+        versioning: Option<VersioningStatus>,
+    ) -> Result<Option<DeleteObjectOutcome>, BackendError> {
+        let mut kept = None;
+        let is_head = head
+            .as_ref()
+            .is_some_and(|head| head.version().is_some_and(|version| version.id() == *id));
+        if let Some(keeping) = head.as_ref().and_then(Recorded::keeping).filter(|_| !is_head) {
+            kept = self.kept(at, keeping, id).await?;
+        }
+        let found = match &kept {
+            Some((_, kept)) => Some(kept),
+            None => head.as_ref().filter(|_| is_head),
+        };
+        let etag = found.and_then(|found| found.info(None)).map(|info| info.etag);
+        request.condition.judge(etag.as_ref())?;
+        request.condition.judge_loss(found.is_some())?;
+        let (Some(found), Some(head)) = (found, &head) else {
+            return Ok(Some(DeleteObjectOutcome::default()));
+        };
+        let outcome = DeleteObjectOutcome {
+            existed: true,
+            // In a bucket that never had versioning there is nothing to be told of one.
+            version_id: versioning.map(|_| id.clone()),
+            delete_marker: found.kind == Kind::DeleteMarker,
+        };
+        let careful = self.is_careful_delete(request, versioning);
+        let removed = match &kept {
+            Some((version, kept)) => self.remove_kept(at, head, *version, kept).await?,
+            None => self.remove_head(at, head, careful).await?,
+        };
+        Ok(removed.then_some(outcome))
+    }
+
+    /// Removes a version that lies in the history. `false`: the head is not what was read any more.
+    async fn remove_kept(
+        &self,
+        at: Target<'_>,
+        head: &Recorded,
+        version: Version,
+        kept: &Recorded,
+    ) -> Result<bool, BackendError> {
+        let before = head.keeping();
+        let mut next = Keeping::after(before, self.nonce()?);
+        next.promoted = before.is_some_and(|before| before.promoted);
+        next.begin_epoch();
+        next.add_gone(version.stamp);
+        if version.null {
+            next.set_null(None);
+        }
+        self.bury_again(at, before).await?;
+        let record = Record {
+            keeping: Some(next),
+            ..head.record.clone()
+        };
+        let precondition = self.if_still(Some(head));
+        if !self.write_head(at, &record, &head.inline, &precondition, false).await? {
+            return Ok(false);
+        }
+        if let Err(error) = self.bury(at, version.stamp).await {
+            tracing::warn!(%error, "a version that is gone is left to the next write of its key");
+            return Ok(true);
+        }
+        self.drop_data(&kept.record).await;
+        Ok(true)
+    }
+
+    /// Removes the newest version; the next one is the head then. `false`: the head is not what was read any more.
+    async fn remove_head(&self, at: Target<'_>, head: &Recorded, careful: bool) -> Result<bool, BackendError> {
+        let gone = in_history(head);
+        let before = head.keeping();
+        let own = head.version().map(|version| version.stamp);
+        let kept = match before {
+            Some(keeping) => self.kept_below(at, keeping, own, 2).await?,
+            None => Vec::new(),
+        };
+        // Nobody can have kept it, so nobody can come late with it.
+        let never_kept = gone.is_none();
+        let deletes = self.level < Level::CompareAndSet || self.profile.conditional_deletes || !careful;
+        if kept.is_empty() && never_kept && deletes && before.is_none_or(|before| before.gone().next().is_none()) {
+            let precondition = if careful && self.profile.conditional_deletes {
+                self.if_still(Some(head))
+            } else {
+                Precondition::None
+            };
+            match self.store.delete(&head.place, &precondition).await {
+                Err(StoreError::ConditionFailed) => return Ok(false),
+                outcome => outcome?,
+            }
+            self.clear(at, head).await;
+            return Ok(true);
+        }
+        let mut next = Keeping::after(before, self.nonce()?);
+        next.begin_epoch();
+        if let Some(gone) = gone {
+            next.add_gone(gone);
+        }
+        let mut kept = kept.into_iter();
+        let promoted = kept.next();
+        next.set_newest(kept.next().map(|(version, _)| version.stamp));
+        let (record, inline) = match &promoted {
+            Some((version, kept)) => {
+                next.promoted = true;
+                if version.null {
+                    next.set_null(None);
+                }
+                (kept.record.clone(), kept.inline.clone())
+            }
+            None => {
+                let nothing = Record::of_kind(Kind::Nothing, self.nonce()?, at.bucket, at.key, self.clock.now());
+                (nothing, Bytes::new())
+            }
+        };
+        self.bury_again(at, before).await?;
+        let record = Record {
+            keeping: Some(next),
+            ..record
+        };
+        let precondition = self.if_still(Some(head));
+        if !self.write_head(at, &record, &inline, &precondition, false).await? {
+            return Ok(false);
+        }
+        if self.clear(at, head).await && promoted.is_none() {
+            self.drop_empty_head(at, &record).await;
+        }
+        Ok(true)
+    }
+
+    /// Removes a head whose key has nothing, where that can be done without harm; elsewhere it stays. What it said was
+    /// gone is buried.
+    async fn drop_empty_head(&self, at: Target<'_>, written: &Record) {
+        let dropped = async {
+            let Some(head) = self.head(at.bucket, at.key).await? else {
+                return Ok(());
+            };
+            if head.record != *written || !self.can_drop_heads() {
+                return Ok(());
+            }
+            match self.store.delete(&head.place, &self.if_still(Some(&head))).await {
+                Err(StoreError::ConditionFailed) => Ok(()),
+                outcome => Ok::<_, BackendError>(outcome?),
+            }
+        };
+        if let Err(error) = dropped.await {
+            tracing::warn!(%error, "the head of a key that has nothing stays");
+        }
+    }
+
+    /// Whether a head can go without another's being lost.
+    pub(super) fn can_drop_heads(&self) -> bool {
+        self.level < Level::CompareAndSet || self.profile.conditional_deletes
+    }
+}
+
+/// Under which stamp the history may hold what is the head, or may come to when somebody is late with it. A version
+/// `null` that somebody is late with is dead as it is: no head names its stamp.
+fn in_history(head: &Recorded) -> Option<Stamp> {
+    let promoted = head.keeping().is_some_and(|keeping| keeping.promoted);
+    let version = head.version().filter(|version| promoted || !version.null);
+    version.map(|version| version.stamp)
+}
+
+/// Who lost several times waits for chance to part it from the others.
+async fn pause(attempt: usize) -> Result<(), BackendError> {
+    if attempt < 3 {
+        return Ok(());
+    }
+    let random = getrandom::u64().map_err(|error| BackendError::internal("no randomness for a pause", error))?;
+    let most = 10_u64 << attempt.min(6);
+    tokio::time::sleep(Duration::from_millis(random % most)).await;
+    Ok(())
+}

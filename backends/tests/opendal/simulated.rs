@@ -1,0 +1,358 @@
+//! A store in memory that compares and sets, as a service of opendal's. Its tokens are of the bytes alone, as those of
+//! S3. Each of its clients can be stopped, or cut off, before or after any call.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::future::BoxFuture;
+use md5::{Digest as _, Md5};
+use opendal::{
+    Buffer, Builder, BytesRange, Capability, Configurator, Error, ErrorKind, Metadata, MetadataBuilder,
+    OperationContext, OperatorRegistry, OperatorUri, Result,
+    raw::{
+        OpCopy, OpCreateDir, OpDelete, OpList, OpPresign, OpRead, OpRename, OpStat, OpWrite, RpCreateDir, RpPresign,
+        RpRead, RpRename, RpStat, Service, ServiceInfo, oio,
+    },
+};
+use serde::{Deserialize, Serialize};
+use t2gate_backends::OpendalOptions;
+
+const SCHEME: &str = "simulated";
+
+/// Told before and after each call, and may keep it waiting or fail it.
+pub(super) trait Hook: Send + Sync {
+    fn before(&self) -> BoxFuture<'static, Result<()>>;
+    fn after(&self) -> BoxFuture<'static, Result<()>>;
+}
+
+/// What several clients reach.
+#[derive(Debug, Clone)]
+pub(super) struct Simulated {
+    name: String,
+    objects: Arc<Mutex<BTreeMap<String, Buffer>>>,
+    conditional_deletes: bool,
+    /// Whether listings come in byte order and start after a name; else they come the other way round.
+    ordered: bool,
+}
+
+struct Client {
+    store: Simulated,
+    hook: Option<Arc<dyn Hook>>,
+}
+
+static CLIENTS: LazyLock<Mutex<HashMap<String, Arc<Client>>>> = LazyLock::new(|| {
+    OperatorRegistry::get().register::<SimulatedBuilder>(SCHEME);
+    Mutex::default()
+});
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+impl Simulated {
+    pub(super) fn new() -> Self {
+        Self {
+            name: format!("store-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+            objects: Arc::default(),
+            conditional_deletes: true,
+            ordered: true,
+        }
+    }
+
+    /// Deletes cannot be conditional.
+    pub(super) fn without_conditional_deletes(self) -> Self {
+        Self {
+            conditional_deletes: false,
+            ..self
+        }
+    }
+
+    pub(super) fn unordered(self) -> Self {
+        Self { ordered: false, ..self }
+    }
+
+    /// What opens a gateway on it.
+    pub(super) fn options(&self, hook: Option<Arc<dyn Hook>>) -> OpendalOptions {
+        let client = format!("client-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let options = super::options(SCHEME, &[("client", &client)]);
+        let entry = Client {
+            store: self.clone(),
+            hook,
+        };
+        lock(&CLIENTS).insert(client, Arc::new(entry));
+        options
+    }
+
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Buffer>> {
+        lock(&self.objects)
+    }
+
+    /// What lies there under names that begin so.
+    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
+        let objects = self.objects();
+        objects
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn etag(bytes: &Buffer) -> String {
+    format!("\"{}\"", hex::encode(Md5::digest(bytes.to_bytes())))
+}
+
+fn metadata(bytes: &Buffer) -> Metadata {
+    let mut metadata = MetadataBuilder::file(bytes.len() as u64);
+    metadata.etag(etag(bytes));
+    metadata.build()
+}
+
+fn not_found() -> Error {
+    Error::new(ErrorKind::NotFound, "there is no such object")
+}
+
+fn unsupported() -> Error {
+    Error::new(ErrorKind::Unsupported, "the store cannot do that")
+}
+
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+struct SimulatedConfig {
+    client: String,
+}
+
+impl Configurator for SimulatedConfig {
+    type Builder = SimulatedBuilder;
+
+    fn from_uri(uri: &OperatorUri) -> Result<Self> {
+        Self::from_iter(uri.options().clone())
+    }
+
+    fn into_builder(self) -> SimulatedBuilder {
+        SimulatedBuilder(self)
+    }
+}
+
+#[derive(Debug, Default)]
+struct SimulatedBuilder(SimulatedConfig);
+
+impl Builder for SimulatedBuilder {
+    type Config = SimulatedConfig;
+
+    fn build(self) -> Result<impl Service> {
+        let client = lock(&CLIENTS).get(&self.0.client).cloned();
+        client.map(SimulatedService).ok_or_else(not_found)
+    }
+}
+
+#[derive(Clone)]
+struct SimulatedService(Arc<Client>);
+
+impl fmt::Debug for SimulatedService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SimulatedService").field(&self.0.store.name).finish()
+    }
+}
+
+impl SimulatedService {
+    /// One call: whatever `work` does, it does at one moment.
+    async fn call<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some(hook) = &self.0.hook {
+            hook.before().await?;
+        }
+        let done = work();
+        if let Some(hook) = &self.0.hook {
+            hook.after().await?;
+        }
+        done
+    }
+
+    fn get(&self, path: &str) -> Result<Buffer> {
+        self.0.store.objects().get(path).cloned().ok_or_else(not_found)
+    }
+}
+
+impl Service for SimulatedService {
+    type Reader = oio::StreamReader<Reader>;
+    type Writer = Writer;
+    type Lister = oio::HierarchyLister<Lister>;
+    type Deleter = oio::OneShotDeleter<Deleter>;
+    type Copier = ();
+    type Composer = ();
+
+    fn info(&self) -> ServiceInfo {
+        ServiceInfo::new(SCHEME, "/", self.0.store.name.clone())
+    }
+
+    fn capability(&self) -> Capability {
+        Capability {
+            stat: true,
+            read: true,
+            write: true,
+            write_can_empty: true,
+            write_with_if_match: true,
+            write_with_if_not_exists: true,
+            delete: true,
+            delete_with_if_match: self.0.store.conditional_deletes,
+            list: true,
+            list_with_recursive: true,
+            list_with_start_after: self.0.store.ordered,
+            ..Capability::default()
+        }
+    }
+
+    async fn create_dir(&self, _: &OperationContext, _: &str, _: OpCreateDir) -> Result<RpCreateDir> {
+        Err(unsupported())
+    }
+
+    async fn stat(&self, _: &OperationContext, path: &str, _: OpStat) -> Result<RpStat> {
+        let found = self.call(|| self.get(path)).await?;
+        Ok(RpStat::new(metadata(&found)))
+    }
+
+    fn read(&self, _: &OperationContext, path: &str, _: OpRead) -> Result<Self::Reader> {
+        Ok(oio::StreamReader::new(Reader {
+            service: self.clone(),
+            path: path.to_owned(),
+        }))
+    }
+
+    fn write(&self, _: &OperationContext, path: &str, options: OpWrite) -> Result<Writer> {
+        Ok(Writer {
+            service: self.clone(),
+            path: path.to_owned(),
+            options,
+            pieces: Vec::new(),
+        })
+    }
+
+    fn delete(&self, _: &OperationContext) -> Result<Self::Deleter> {
+        Ok(oio::OneShotDeleter::new(Deleter(self.clone())))
+    }
+
+    fn list(&self, _: &OperationContext, path: &str, options: OpList) -> Result<Self::Lister> {
+        let lister = Lister {
+            service: self.clone(),
+            path: if path == "/" { String::new() } else { path.to_owned() },
+            start_after: options.start_after().map(str::to_owned),
+            names: None,
+        };
+        Ok(oio::HierarchyLister::new(lister, path, options.recursive()))
+    }
+
+    fn copy(&self, _: &OperationContext, _: &str, _: &str, _: OpCopy) -> Result<()> {
+        Err(unsupported())
+    }
+
+    async fn rename(&self, _: &OperationContext, _: &str, _: &str, _: OpRename) -> Result<RpRename> {
+        Err(unsupported())
+    }
+
+    async fn presign(&self, _: &OperationContext, _: &str, _: OpPresign) -> Result<RpPresign> {
+        Err(unsupported())
+    }
+}
+
+struct Reader {
+    service: SimulatedService,
+    path: String,
+}
+
+impl oio::StreamRead for Reader {
+    async fn open(&self, range: BytesRange) -> Result<(RpRead, Box<dyn oio::ReadStreamDyn>)> {
+        let bytes = self.service.call(|| self.service.get(&self.path)).await?;
+        let metadata = metadata(&bytes);
+        let bytes = bytes.slice(range.to_content_range(bytes.len())?);
+        Ok((RpRead::new(metadata), Box::new(bytes)))
+    }
+}
+
+struct Writer {
+    service: SimulatedService,
+    path: String,
+    options: OpWrite,
+    pieces: Vec<Buffer>,
+}
+
+impl oio::Write for Writer {
+    async fn write(&mut self, bytes: Buffer) -> Result<()> {
+        self.pieces.push(bytes);
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<Metadata> {
+        let bytes: Buffer = self.pieces.drain(..).flatten().collect();
+        let (options, service, path) = (&self.options, &self.service, &self.path);
+        let set = || {
+            let mut objects = service.0.store.objects();
+            let there = objects.get(path).map(etag);
+            let holds = match options.if_match() {
+                Some(token) => there.as_deref() == Some(token),
+                None => !options.if_not_exists() || there.is_none(),
+            };
+            if !holds {
+                return Err(Error::new(ErrorKind::ConditionNotMatch, "it is another one"));
+            }
+            objects.insert(path.clone(), bytes.clone());
+            Ok(())
+        };
+        service.call(set).await?;
+        Ok(metadata(&bytes))
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.pieces.clear();
+        Ok(())
+    }
+}
+
+struct Lister {
+    service: SimulatedService,
+    path: String,
+    start_after: Option<String>,
+    names: Option<std::vec::IntoIter<String>>,
+}
+
+impl oio::List for Lister {
+    async fn next(&mut self) -> Result<Option<oio::Entry>> {
+        if self.names.is_none() {
+            let store = &self.service.0.store;
+            let list = || {
+                let mut names = store.names(&self.path);
+                if store.ordered {
+                    names.retain(|name| self.start_after.as_ref().is_none_or(|after| name > after));
+                } else {
+                    names.reverse();
+                }
+                Ok(names)
+            };
+            self.names = Some(self.service.call(list).await?.into_iter());
+        }
+        let name = self.names.as_mut().and_then(Iterator::next);
+        Ok(name.map(|name| oio::Entry::new(&name, MetadataBuilder::unknown().build())))
+    }
+}
+
+struct Deleter(SimulatedService);
+
+impl oio::OneShotDelete for Deleter {
+    async fn delete_once(&self, path: String, options: OpDelete) -> Result<()> {
+        let delete = || {
+            let mut objects = self.0.0.store.objects();
+            let there = objects.get(&path).map(etag);
+            if options.if_match().is_some_and(|token| there.as_deref() != Some(token)) {
+                return Err(Error::new(ErrorKind::ConditionNotMatch, "it is another one"));
+            }
+            objects.remove(&path);
+            Ok(())
+        };
+        self.0.call(delete).await
+    }
+}
