@@ -6,6 +6,8 @@ use super::{
     Core, StoreLayout,
     blob::{self, Blob},
     bucket::{Bucket, MAX_RECORD_BYTES},
+    head::Recorded,
+    history::Target,
     key::{StoreDir, StoreKey},
     object::{Data, run_to_end},
     page::{Entry, Page, Rules},
@@ -13,13 +15,15 @@ use super::{
     store::{Dress, Precondition},
 };
 use crate::{
-    BackendError, BucketName, CompleteMultipartUpload, CreateMultipartUpload, ETag, ListMultipartUploads, ListParts,
-    MultipartUpload, ObjectBody, ObjectInfo, Part, PartNumber, PartPage, StoredPart, Timestamp, UploadEntry, UploadId,
-    UploadPage, UploadRef, assemble,
+    BackendError, BucketName, CompleteMultipartUpload, CreateMultipartUpload, ETag, Key, ListMultipartUploads,
+    ListParts, MultipartUpload, ObjectBody, ObjectInfo, Part, PartNumber, PartPage, StoredPart, Timestamp, UploadEntry,
+    UploadId, UploadPage, UploadRef, assemble,
 };
 
 /// So many records are read at once.
 const READS: usize = 16;
+/// The clocks of gateways differ by less.
+const MAX_SKEW_NANOS: i64 = 15 * 60 * 1_000_000_000;
 
 impl Core {
     pub(super) async fn create_multipart_upload(
@@ -182,7 +186,7 @@ impl Core {
             parts: assembled.parts,
             upload_id: Some(upload.upload_id.clone()),
         };
-        let info = self
+        let committed = self
             .commit(
                 &bucket,
                 &upload.key,
@@ -192,7 +196,16 @@ impl Core {
                 request.versions.as_ref(),
                 true,
             )
-            .await?;
+            .await;
+        let info = match committed {
+            Err(BackendError::NoSuchUpload) => {
+                // Another was faster.
+                let done = self.completed(&bucket, upload).await;
+                self.end_upload(&upload.bucket, &record).await?;
+                return done;
+            }
+            committed => committed?,
+        };
         // In the encoded layout the object is made of them.
         let used = (self.layout == StoreLayout::Encoded).then_some(&blobs[..]);
         self.remove_completed(upload, used).await;
@@ -224,7 +237,10 @@ impl Core {
         let removed = async {
             match used {
                 Some(used) => self.remove_upload_but(&upload.bucket, &upload.upload_id, used).await,
-                None => self.remove_upload(upload).await,
+                None => match self.upload_record(&upload.bucket, &upload.upload_id).await? {
+                    Some(record) => self.end_upload(&upload.bucket, &record).await.map(drop),
+                    None => Ok(()),
+                },
             }
         };
         if let Err(error) = removed.await {
@@ -237,22 +253,76 @@ impl Core {
         run_to_end(async move {
             let bucket = core.bucket(&upload.bucket).await?;
             let _upload = core.locks.upload(&upload.upload_id).await;
-            core.upload(&bucket, &upload).await?;
-            core.remove_upload(&upload).await
+            let record = core.upload(&bucket, &upload).await?;
+            if core.end_upload(&upload.bucket, &record).await? {
+                return Err(BackendError::NoSuchUpload);
+            }
+            Ok(())
         })
         .await
     }
 
-    /// Removes an upload and all its parts, but not what an object consists of: whoever completed it may have been cut
-    /// off before this.
-    pub(super) async fn remove_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
-        let current = match self.layout {
-            StoreLayout::Transparent => None,
-            StoreLayout::Encoded => self.current(&upload.bucket, &upload.key).await?,
+    /// Removes an upload and its parts, but for what an object consists of: says whether there is one that it made.
+    pub(super) async fn end_upload(&self, bucket: &BucketName, record: &UploadRecord) -> Result<bool, BackendError> {
+        let (Ok(id), Ok(key)) = (UploadId::parse(record.id.clone()), Key::parse(record.key.clone())) else {
+            return Ok(false);
         };
-        let used = current.and_then(|current| current.record).map(|record| record.blobs);
-        self.remove_upload_but(&upload.bucket, &upload.upload_id, &used.unwrap_or_default())
-            .await
+        let at = Target { bucket, key: &key };
+        let made = match self.layout {
+            StoreLayout::Transparent => None,
+            StoreLayout::Encoded => {
+                let head = self.head(bucket, &key).await?;
+                self.made(at, head.as_ref(), record).await?
+            }
+        };
+        self.remove_upload_but(bucket, &id, made.as_deref().unwrap_or_default())
+            .await?;
+        Ok(made.is_some())
+    }
+
+    /// The blobs of the version that the upload has made, if it has.
+    async fn made(
+        &self,
+        at: Target<'_>,
+        head: Option<&Recorded>,
+        upload: &UploadRecord,
+    ) -> Result<Option<Vec<Blob>>, BackendError> {
+        let made = |found: &Recorded| found.record.upload_id.as_deref() == Some(&*upload.id);
+        let Some(head) = head else { return Ok(None) };
+        if made(head) {
+            return Ok(Some(head.record.blobs.clone()));
+        }
+        let Some(keeping) = head.keeping() else { return Ok(None) };
+        // What is older was there before it.
+        let since = upload.initiated.saturating_sub(MAX_SKEW_NANOS);
+        let mut below = None;
+        loop {
+            let kept = self.kept_below(at, keeping, below, READS).await?;
+            if let Some((_, found)) = kept.iter().find(|(_, found)| made(found)) {
+                return Ok(Some(found.record.blobs.clone()));
+            }
+            match kept.last() {
+                Some((version, _)) if version.stamp.time().unix_nanos() >= since => below = Some(version.stamp),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// [`BackendError::NoSuchUpload`] where an upload has made its object already, or is aborted. `head` was read
+    /// before: whatever it is replaced by, is replaced from that.
+    pub(super) async fn refuse_second(
+        &self,
+        at: Target<'_>,
+        head: Option<&Recorded>,
+        upload: &str,
+    ) -> Result<(), BackendError> {
+        let id = UploadId::parse(upload).map_err(|_| BackendError::NoSuchUpload)?;
+        let record = self.upload_record(at.bucket, &id).await?;
+        let record = record.ok_or(BackendError::NoSuchUpload)?;
+        match self.made(at, head, &record).await? {
+            Some(_) => Err(BackendError::NoSuchUpload),
+            None => Ok(()),
+        }
     }
 
     /// Removes an upload and all its parts that are not `used`.

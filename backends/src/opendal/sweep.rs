@@ -76,7 +76,7 @@ impl Core {
                 };
                 let begun = Timestamp::from_unix_nanos(record.initiated);
                 if self.last_activity(&upload, begun).await? <= before {
-                    self.remove_upload(&upload).await?;
+                    self.end_upload(&bucket, &record).await?;
                     swept += 1;
                 }
             }
@@ -109,37 +109,6 @@ impl Core {
                     let key = StoreKey::part(&bucket, &id, number);
                     self.store.delete(&key, &Precondition::None).await?;
                     swept += 1;
-                }
-            }
-        }
-        Ok(swept)
-    }
-
-    /// Parts whose upload has gone before them. An object may consist of their blobs.
-    async fn sweep_parts(&self, before: Timestamp) -> Result<usize, BackendError> {
-        let mut swept = 0;
-        let mut buckets = self.store.list(&StoreDir::all_parts(), "", false, None, None).await?;
-        while let Some(found) = buckets.next().await? {
-            let name = found.name.trim_end_matches('/').to_owned();
-            let Ok(bucket) = BucketName::parse(name) else { continue };
-            let mut uploads = self
-                .store
-                .list(&StoreDir::bucket_parts(&bucket), "", false, None, None)
-                .await?;
-            while let Some(found) = uploads.next().await? {
-                let name = found.name.trim_end_matches('/').to_owned();
-                let Ok(id) = UploadId::parse(name) else { continue };
-                if self.upload_record(&bucket, &id).await?.is_some() {
-                    continue;
-                }
-                for number in self.part_numbers(&bucket, &id).await? {
-                    let place = StoreKey::part(&bucket, &id, number);
-                    let read = self.store.read(&place, MAX_RECORD_BYTES).await?;
-                    let part = read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes));
-                    if part.is_some_and(|part| part.modified() <= before) {
-                        self.store.delete(&place, &Precondition::None).await?;
-                        swept += 1;
-                    }
                 }
             }
         }

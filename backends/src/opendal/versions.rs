@@ -76,6 +76,9 @@ impl Core {
             pause(attempt).await?;
             let head = self.head(at.bucket, at.key).await?;
             versioning = self.versioning_now(at.bucket, head.as_ref(), versioning).await?;
+            if let Some(upload) = &record.upload_id {
+                self.refuse_second(at, head.as_ref(), upload).await?;
+            }
             let stamp = versions.map(VersionClock::stamp).transpose()?;
             let plan = state(head.as_ref(), versioning).write(condition, stamp)?;
             let push = Push {

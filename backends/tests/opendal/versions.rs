@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use opendal::{Error, ErrorKind, Result};
 use t2gate_backends::{
-    Backend, BackendError, BucketSetting, ListObjectVersions, OpendalBackend, OpendalOptions, StoreLevel, SystemClock,
-    TestClock, Timestamp, VersionEntry, VersionId, Versioned, VersioningStatus,
+    Backend, BackendError, BucketSetting, Clock as _, ListObjectVersions, OpendalBackend, OpendalOptions, StoreLevel,
+    SystemClock, TestClock, Timestamp, VersionEntry, VersionId, Versioned, VersioningStatus,
     conformance::{
         Subject,
         race::{DirectClient, RaceOptions, race},
@@ -404,30 +404,24 @@ fn assert_kept(now: &Known, before: &Known, all: &[&Done], context: &str) {
     }
 }
 
-async fn emptied_and_swept(store: &Simulated, s: &Subject, clock: &Arc<TestClock>, context: &str) {
-    empty(s).await;
+/// Everything that is there is old.
+async fn sweep(store: &Simulated) {
+    let year = SystemClock.now().unix_seconds() + 365 * 86_400;
     let sweeper = super::open_store(OpendalOptions {
-        clock: clock.clone(),
+        clock: Arc::new(TestClock::new(Timestamp::from_unix(year, 0))),
         ..store.options(None)
     });
-    let year = Timestamp::from_unix(SystemClock.unix() + 365 * 86_400, 0);
-    clock.set(year);
     sweeper.sweep(Duration::from_hours(24)).await.unwrap();
+}
+
+async fn emptied_and_swept(store: &Simulated, s: &Subject, context: &str) {
+    empty(s).await;
+    sweep(store).await;
     for prefix in [".t2/data/", ".t2/history/", ".t2/gone/", ".t2/parts/", ".t2/uploads/"] {
         let left = store.names(prefix);
         assert!(left.is_empty(), "{context}: {left:?}");
     }
     s.delete_bucket(&s.bucket).await.unwrap();
-}
-
-trait Unix {
-    fn unix(&self) -> i64;
-}
-
-impl Unix for SystemClock {
-    fn unix(&self) -> i64 {
-        t2gate_backends::Clock::now(self).unix_seconds()
-    }
 }
 
 async fn other(store: &Simulated, s: &Subject) -> Subject {
@@ -532,13 +526,10 @@ async fn cut_off_anywhere_nothing_is_lost_and_nothing_is_left() {
                     let after = look(&next).await;
                     assert_kept(&after, &now, &[&more], &context);
                     assert_eq!(after.len(), now.len() + 1, "{context}: something came back");
-                    emptied_and_swept(
-                        &store,
-                        &next,
-                        &Arc::new(TestClock::new(Timestamp::from_unix(0, 0))),
-                        &context,
-                    )
-                    .await;
+                    // Nor does the sweeper.
+                    sweep(&store).await;
+                    assert!(look(&next).await == after, "{context}: swept");
+                    emptied_and_swept(&store, &next, &context).await;
                     if !came {
                         break;
                     }
@@ -548,4 +539,107 @@ async fn cut_off_anywhere_nothing_is_lost_and_nothing_is_left() {
         }
     }
     assert!(cuts > 500, "{cuts}");
+}
+
+// ---- completes
+
+/// How many versions there are of what the upload makes.
+fn made(known: &Known) -> usize {
+    known.values().filter(|bytes| **bytes == Some(large(3))).count()
+}
+
+/// Of a complete that was cut off nobody knows whether it was done. Asked for again, also when something was written
+/// since, it is done once; and the sweeper takes nothing that an object consists of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_complete_that_was_cut_off_is_done_once() {
+    for (at, overwritten) in [
+        (At::CutBefore, false),
+        (At::CutBefore, true),
+        (At::CutAfter, false),
+        (At::CutAfter, true),
+    ] {
+        for call in 0.. {
+            let context = format!("cut off, {at:?} {call}; overwritten: {overwritten}");
+            let store = Simulated::new();
+            let counter = Counter::new(at);
+            let s = subject(gateway(&store, Some(counter.clone()))).await;
+            let upload = s.upload(KEY).await;
+            let parts = vec![s.part(&upload, 1, large(3)).await];
+            counter.arm(call);
+            let first = s.complete(&upload, parts.clone()).await;
+            let came = counter.came();
+            let next = other(&store, &s).await;
+            if overwritten {
+                next.put(KEY, "over").await;
+            }
+            let swept_before = call % 2 == 0;
+            if swept_before {
+                sweep(&store).await;
+            }
+            let second = next.complete(&upload, parts).await;
+            sweep(&store).await;
+            let known = look(&next).await;
+            match &second {
+                Ok(info) => assert!(known.contains_key(info.version_id.as_ref().unwrap()), "{context}"),
+                Err(BackendError::NoSuchUpload) => {}
+                Err(other) => panic!("{context}: {other:?}"),
+            }
+            assert!(made(&known) <= 1, "{context}: {known:?}");
+            let done = first.is_ok() || second.is_ok();
+            assert!(made(&known) == 1 || !done, "{context}");
+            if !swept_before {
+                assert_eq!(made(&known), 1, "{context}");
+            }
+            if !came {
+                break;
+            }
+        }
+    }
+}
+
+/// A client that gave up waiting asks another gateway, and the first one goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_completes_at_two_gateways_one_does_the_work() {
+    for overwritten in [false, true] {
+        for call in 0.. {
+            let context = format!("stopped before call {call}; overwritten: {overwritten}");
+            let store = Simulated::new();
+            let counter = Counter::new(At::Wait);
+            let s = subject(gateway(&store, Some(counter.clone()))).await;
+            let upload = s.upload(KEY).await;
+            let parts = vec![s.part(&upload, 1, large(3)).await];
+            let next = other(&store, &s).await;
+            counter.arm(call);
+            let mut task = tokio::spawn({
+                let (s, upload, parts) = (s.clone(), upload.clone(), parts.clone());
+                async move { s.complete(&upload, parts).await }
+            });
+            let finished = tokio::select! {
+                () = counter.reached.notified() => None,
+                done = &mut task => Some(done.unwrap()),
+            };
+            let came = finished.is_none();
+            let second = next.complete(&upload, parts).await;
+            if overwritten {
+                next.put(KEY, "over").await;
+            }
+            counter.go.notify_one();
+            let first = match finished {
+                Some(done) => done,
+                None => task.await.unwrap(),
+            };
+            for outcome in [&first, &second] {
+                let fine = matches!(outcome, Ok(_) | Err(BackendError::NoSuchUpload));
+                // The parts went while they were looked at.
+                let gone = matches!(outcome, Err(BackendError::Assemble(_)));
+                assert!(fine || gone, "{context}: {outcome:?}");
+            }
+            assert!(first.is_ok() || second.is_ok(), "{context}");
+            let known = look(&next).await;
+            assert_eq!(made(&known), 1, "{context}: {first:?}, {second:?}");
+            if !came {
+                break;
+            }
+        }
+    }
 }
