@@ -1,8 +1,8 @@
 //! Keys as names in a file system, and back: one-to-one, and never out of the bucket. Pure.
 //!
 //! A key is split at `/` into segments. A segment is stored under its own name, except where no file can have that
-//! name: if it is empty, `.` or `..`, if it is longer than 255 bytes, and if it begins with [`.t2`](LEAD_IN) in any
-//! letter case, which is how every escape begins. Such a segment becomes
+//! name: if it is empty, `.` or `..`, if it is longer than 255 bytes, if it is [`.t2`](LEAD_IN) in any letter case, and
+//! if it is itself a name that an escape can have. Such a segment becomes
 //!
 //! | name | stands for |
 //! |---|---|
@@ -12,8 +12,14 @@
 //!
 //! In TEXT a `=` is written `=3D`; other `=XX` are reserved. TEXT has at most 251 bytes, so that every name has at most
 //! 255; what does not fit is cut between characters, each piece as long as can be. Each segment has exactly one
-//! spelling (and as the last of a key a second one, with `!`): a name that begins like an escape and is not the spelling
-//! of anything stands for no key.
+//! spelling (and as the last of a key a second one, with `!`).
+//!
+//! So a name that begins like an escape, and is not the spelling of anything, is the own name of a segment: of the one
+//! that is spelled so. `.t2x`, `.t2==` and `.T2=.` stand for themselves, and `.t2=a` does, as `a` needs no escape.
+//! `.t2=.t2=a` does so too, for the same reason: what it would stand for is stored under its own name.
+//! Escapes are told by their text alone, not by what lies there. That leaves names that are escapes and stand for
+//! nothing where they are: `.t2!TEXT` of a directory, `.t2+TEXT` of a file, and in a directory `.t2+TEXT` what does not
+//! go on with the segment.
 //!
 //! Where names that differ in letter case or normal form are one, each of the two has another one that no folding takes
 //! for a third, for when somebody else's spelling has it:
@@ -24,9 +30,10 @@
 //! | `.t2-HEX` | `.t2!` |
 //! | `.t2#HEX` | `.t2+`, before these |
 //!
-//! HEX is the segment in UTF-8, in lower case, cut in the same manner.
+//! HEX is the segment in UTF-8, in lower case, cut in the same manner. These names are nobody's own anywhere, also with
+//! letters in upper case: a tree may come to a file system where names are folded.
 
-/// How every escape begins.
+/// How every escape begins. By itself the gateway's own directory, which a whole root may bring into a bucket.
 pub(crate) const LEAD_IN: &str = ".t2";
 /// The longest name of a file, in bytes, on the file systems of Linux.
 const MAX_NAME: usize = 255;
@@ -34,6 +41,8 @@ const MAX_NAME: usize = 255;
 const MAX_TEXT: usize = MAX_NAME - LEAD_IN.len() - 1;
 /// The most bytes of a segment in one piece of hexadecimal digits.
 const MAX_EXACT: usize = MAX_TEXT / 2;
+/// The most that one character takes, in bytes: so much a piece may fall short of what it can hold.
+const MAX_CHARACTER: usize = 4;
 
 /// A name, or several with all but the last being directories, each in the one before.
 pub(crate) type Names = Vec<Box<str>>;
@@ -126,11 +135,17 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// `folded`: whether names are folded where it was found.
+    /// Of a name in a directory that a segment names. `folded`: whether names are folded where it was found.
     pub(crate) fn parse(name: &str, folded: bool) -> Self {
         if is_plain(name) {
-            return Self::Plain;
+            Self::Plain
+        } else {
+            Self::parse_piece(name, folded)
         }
+    }
+
+    /// Of a name in a directory that a piece of a long segment names: there nothing has its own.
+    pub(crate) fn parse_piece(name: &str, folded: bool) -> Self {
         let Some(rest) = name.strip_prefix(LEAD_IN) else {
             return Self::Foreign;
         };
@@ -156,11 +171,32 @@ impl Name {
 
 /// Whether a segment is stored under its own name.
 pub(crate) fn is_plain(text: &str) -> bool {
-    let escape_like = text
-        .as_bytes()
-        .get(..LEAD_IN.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(LEAD_IN.as_bytes()));
-    !escape_like && !matches!(text, "" | "." | "..") && text.len() <= MAX_NAME
+    !matches!(text, "" | "." | "..") && text.len() <= MAX_NAME && !is_reserved(text)
+}
+
+/// Whether a name is the gateway's, or one that an escape can have.
+fn is_reserved(name: &str) -> bool {
+    let Some((start, rest)) = name.split_at_checked(LEAD_IN.len()) else {
+        return false;
+    };
+    if !start.eq_ignore_ascii_case(LEAD_IN) {
+        return false;
+    }
+    let mut chars = rest.chars();
+    let lead = chars.next();
+    let text = chars.as_str();
+    let exact = || unescape_exactly(&text.to_ascii_lowercase());
+    match lead {
+        None => true,
+        Some('~' | '-') => exact().is_some(),
+        Some('#') => exact().is_some_and(|text| text.len() + MAX_CHARACTER > MAX_EXACT),
+        _ if start != LEAD_IN => false,
+        // Of a text that is shorter by four bytes at least.
+        Some('=') => unescape(text).is_some_and(|text| !is_plain(&text)),
+        Some('!') => unescape(text).is_some(),
+        Some('+') => name.len() + MAX_CHARACTER > MAX_NAME && unescape(text).is_some(),
+        Some(_) => false,
+    }
 }
 
 fn escape(text: &str, last: char) -> Names {
@@ -241,13 +277,17 @@ mod tests {
     fn decode(spelled: &[Box<str>]) -> Option<(String, Form)> {
         let (last, chunks) = spelled.split_last()?;
         let mut text = String::new();
-        for chunk in chunks {
-            match Name::parse(chunk, true) {
+        let parse = |name: &str, index: usize| match index {
+            0 => Name::parse(name, true),
+            _ => Name::parse_piece(name, true),
+        };
+        for (index, chunk) in chunks.iter().enumerate() {
+            match parse(chunk, index) {
                 Name::Continued(chunk) => text.push_str(&chunk),
                 _ => return None,
             }
         }
-        let (rest, form) = match Name::parse(last, true) {
+        let (rest, form) = match parse(last, chunks.len()) {
             Name::Plain if chunks.is_empty() => return Some((last.to_string(), Form::Plain)),
             Name::Escaped(rest, form) => (rest, form),
             _ => return None,
@@ -276,8 +316,8 @@ mod tests {
         assert_eq!(segment(""), names(&[".t2="]));
         assert_eq!(segment("."), names(&[".t2=."]));
         assert_eq!(segment(".."), names(&[".t2=.."]));
-        assert_eq!(segment(".T2x"), names(&[".t2=.T2x"]));
-        assert_eq!(segment(".t2=a"), names(&[".t2=.t2=3Da"]));
+        assert_eq!(segment(".t2"), names(&[".t2=.t2"]));
+        assert_eq!(segment(".T2"), names(&[".t2=.T2"]));
         assert_eq!(forced("a"), names(&[".t2!a"]));
     }
 
@@ -293,21 +333,101 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_spelling_of_a_key_stands_for_none() {
-        for foreign in [
-            ".t2", ".t2x", ".T2=a", ".t2=3", ".t2==", ".t2=a=2E", ".t2==3d", ".t2?a", "", ".", "..", ".t2~6", ".t2~6A",
-            ".t2-6x", ".t2~ff", ".T2~61", ".t2#61",
+    fn what_only_looks_like_an_escape_stands_for_itself() {
+        let literal = [
+            ".t2x".to_owned(),
+            ".T2x".into(),
+            ".t2 ".into(),
+            ".t2.".into(),
+            ".t2?a".into(),
+            ".t2\u{e4}".into(),
+            // No digits, others, or too few.
+            ".t2=3=".into(),
+            ".t2==".into(),
+            ".t2=a=2E".into(),
+            ".t2==3d".into(),
+            ".t2!=".into(),
+            ".t2!a=3".into(),
+            ".t2~6".into(),
+            ".t2~6x".into(),
+            ".t2~ff".into(),
+            ".t2-6x".into(),
+            // Of what needs no escape, or is no escape.
+            ".t2=a".into(),
+            ".t2=3".into(),
+            ".t2=.t2x".into(),
+            ".t2=.t2=3Da".into(),
+            ".t2=...".into(),
+            // In upper case.
+            ".T2=".into(),
+            ".T2=.".into(),
+            ".T2!a".into(),
+            // Cut too early.
+            ".t2+".into(),
+            ".t2+a".into(),
+            ".t2#61".into(),
+            format!(".t2+{}", "x".repeat(247)),
+            format!(".t2#{}", "61".repeat(121)),
+            // And too late.
+            format!(".T2+{}", "x".repeat(251)),
+        ];
+        for name in &literal {
+            assert_eq!(segment(name), names(&[name]), "{name}");
+            for folded in [false, true] {
+                assert_eq!(Name::parse(name, folded), Name::Plain, "{name}");
+            }
+            assert_eq!(forced(name).last().map(|last| last.starts_with(".t2!")), Some(true));
+        }
+    }
+
+    #[test]
+    fn what_an_escape_can_be_called_is_escaped_itself() {
+        let piece = format!(".t2+{}", "x".repeat(248));
+        let exact_piece = format!(".t2#{}", "61".repeat(122));
+        for name in [
+            ".t2=",
+            ".t2=.",
+            ".t2=.t2",
+            ".t2=.T2",
+            ".t2=.t2!a",
+            ".t2=.t2=3D.t2!a",
+            ".t2!",
+            ".t2!a",
+            ".t2!.t2x",
+            ".t2!=3D",
+            ".t2~",
+            ".t2~61",
+            ".T2~61",
+            ".t2~6A",
+            ".T2-6a",
+            &piece,
+            &exact_piece,
         ] {
+            assert!(!is_plain(name), "{name}");
+            let spelled = segment(name);
+            assert_ne!(spelled, names(&[name]), "{name}");
+            assert_eq!(decode(&spelled), Some((name.to_owned(), Form::Plain)), "{name}");
+        }
+        assert_eq!(segment(".t2=.t2!a"), names(&[".t2=.t2=3D.t2!a"]));
+    }
+
+    #[test]
+    fn what_is_not_the_spelling_of_a_key_stands_for_none() {
+        let piece = format!(".t2+{}", "x".repeat(251));
+        for foreign in [".t2", ".T2", "", ".", "..", ".t2~6A", ".T2~61", &piece] {
             assert_eq!(decode(&names(&[foreign])), None, "{foreign}");
         }
-        // Would do without an escape, or is cut too early.
-        assert_eq!(decode(&names(&[".t2=a"])), None);
+        // Would do without an escape, or is cut too early, or does not go on.
         assert_eq!(decode(&names(&[".t2+a", ".t2=b"])), None);
         assert_eq!(decode(&names(&[".t2+a", ".t2~61"])), None);
         assert_eq!(decode(&names(&[".t2#61", ".t2~61"])), None);
+        assert_eq!(decode(&names(&[&piece, "b"])), None);
+        assert_eq!(decode(&names(&[&piece, ".t2x"])), None);
+        let long = format!("{}b", "x".repeat(251 + 4));
+        assert_eq!(decode(&names(&[&piece, ".t2=xxxxb"])), Some((long, Form::Plain)));
         assert_eq!(decode(&names(&[".t2!a"])), Some(("a".into(), Form::Forced)));
-        assert_eq!(decode(&names(&[".t2~4181"])), None);
-        for exact in [".t2~61", ".t2-61", ".t2#61"] {
+        assert_eq!(decode(&names(&[".t2~4181"])), Some((".t2~4181".into(), Form::Plain)));
+        for exact in [".t2~61", ".t2-61"] {
             assert_eq!(Name::parse(exact, false), Name::Foreign);
         }
         assert_eq!(decode(&names(&[".t2-41"])), Some(("A".into(), Form::ExactForced)));
@@ -330,8 +450,13 @@ mod tests {
             Just("=3D".to_owned()),
             Just("!".to_owned()),
             Just("+".to_owned()),
+            Just("~".to_owned()),
+            Just("#".to_owned()),
             Just(".".to_owned()),
+            Just("61".to_owned()),
+            Just("61".repeat(122)),
             Just("x".repeat(250)),
+            Just("x".repeat(248)),
             Just("ä€".repeat(40)),
             "[^/\0]{0,8}",
         ];
@@ -350,6 +475,19 @@ mod tests {
                 }
                 prop_assert_eq!(decode(&spelled), Some((text.clone(), form)));
             }
+        }
+
+        /// Each name is the spelling of one segment at most, in one form; and if it is none, no segment's own either.
+        #[test]
+        fn every_name_stands_for_itself_or_is_an_escape(name in hostile_segment()) {
+            prop_assume!(name.len() <= MAX_NAME && !matches!(&*name, "" | "." | ".."));
+            let spelled = names(&[&name]);
+            match Name::parse(&name, true) {
+                Name::Plain => prop_assert_eq!(decode(&spelled), Some((name.clone(), Form::Plain))),
+                Name::Escaped(text, form) => prop_assert_eq!(decode(&spelled), Some((text, form))),
+                Name::Continued(_) | Name::Foreign => prop_assert_eq!(decode(&spelled), None),
+            }
+            prop_assert_eq!(segment(&name) == spelled, Name::parse(&name, true) == Name::Plain);
         }
 
         #[test]

@@ -57,7 +57,8 @@ pub enum FsFindingKind {
     TwoFiles,
     /// A segment has two directories, and what is in this one is not served.
     TwoDirectories,
-    /// The name begins like an escape and is not the spelling of a key, or is not UTF-8: it is not served.
+    /// The name is an escape that stands for nothing where it is, is not UTF-8, or makes a key that is empty or too long:
+    /// it is not served.
     UnusableName,
     /// An empty directory of the gateway's. Repair removes it.
     EmptyDirectory,
@@ -478,6 +479,10 @@ impl Doctor {
                     }
                     Meaning::Object { segment, form } => {
                         let key = format!("{}{segment}", level.prefix);
+                        if Key::parse(key.as_str()).is_err() {
+                            report.add(FsFindingKind::UnusableName, at(&name), false);
+                            continue;
+                        }
                         if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::RegularFile) {
                             let repaired = self.repair && self.put_away(&dir, &name).is_ok();
                             report.add(FsFindingKind::TwoFiles, at(&name), repaired);

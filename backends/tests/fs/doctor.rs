@@ -94,7 +94,7 @@ async fn everything_wrong_is_found_and_repaired_where_that_loses_nothing() {
     fs::write(tree.path("changed"), "by others").unwrap();
     fs::write(tree.path(".t2!a"), "hidden").unwrap();
     fs::remove_file(tree.path("dir/below")).unwrap();
-    fs::write(tree.path(".t2=plain"), "no spelling").unwrap();
+    fs::write(tree.path(".t2~61"), "no spelling").unwrap();
     fs::write(tree.path("").join(std::ffi::OsStr::from_bytes(b"\xff")), "no text").unwrap();
     rustix::fs::setxattr(tree.path("large"), "user.other", b"x", rustix::fs::XattrFlags::empty()).unwrap();
     fs::write(tree.path("damaged"), "x").unwrap();
@@ -115,7 +115,7 @@ async fn everything_wrong_is_found_and_repaired_where_that_loses_nothing() {
             (Staging, ".t2/staging/half".to_owned(), repaired),
             (AbandonedUpload, format!(".t2/uploads/{bucket}/0000"), repaired),
             (UnusableName, "(not UTF-8)".to_owned(), false),
-            (UnusableName, ".t2=plain".to_owned(), false),
+            (UnusableName, ".t2~61".to_owned(), false),
             (StaleAttributes, "changed".to_owned(), repaired),
             (EmptyDirectory, "dir".to_owned(), repaired),
             (MissingSideFile, "lost".to_owned(), false),
@@ -299,13 +299,13 @@ async fn histories_are_examined_too() {
     fs::create_dir_all(histories.join("no-bucket/.t2!key")).unwrap();
     fs::create_dir_all(of("empty")).unwrap();
     fs::write(of(".t2!b/no version"), "").unwrap();
-    fs::create_dir(of(".t2=no spelling")).unwrap();
+    fs::create_dir(of(".t2~6e6f")).unwrap();
     let expected = |repaired| {
         vec![
             (UnusableName, format!(".t2/versions/{bucket}/.t2!b/no version"), false),
             (ReplacedVersion, format!(".t2/versions/{bucket}/.t2!b"), repaired),
             (DeletedObject, format!(".t2/versions/{bucket}/.t2!gone"), repaired),
-            (UnusableName, format!(".t2/versions/{bucket}/.t2=no spelling"), false),
+            (UnusableName, format!(".t2/versions/{bucket}/.t2~6e6f"), false),
             (EmptyDirectory, format!(".t2/versions/{bucket}/empty"), repaired),
             (OrphanedHistory, ".t2/versions/no-bucket".to_owned(), repaired),
         ]

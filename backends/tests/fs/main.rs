@@ -6,6 +6,7 @@ mod commit;
 mod crash;
 mod doctor;
 mod faults;
+mod hostile_names;
 mod in_turn;
 mod kept_order;
 mod large;

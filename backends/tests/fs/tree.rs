@@ -109,13 +109,13 @@ async fn what_is_no_file_and_what_is_no_name_of_ours_is_left_out() {
     let _socket = UnixListener::bind(tree.path("socket")).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, tree.path("fifo"), rustix::fs::Mode::RUSR).unwrap();
     fs::create_dir_all(tree.path("empty/within")).unwrap();
-    for name in [".t2x", ".t2=a", ".t2+a", ".T2=", ".t2==2E"] {
+    for name in [".t2", ".t2=", ".t2~61"] {
         fs::write(tree.path(name), "x").unwrap();
     }
     fs::write(tree.path("").join(OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
     fs::write(tree.path("line\nbreak"), "x").unwrap();
     assert_eq!(tree.all_keys().await, ["line\nbreak"]);
-    for key in ["socket", "fifo", ".t2x", ".t2=a"] {
+    for key in ["socket", "fifo", ".t2", ".t2~61"] {
         assert_eq!(tree.get(key).await, None, "{key}");
     }
 }

@@ -27,8 +27,13 @@ impl Meaning {
     /// `None` for what is the spelling of nothing. `pieces` of a long segment lead to the directory that it is in, as
     /// spelled and as text.
     pub(super) fn of((pieces, text): &(Names, String), name: &str, is_dir: bool, folded: bool) -> Option<Self> {
-        let (rest, form) = match Name::parse(name, folded) {
-            Name::Plain if pieces.is_empty() => (name.to_owned(), Form::Plain),
+        let parsed = if pieces.is_empty() {
+            Name::parse(name, folded)
+        } else {
+            Name::parse_piece(name, folded)
+        };
+        let (rest, form) = match parsed {
+            Name::Plain => (name.to_owned(), Form::Plain),
             Name::Escaped(rest, form) if !(is_dir && form.is_forced()) => (rest, form),
             Name::Continued(text) if is_dir => return Some(Self::Piece(text)),
             _ => return None,

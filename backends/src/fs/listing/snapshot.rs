@@ -506,8 +506,12 @@ fn scan_piece(
 ) -> Result<bool, Errno> {
     let mut text = String::new();
     dir::scan(dir, |name, file_type| {
-        let parsed = Name::parse(name, folded);
-        if parsed == Name::Foreign || (parsed == Name::Plain && !before.is_empty()) {
+        let parsed = if before.is_empty() {
+            Name::parse(name, folded)
+        } else {
+            Name::parse_piece(name, folded)
+        };
+        if parsed == Name::Foreign {
             return ControlFlow::Continue(());
         }
         let file_type = match file_type {

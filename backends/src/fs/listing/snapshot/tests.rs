@@ -45,7 +45,9 @@ fn a_segment_in_pieces_cannot_be_looked_at_alone() {
     let dir = open(temp.path());
     let (mut snapshot, _) = read(Tree::Objects, &dir, false, "", 1 << 20).unwrap();
     assert!(snapshot.refresh(&dir, "plain").unwrap());
-    assert!(!snapshot.refresh(&dir, ".t2+long").unwrap());
+    assert!(snapshot.refresh(&dir, ".t2+short").unwrap());
+    let piece = format!(".t2+{}", "n".repeat(251));
+    assert!(!snapshot.refresh(&dir, &piece).unwrap());
 }
 
 proptest! {
@@ -63,9 +65,10 @@ proptest! {
             if index == first.min(steps.len() - 1) {
                 kept = Some(read(Tree::Objects, &dir, false, "", 1 << 20).unwrap().0);
             }
-            let name = match number % 5 {
+            let name = match number % 6 {
                 0 => format!(".t2!{number}"),
-                1 => format!(".t2=.t2{number}"),
+                1 => format!(".t2=.t2!{number}"),
+                2 => format!(".t2={number}"),
                 _ => format!("{number}"),
             };
             let path = temp.path().join(&name);
