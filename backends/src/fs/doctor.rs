@@ -2,6 +2,8 @@
 
 mod histories;
 mod names;
+mod report;
+mod tree;
 
 use std::{
     cell::Cell,
@@ -12,120 +14,21 @@ use std::{
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, FileType, Mode, OFlags},
+    fs::{self, Mode, OFlags},
     io::Errno,
 };
 
-use self::names::{Meaning, entries};
+pub use self::report::{FsFinding, FsFindingKind, FsReport};
 use super::{
-    Durability, FsOpenError, FsOptions, Store,
-    attributes::{ATTRIBUTE, Record},
-    bucket, dir,
-    dir::{Entry, Meta},
+    Durability, FsOpenError, FsOptions, Store, bucket,
+    dir::{self, Meta},
     keeping::{Attributes, Keeping},
     layout::{self, Format, LockFile},
     marks::Marks,
     multipart::load_upload,
     names::Folding,
-    object::{prune, split, strs},
-    staging, sys, xattr,
 };
-use crate::{
-    BucketName, Key, SystemClock, UploadId,
-    key_codec::{Form, Names},
-};
-
-/// What is wrong, or left over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FsFindingKind {
-    /// Something in staging: left by a crash. Repair finishes or undoes it, as the next start does.
-    Staging,
-    /// A file of attributes of no object as it is. Repair removes it.
-    OrphanedSideFile,
-    /// The file system has no extended attributes, and the objects had theirs there. Repair says so in `.t2/format`; from
-    /// then on attributes lie in side files.
-    LostAttributes,
-    /// A note in `.t2/directories` about a directory that is not there. Repair removes it.
-    OrphanedMark,
-    /// An object names a file of attributes that is not there: its metadata or parts are lost. Its bytes are not.
-    MissingSideFile,
-    /// The attributes are damaged or of another version: the file is served without them.
-    DamagedAttributes,
-    /// The file has changed since its attributes were written, and is served without them. Repair removes them.
-    StaleAttributes,
-    /// A key has two files, and this one is not served. Repair moves it to `.t2/lost`.
-    TwoFiles,
-    /// A segment has two directories, and what is in this one is not served.
-    TwoDirectories,
-    /// The name is an escape that stands for nothing where it is, is not UTF-8, or makes a key that is empty or too long:
-    /// it is not served.
-    UnusableName,
-    /// An empty directory of the gateway's. Repair removes it.
-    EmptyDirectory,
-    /// A directory that the gateway made for a bucket, and no bucket. Repair removes it if it is empty.
-    AbandonedBucket,
-    /// A bucket without a directory: its objects are gone, or elsewhere.
-    MissingBucket,
-    /// The record of a bucket cannot be read: the gateway does not start.
-    DamagedBucket,
-    /// An upload of no bucket, or without a readable record. Repair removes it.
-    AbandonedUpload,
-    /// Versions of no bucket. Repair moves them to `.t2/lost`.
-    OrphanedHistory,
-    /// An object that was deleted and is kept still lies under its key's name, which hides that. Repair removes that name.
-    DeletedObject,
-    /// What was the version `null` before another was. Repair removes it.
-    ReplacedVersion,
-    /// It could not be examined.
-    Unreadable,
-}
-
-impl FsFindingKind {
-    /// Its name in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Staging => "staging",
-            Self::OrphanedSideFile => "orphaned-side-file",
-            Self::LostAttributes => "lost-attributes",
-            Self::OrphanedMark => "orphaned-mark",
-            Self::MissingSideFile => "missing-side-file",
-            Self::DamagedAttributes => "damaged-attributes",
-            Self::StaleAttributes => "stale-attributes",
-            Self::TwoFiles => "two-files",
-            Self::TwoDirectories => "two-directories",
-            Self::UnusableName => "unusable-name",
-            Self::EmptyDirectory => "empty-directory",
-            Self::AbandonedBucket => "abandoned-bucket",
-            Self::MissingBucket => "missing-bucket",
-            Self::DamagedBucket => "damaged-bucket",
-            Self::AbandonedUpload => "abandoned-upload",
-            Self::OrphanedHistory => "orphaned-history",
-            Self::DeletedObject => "deleted-object",
-            Self::ReplacedVersion => "replaced-version",
-            Self::Unreadable => "unreadable",
-        }
-    }
-}
-
-/// One thing that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FsFinding {
-    pub kind: FsFindingKind,
-    /// Below the root; what is not UTF-8 is replaced.
-    pub path: String,
-    pub repaired: bool,
-}
-
-/// What an examination has seen.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FsReport {
-    pub buckets: u64,
-    /// Files that are served.
-    pub objects: u64,
-    /// Versions that are kept beside those, delete markers among them.
-    pub versions: u64,
-    pub findings: Vec<FsFinding>,
-}
+use crate::{BucketName, SystemClock, UploadId};
 
 /// Examines a root, and repairs it if told so. Blocks; reads the attributes of every file, and holds the names of all
 /// side files in memory. Fails where another process serves the root, where `.t2/format` is missing or of another
@@ -166,12 +69,6 @@ fn start(root: &Path) -> Result<(), FsOpenError> {
     }
 }
 
-impl FsReport {
-    fn add(&mut self, kind: FsFindingKind, path: String, repaired: bool) {
-        self.findings.push(FsFinding { kind, path, repaired });
-    }
-}
-
 struct Doctor {
     path: PathBuf,
     repair: bool,
@@ -199,16 +96,6 @@ struct Known {
     sides: HashSet<Box<str>>,
     /// The marks that directories have or would have.
     marks: HashSet<String>,
-}
-
-/// A directory still to be examined.
-struct Level {
-    /// On the way from the bucket.
-    names: Vec<Box<str>>,
-    /// What keys in it begin with.
-    prefix: String,
-    /// The pieces of a long segment so far, as spelled and as text.
-    pieces: (Names, String),
 }
 
 impl Doctor {
@@ -394,221 +281,6 @@ impl Doctor {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Whether everything could be read.
-    fn examine_bucket(
-        &self,
-        bucket: &BucketName,
-        bucket_dir: &OwnedFd,
-        report: &mut FsReport,
-        seen: &mut Known,
-    ) -> bool {
-        let mut complete = true;
-        let mut left = vec![Level {
-            names: Vec::new(),
-            prefix: String::new(),
-            pieces: Default::default(),
-        }];
-        while let Some(level) = left.pop() {
-            let at = |name: &str| {
-                let names = level.names.iter().map(|n| &**n).filter(|n| !n.is_empty());
-                let parts: Vec<&str> = [bucket.as_str()].into_iter().chain(names).chain([name]).collect();
-                parts.join("/").trim_end_matches('/').to_owned()
-            };
-            let listed = dir::resolve_dir(bucket_dir.as_fd(), level.names.iter().map(|n| &**n))
-                .and_then(|dir| Ok((entries(&dir)?, dir)));
-            let (entries, dir) = match listed {
-                Ok(listed) => listed,
-                Err(Errno::NOENT) => continue,
-                Err(_) => {
-                    complete = false;
-                    report.add(FsFindingKind::Unreadable, at(""), false);
-                    continue;
-                }
-            };
-            seen.marks.extend(self.marks.name_of(&dir));
-            if entries.is_empty() && !level.names.is_empty() && self.marks.is_marked(&dir) {
-                if self.repair {
-                    prune(&self.marks, bucket_dir, &level.names);
-                }
-                let gone = dir::resolve_dir(bucket_dir.as_fd(), level.names.iter().map(|n| &**n)).is_err();
-                report.add(FsFindingKind::EmptyDirectory, at(""), self.repair && gone);
-            }
-            for (name, kind) in entries {
-                let Some(name) = name else {
-                    report.add(FsFindingKind::UnusableName, at("(not UTF-8)"), false);
-                    continue;
-                };
-                let is_dir = match kind {
-                    FileType::Directory => true,
-                    FileType::RegularFile => false,
-                    FileType::Unknown => match Meta::in_dir(&dir, &name) {
-                        Ok(meta) if meta.is_dir() => true,
-                        Ok(meta) if meta.is_file() => false,
-                        _ => continue,
-                    },
-                    _ => continue,
-                };
-                let Some(meaning) = Meaning::of(&level.pieces, &name, is_dir, self.folded) else {
-                    report.add(FsFindingKind::UnusableName, at(&name), false);
-                    continue;
-                };
-                let names = || level.names.iter().cloned().chain([name.clone()]).collect();
-                match meaning {
-                    Meaning::Piece(text) => {
-                        let mut pieces = level.pieces.clone();
-                        pieces.0.push(name.clone());
-                        pieces.1.push_str(&text);
-                        left.push(Level {
-                            names: names(),
-                            prefix: level.prefix.clone(),
-                            pieces,
-                        });
-                    }
-                    Meaning::Directory { segment, form } => {
-                        if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::Directory) {
-                            report.add(FsFindingKind::TwoDirectories, at(&name), false);
-                        }
-                        left.push(Level {
-                            names: names(),
-                            prefix: format!("{}{segment}/", level.prefix),
-                            pieces: Default::default(),
-                        });
-                    }
-                    Meaning::Object { segment, form } => {
-                        let key = format!("{}{segment}", level.prefix);
-                        if Key::parse(key.as_str()).is_err() {
-                            report.add(FsFindingKind::UnusableName, at(&name), false);
-                            continue;
-                        }
-                        if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::RegularFile) {
-                            let repaired = self.repair && self.put_away(&dir, &name).is_ok();
-                            report.add(FsFindingKind::TwoFiles, at(&name), repaired);
-                            if repaired {
-                                continue;
-                            }
-                        }
-                        let examined = self.examine_file(bucket, &dir, &name, &key, &at(&name), report, seen);
-                        report.objects += u64::from(examined.is_some());
-                        complete &= examined.unwrap_or(false);
-                    }
-                }
-            }
-        }
-        complete
-    }
-
-    /// Whether its attributes could be read. `None` where it could not be opened.
-    #[expect(clippy::too_many_arguments, reason = "what it is, in all respects")]
-    fn examine_file(
-        &self,
-        bucket: &BucketName,
-        dir: &OwnedFd,
-        name: &str,
-        key: &str,
-        path: &str,
-        report: &mut FsReport,
-        seen: &mut Known,
-    ) -> Option<bool> {
-        let (file, meta) = match dir::look_up(dir.as_fd(), [name]) {
-            Ok(Entry::File(file, meta)) => (file, meta),
-            Ok(_) => {
-                report.add(FsFindingKind::Unreadable, path.into(), false);
-                return None;
-            }
-            Err(_) => return None,
-        };
-        match self.attributes.keeping {
-            Keeping::Extended => Some(self.examine_extended(&file, &meta, key, path, report, seen)),
-            Keeping::SideFiles => {
-                let Ok(key) = Key::parse(key) else {
-                    return Some(true);
-                };
-                let Ok(recorded) = self.attributes.recorded(bucket, &key, &file, &meta) else {
-                    report.add(FsFindingKind::Unreadable, path.into(), false);
-                    return Some(false);
-                };
-                if recorded.side_id.is_some() && recorded.record.is_none() {
-                    report.add(FsFindingKind::DamagedAttributes, path.into(), false);
-                }
-                seen.sides.extend(recorded.side_id);
-                Some(true)
-            }
-        }
-    }
-
-    fn examine_extended(
-        &self,
-        file: &OwnedFd,
-        meta: &Meta,
-        key: &str,
-        path: &str,
-        report: &mut FsReport,
-        seen: &mut Known,
-    ) -> bool {
-        let record = match Record::load_any(file) {
-            Ok(Some(record)) => record,
-            Ok(None) => {
-                if xattr::is_there(file, ATTRIBUTE) {
-                    report.add(FsFindingKind::DamagedAttributes, path.into(), false);
-                    // Which side file it named cannot be told.
-                    return false;
-                }
-                return true;
-            }
-            Err(_) => {
-                report.add(FsFindingKind::Unreadable, path.into(), false);
-                return false;
-            }
-        };
-        if !record.holds_for(meta) {
-            let repaired = self.repair && xattr::remove(file, ATTRIBUTE).is_ok();
-            report.add(FsFindingKind::StaleAttributes, path.into(), repaired);
-            if repaired {
-                return true;
-            }
-        }
-        if let Some(side) = record.side {
-            let missing = matches!(Meta::in_dir(&self.attributes.dir, &side), Err(Errno::NOENT));
-            if missing && *record.key == *key {
-                report.add(FsFindingKind::MissingSideFile, path.into(), false);
-            }
-            seen.sides.insert(side);
-        }
-        true
-    }
-
-    /// Whether the segment, which was met in this form at the end of `level`, has something of this type in a form that
-    /// goes before it.
-    fn is_shadowed(&self, bucket_dir: &OwnedFd, level: &Level, segment: &str, form: Form, kind: FileType) -> bool {
-        let before: &[Form] = match (form, self.folded) {
-            (Form::Exact, _) | (Form::Plain, false) => &[],
-            (Form::Plain, true) => &[Form::Exact],
-            (Form::ExactForced, _) => &[Form::Exact, Form::Plain],
-            (Form::Forced, false) => &[Form::Plain],
-            (Form::Forced, true) => &[Form::Exact, Form::Plain, Form::ExactForced],
-        };
-        let base = &level.names[..level.names.len() - level.pieces.0.len()];
-        before.iter().any(|form| {
-            let names = form.names(segment);
-            let (leaf, dirs) = split(base, &names);
-            let Ok(dir) = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)) else {
-                return false;
-            };
-            let is_such = Meta::in_dir(&dir, leaf).is_ok_and(|meta| meta.file_type == kind);
-            // Another spelling may have answered.
-            is_such && (!self.folded || dir::has_entry(&dir, leaf).unwrap_or(false))
-        })
-    }
-
-    /// Moves a file out of the tree.
-    fn put_away(&self, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
-        let lost = layout::own_dir(&self.space, layout::LOST)?;
-        let random = staging::random_name().map_err(|_| Errno::IO)?;
-        sys::renameat(dir, name, &lost, &random)?;
-        tracing::info!(from = name, to = format!(".t2/{}/{random}", layout::LOST), "moved away");
         Ok(())
     }
 }

@@ -9,8 +9,9 @@ use rustix::{
 };
 
 use super::{
-    Doctor, FsFindingKind, FsReport, Known, Level,
+    Doctor, FsFindingKind, FsReport, Known,
     names::{Meaning, entries},
+    tree::Level,
 };
 use crate::{
     BucketName,
