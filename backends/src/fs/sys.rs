@@ -17,14 +17,21 @@ use super::simulated_folding::{hold_still, stored};
 
 #[cfg(not(feature = "simulated-folding"))]
 mod as_they_are {
+    use std::borrow::Cow;
+
     use rustix::{fd::AsFd, io::Errno};
 
-    #[inline(always)]
-    pub(super) fn hold_still() {}
+    /// In the place of the simulation's lock.
+    pub(super) struct Still;
 
     #[inline(always)]
-    pub(super) fn stored(_: impl AsFd, path: &str) -> Result<&str, Errno> {
-        Ok(path)
+    pub(super) fn hold_still() -> Still {
+        Still
+    }
+
+    #[inline(always)]
+    pub(super) fn stored(_: impl AsFd, path: &str) -> Result<Cow<'_, str>, Errno> {
+        Ok(Cow::Borrowed(path))
     }
 }
 
