@@ -53,7 +53,9 @@ def serving(gateway, scratch, certificates, network):
     config = scratch / "t2gate.toml"
     config.write_text(
         f'[tls]\ncertificate = "{certificates.chain}"\nkey = "{certificates.key}"\n'
-        f'[backend]\nroot = "{scratch / "data"}"\n'
+        f'[[backend]]\nname = "main"\nroot = "{scratch / "data"}"\n'
+        '[[backend]]\nname = "cloud"\nkind = "opendal"\nservice = "memory"\n'
+        '[[bucket]]\nname = "cloud-*"\nbackend = "cloud"\n'
         f'[[account]]\nid = "tests"\n[[account.key]]\nid = "{KEY}"\nsecret = "{SECRET}"\n'
         'kind = "global"\ncapabilities = ["all"]\n'
     )
@@ -95,8 +97,18 @@ def test_a_real_prometheus_measures_what_was_sent(serving, scratch, certificates
         wait_for("5 puts", lambda: query('t2gate_requests_total{operation="PutObject"}') == 5, 10)
         wait_for("3 gets", lambda: query('t2gate_requests_total{operation="GetObject",status="200"}') == 3, 10)
         wait_for("a miss", lambda: query('t2gate_errors_total{code="NoSuchKey"}') == 1, 10)
+        # A store is asked more than once for each of these, and has taken and given the bytes.
+        client.create_bucket(Bucket="cloud-tests")
+        client.put_object(Bucket="cloud-tests", Key="a", Body=b"x" * 400_000)
+        assert len(client.get_object(Bucket="cloud-tests", Key="a")["Body"].read()) == 400_000
+        labels = 'backend="cloud",service="memory"'
+        for operation in ("read", "write"):
+            expression = f't2gate_store_bytes_total{{{labels},operation="{operation}"}}'
+            wait_for(expression, lambda e=expression: (query(e) or 0) >= 400_000, 10)
+        expression = f't2gate_store_call_seconds_count{{{labels},operation="stat",result="ok"}}'
+        wait_for(expression, lambda: (query(expression) or 0) > 0, 10)
         # Throughput: what came in and went out, but for framing and Prometheus' extrapolation.
-        for direction, sent in (("received", 5 * 400_000), ("sent", 3 * 400_000)):
+        for direction, sent in (("received", 6 * 400_000), ("sent", 4 * 400_000)):
             expression = f"rate(t2gate_{direction}_bytes_total[1m]) * 60"
             wait_for(expression, lambda e=expression, s=sent: 0.9 * s < (query(e) or 0) < 1.1 * s, 10)
         wait_for("rules are judged", lambda: {rule["health"] for rule in loaded_rules()} == {"ok"}, 20)

@@ -36,6 +36,8 @@ pub struct Startup {
     pub keys: Arc<KeyStore>,
     pub tls: Arc<Tls>,
     pub storage: Storage,
+    /// Those that the storage was opened with.
+    pub metrics: Arc<Metrics>,
     pub listener: TcpListener,
     pub admin_listener: TcpListener,
 }
@@ -62,12 +64,13 @@ pub struct Store {
 const STORE_READY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Opens the storage that the configuration names, one backend after the other. Blocks: before anything is served.
-pub async fn open_storage(config: &Config) -> Result<Storage, anyhow::Error> {
+/// `metrics` count what is asked of stores from the first probe on.
+pub async fn open_storage(config: &Config, metrics: &Arc<Metrics>) -> Result<Storage, anyhow::Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let several = !config.backends.others.is_empty();
     let mut stores = Vec::new();
     for backend in config.backends.iter() {
-        let store = open_store(backend, clock.clone())
+        let store = open_store(backend, clock.clone(), Some(metrics))
             .await
             .map_err(|error| match several {
                 true => anyhow::anyhow!("backend {}: {error:#}", backend.name),
@@ -93,7 +96,7 @@ pub async fn open_storage_of(
         anyhow::bail!("{}: no such directory", backend.root.display());
     }
     if !read_only {
-        return Ok(open_store(backend, clock).await?.backend);
+        return Ok(open_store(backend, clock, None).await?.backend);
     }
     match backend.kind {
         BackendKind::Fs => {
@@ -104,7 +107,7 @@ pub async fn open_storage_of(
             Ok(versioned(FsBackend::open(options)?, clock))
         }
         BackendKind::Opendal => anyhow::bail!("what this store can do is found out by writing to it: no dry run"),
-        BackendKind::Memory => Ok(open_store(backend, clock).await?.backend),
+        BackendKind::Memory => Ok(open_store(backend, clock, None).await?.backend),
     }
 }
 
@@ -133,7 +136,11 @@ pub fn store_options(config: &config::Backend, clock: Arc<dyn Clock>) -> Opendal
     }
 }
 
-async fn open_store(config: &config::Backend, clock: Arc<dyn Clock>) -> Result<Store, anyhow::Error> {
+async fn open_store(
+    config: &config::Backend,
+    clock: Arc<dyn Clock>,
+    metrics: Option<&Arc<Metrics>>,
+) -> Result<Store, anyhow::Error> {
     let name = config.name.clone();
     Ok(match config.kind {
         BackendKind::Fs => {
@@ -146,7 +153,11 @@ async fn open_store(config: &config::Backend, clock: Arc<dyn Clock>) -> Result<S
             }
         }
         BackendKind::Opendal => {
-            let backend = OpendalBackend::open(store_options(config, clock.clone())).await?;
+            let options = OpendalOptions {
+                observer: metrics.map(|metrics| metrics.store_observer(&config.name, &config.store.service)),
+                ..store_options(config, clock.clone())
+            };
+            let backend = OpendalBackend::open(options).await?;
             Store {
                 name,
                 unclaimed: backend.unclaimed().to_vec(),
@@ -230,11 +241,11 @@ pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result
         keys,
         tls,
         storage,
+        metrics,
         listener,
         admin_listener,
     } = startup;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = Metrics::new()?;
     let stats = Arc::new(ConnectionStats::default());
     metrics.watch_connections(&stats)?;
     let joined = Joined::new(storage.stores, &config.backends.routes, &metrics)?;

@@ -17,7 +17,7 @@ use prometheus::{
     Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     core::Collector, process_collector::ProcessCollector,
 };
-use t2gate_backends::{CallOutcome, Observer};
+use t2gate_backends::{CallOutcome, Observer, StoreCallOutcome, StoreObserver};
 
 use self::pulled::Pulled;
 use crate::{
@@ -41,6 +41,11 @@ const DURATION: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
 ];
 
+/// Upper bounds in seconds of calls of a store, which lies behind a network; a part of a body may take 300.
+const STORE_CALL: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0, 300.0,
+];
+
 /// All metrics of a gateway.
 #[derive(Debug)]
 pub struct Metrics {
@@ -55,6 +60,9 @@ pub struct Metrics {
     rate_limited: IntCounterVec,
     authentication_failures: IntCounterVec,
     backend_calls: HistogramVec,
+    store_calls: HistogramVec,
+    store_bytes: IntCounterVec,
+    store_retries: IntCounterVec,
 }
 
 impl Metrics {
@@ -143,6 +151,36 @@ impl Metrics {
                         LATENCY,
                     ),
                     &["backend", "operation", "result"],
+                )?,
+            )?,
+            store_calls: register(
+                &registry,
+                HistogramVec::new(
+                    histogram(
+                        "store_call_seconds",
+                        "Time that calls of a store behind an opendal backend took, each attempt by itself, by result: \
+                         ok, not_found, refused (a condition, or nothing that the store can do), denied (the gateway's \
+                         own credentials), busy, or failed.",
+                        STORE_CALL,
+                    ),
+                    &["backend", "service", "operation", "result"],
+                )?,
+            )?,
+            store_bytes: register(
+                &registry,
+                IntCounterVec::new(
+                    opts(
+                        "store_bytes_total",
+                        "Bytes that were read from a store, written to it, or copied inside it.",
+                    ),
+                    &["backend", "service", "operation"],
+                )?,
+            )?,
+            store_retries: register(
+                &registry,
+                IntCounterVec::new(
+                    opts("store_retries_total", "Calls of a store that were tried once more."),
+                    &["backend", "service", "operation"],
                 )?,
             )?,
             registry,
@@ -273,6 +311,15 @@ impl Metrics {
             backend: backend.into(),
         })
     }
+
+    /// What is told of the calls of a store; `backend` is its name in the configuration.
+    pub fn store_observer(self: &Arc<Self>, backend: &str, service: &str) -> Arc<dyn StoreObserver> {
+        Arc::new(StoreMetrics {
+            metrics: self.clone(),
+            backend: backend.into(),
+            service: service.into(),
+        })
+    }
 }
 
 /// A request that is counted as in flight, and once it is dropped as what it became.
@@ -335,6 +382,31 @@ impl Observer for BackendObserver {
         let labels = [&*self.backend, operation, outcome.as_str()];
         let calls = &self.metrics.backend_calls;
         calls.with_label_values(&labels).observe(time.as_secs_f64());
+    }
+}
+
+#[derive(Debug)]
+struct StoreMetrics {
+    metrics: Arc<Metrics>,
+    backend: Box<str>,
+    service: Box<str>,
+}
+
+impl StoreObserver for StoreMetrics {
+    fn call(&self, operation: &'static str, outcome: StoreCallOutcome, time: Duration) {
+        let labels = [&*self.backend, &*self.service, operation, outcome.as_str()];
+        let calls = &self.metrics.store_calls;
+        calls.with_label_values(&labels).observe(time.as_secs_f64());
+    }
+
+    fn bytes(&self, operation: &'static str, bytes: u64) {
+        let labels = [&*self.backend, &*self.service, operation];
+        self.metrics.store_bytes.with_label_values(&labels).inc_by(bytes);
+    }
+
+    fn retry(&self, operation: &'static str) {
+        let labels = [&*self.backend, &*self.service, operation];
+        self.metrics.store_retries.with_label_values(&labels).inc();
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         file::{self, KeyFile, KeyFileError},
     },
     logging,
+    metrics::Metrics,
     server::{
         self, Shutdown, Tls,
         self_signed::{self, SelfSigned, SelfSignedError},
@@ -104,6 +105,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
         keys,
         tls,
         storage: prepared.storage,
+        metrics: prepared.metrics,
         listener,
         admin_listener,
     };
@@ -119,6 +121,7 @@ struct Prepared {
     certificate: Certificate,
     keys: KeyTable,
     storage: Storage,
+    metrics: Arc<Metrics>,
     /// Set where the certificate is the gateway's own.
     self_signed: Option<SelfSigned>,
     /// Set where the keys are those of the key file: where it is, and what was made for it just now.
@@ -144,7 +147,8 @@ impl Prepared {
             .map_err(data("write into"))?;
 
         // Before keys and certificate are made: it takes the lock that keeps a second process out.
-        let storage = app::open_storage(config).await?;
+        let metrics = Metrics::new().map_err(anyhow::Error::from)?;
+        let storage = app::open_storage(config, &metrics).await?;
 
         let now = SystemClock.now();
         let options = TlsOptions {
@@ -172,6 +176,7 @@ impl Prepared {
             certificate,
             keys,
             storage,
+            metrics,
             self_signed,
             key_file,
         })

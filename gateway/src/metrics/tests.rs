@@ -38,6 +38,11 @@ fn busy() -> Arc<Metrics> {
     drop(metrics.request(record));
     let observer = metrics.backend_observer("fs");
     observer.observe("put_object", CallOutcome::Failed, Duration::from_millis(20));
+    let observer = metrics.store_observer("cloud", "s3");
+    observer.call("stat", StoreCallOutcome::Denied, Duration::from_millis(20));
+    observer.bytes("write", 1000);
+    observer.bytes("write", 200);
+    observer.retry("read");
     metrics
 }
 
@@ -82,6 +87,9 @@ fn what_is_counted_elsewhere_is_read_when_it_is_asked_for() {
         "t2gate_memory_budget_bytes 1048576",
         "t2gate_memory_budget_used_bytes 0",
         "t2gate_backend_call_seconds_count{backend=\"fs\",operation=\"put_object\",result=\"failed\"} 1",
+        "t2gate_store_call_seconds_count{backend=\"cloud\",operation=\"stat\",result=\"denied\",service=\"s3\"} 1",
+        "t2gate_store_bytes_total{backend=\"cloud\",operation=\"write\",service=\"s3\"} 1200",
+        "t2gate_store_retries_total{backend=\"cloud\",operation=\"read\",service=\"s3\"} 1",
         concat!("t2gate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert_line(&metrics, line);

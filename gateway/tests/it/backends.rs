@@ -117,6 +117,64 @@ async fn a_copy_to_another_backend_is_streamed() {
     );
 }
 
+const STORE: &str = r#"
+[[backend]]
+name = "main"
+root = "ROOT/data"
+[[backend]]
+name = "cloud"
+kind = "opendal"
+service = "memory"
+[[bucket]]
+name = "cloud-*"
+backend = "cloud"
+"#;
+
+/// The calls of a store count by backend, service and operation, those of the probe at the start among them.
+#[tokio::test]
+async fn calls_of_a_store_are_counted() {
+    let gateway = TestGateway::with_backends("", STORE, "").await;
+    let value = async |series: &str| -> u64 {
+        let metrics = gateway.admin("/metrics").await;
+        let found = metrics.lines().find_map(|line| line.strip_prefix(series));
+        found.map_or(0, |value| value.trim().parse().unwrap())
+    };
+    let calls = |operation: &str, result: &str| {
+        format!(
+            "t2gate_store_call_seconds_count{{backend=\"cloud\",operation=\"{operation}\",result=\"{result}\",\
+             service=\"memory\"}}"
+        )
+    };
+    let bytes = |operation: &str| {
+        format!("t2gate_store_bytes_total{{backend=\"cloud\",operation=\"{operation}\",service=\"memory\"}}")
+    };
+    // The probe has asked for what is there and for what is not, and has met a condition.
+    let probed = value(&calls("write_close", "ok")).await;
+    assert!(probed > 0 && value(&calls("write_close", "refused")).await > 0);
+    let (written, read) = (value(&bytes("write")).await, value(&bytes("read")).await);
+
+    gateway.does(Request::put("/cloud-a")).await;
+    gateway.does(Request::put("/cloud-a/key").body([7; 50_000])).await;
+    assert_eq!(gateway.does(Request::get("/cloud-a/key")).await.body.len(), 50_000);
+    gateway.refuses(Request::get("/cloud-a/none"), 404, "NoSuchKey").await;
+    assert!(value(&calls("write_close", "ok")).await >= probed + 2);
+    assert!(value(&bytes("write")).await >= written + 50_000);
+    assert!(value(&bytes("read")).await >= read + 50_000);
+    // What no store is behind has none, and nothing is named after a bucket or an object.
+    let metrics = gateway.admin("/metrics").await;
+    let store: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("t2gate_store_"))
+        .collect();
+    assert!(store.iter().all(|line| line.contains("backend=\"cloud\"")), "{store:?}");
+    assert!(
+        !store
+            .iter()
+            .any(|line| line.contains("key") || line.contains("cloud-a")),
+        "{store:?}"
+    );
+}
+
 #[tokio::test]
 async fn an_account_has_so_many_buckets_in_all_backends_together() {
     let gateway = two("[s3]\nmax_buckets_per_account = 3", TWO).await;

@@ -20,6 +20,7 @@ use t2gate::{
     app::{self, Startup},
     config::{Config, Overrides},
     keys::KeyStore,
+    metrics::Metrics,
     server::{Drained, Shutdown, ShutdownTrigger, Tls, self_signed, tls::TlsOptions},
 };
 use t2gate_backends::{AccountId, Backend, BucketName, CannedAcl, Clock as _, CreateBucket, SystemClock, Timestamp};
@@ -162,7 +163,8 @@ impl TestGateway {
         fs::write(&file, text.replace("SECRET", SECRET)).unwrap();
         let config = Config::load_from(Some(&file), Vec::new(), &Overrides::default()).unwrap();
         fs::create_dir(&data).unwrap();
-        let storage = app::open_storage(&config).await.unwrap();
+        let metrics = Metrics::new().unwrap();
+        let storage = app::open_storage(&config, &metrics).await.unwrap();
         let backend = storage.stores[0].backend.clone();
         let names = self_signed::names(config.listen.address.ip(), &config.s3.base_domains);
         let own = self_signed::ensure(&data.join(".t2/tls"), &names, now()).unwrap();
@@ -179,6 +181,7 @@ impl TestGateway {
             keys: Arc::new(KeyStore::new(config.keys.clone().unwrap())),
             tls: Arc::new(tls),
             storage,
+            metrics,
             listener,
             admin_listener,
         };
