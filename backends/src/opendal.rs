@@ -58,7 +58,7 @@ pub use self::{
     watch::{StoreCallOutcome, StoreObserver},
 };
 use crate::{
-    AccountId, Backend, BackendError, BoxError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
+    AccountId, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
     CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DEFAULT_ABANDONED_UPLOAD_AGE,
     DeleteObject, DeleteObjectOutcome, ListMultipartUploads, ListObjectVersions, ListObjects, ListParts,
     MultipartUpload, ObjectBody, ObjectInfo, ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject,
@@ -156,12 +156,9 @@ pub fn missing_service(service: &str) -> String {
 pub enum OpendalOpenError {
     #[error("{}", missing_service(service))]
     UnknownService { service: String },
-    #[error("the options of the service \"{service}\" are wrong")]
-    Configuration {
-        service: String,
-        #[source]
-        source: BoxError,
-    },
+    /// The reason says none of the secrets.
+    #[error("the service \"{service}\" cannot be used as it is configured: {reason}")]
+    Configuration { service: String, reason: String },
     #[error("the store does not do what every store has to:\n{report}")]
     Unusable { report: ProbeReport },
     #[error("the configuration asks for level {asked}, and the store has {}:\n{report}", report.level)]
@@ -265,9 +262,9 @@ async fn probed(options: &OpendalOptions) -> Result<(Arc<Store>, ProbeReport, Pr
         });
     }
     let store = Store::open(&options.service, &options.options, options.observer.clone());
-    let store = Arc::new(store.map_err(|source| OpendalOpenError::Configuration {
+    let store = Arc::new(store.map_err(|reason| OpendalOpenError::Configuration {
         service: options.service.clone(),
-        source,
+        reason,
     })?);
     let random =
         getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;

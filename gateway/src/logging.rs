@@ -2,10 +2,10 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Registry,
-    filter::ParseError,
+    filter::{ParseError, filter_fn},
     fmt::{self, MakeWriter},
     layer::{Layer, SubscriberExt as _},
     reload,
@@ -16,6 +16,9 @@ use crate::config::{Log, LogFormat};
 
 /// Lets the span of a request through whatever else is filtered, so that every line of a request carries its id.
 const REQUEST_SPAN: &str = "t2gate::layer::request_id=error";
+
+/// What signs requests to stores tells the credentials that it was given in its lines below `warn`. They are never written.
+const TELLS_SECRETS: &str = "reqsign";
 
 /// The log of this process.
 #[derive(Debug, Clone)]
@@ -72,7 +75,8 @@ where
         let json = fmt::layer().json().flatten_event(true).with_current_span(false);
         json.with_writer(writer).boxed()
     };
-    let subscriber = Registry::default().with(filter).with(lines);
+    let discreet = filter_fn(|line| !line.target().starts_with(TELLS_SECRETS) || *line.level() <= Level::WARN);
+    let subscriber = Registry::default().with(filter).with(discreet).with(lines);
     (subscriber, Logging { filter: handle })
 }
 

@@ -284,6 +284,139 @@ fn a_store_in_a_list_is_probed_by_check_and_greeted_with_its_level() {
     assert!(said.contains("backend cloud: "), "{said}");
 }
 
+/// Answers every request with a refusal, as a store does that does not know the credentials.
+fn refusing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut head = String::new();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                while reader.read_line(&mut head).is_ok_and(|read| read > 2) {}
+                // Who did not wait for it is gone.
+                drop(stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+            });
+        }
+    });
+    address
+}
+
+/// Every service that a build has by itself, with its secrets, which come by a file and by a variable in turn. All that
+/// it calls goes to a server here that refuses it.
+#[test]
+fn no_service_has_its_secrets_in_what_is_said() {
+    const SECRET: &str = "aHVudGVyMmh1bnRlcjI=";
+    let address = refusing();
+    let endpoint = format!("http://{address}");
+    let at = |options: &str| options.replace("ENDPOINT", &format!("endpoint = \"{endpoint}\""));
+    let services = [
+        (
+            "s3",
+            "secret_access_key",
+            "bucket = \"b\", region = \"r\", access_key_id = \"id\", ENDPOINT",
+        ),
+        ("gcs", "token", "bucket = \"b\", ENDPOINT"),
+        (
+            "azblob",
+            "account_key",
+            "container = \"b\", account_name = \"a\", ENDPOINT",
+        ),
+        (
+            "azblob",
+            "sas_token",
+            "container = \"b\", account_name = \"a\", ENDPOINT",
+        ),
+        (
+            "azdls",
+            "account_key",
+            "filesystem = \"b\", account_name = \"a\", ENDPOINT",
+        ),
+        (
+            "b2",
+            "application_key",
+            "bucket = \"b\", bucket_id = \"i\", application_key_id = \"id\"",
+        ),
+        (
+            "oss",
+            "access_key_secret",
+            "bucket = \"b\", access_key_id = \"id\", ENDPOINT",
+        ),
+        ("cos", "secret_key", "bucket = \"b\", secret_id = \"id\", ENDPOINT"),
+        (
+            "obs",
+            "secret_access_key",
+            "bucket = \"b\", access_key_id = \"id\", ENDPOINT",
+        ),
+        ("swift", "token", "container = \"b\", ENDPOINT"),
+        ("webdav", "password", "username = \"u\", ENDPOINT"),
+        ("webdav", "token", "ENDPOINT"),
+    ];
+    let started: Vec<_> = services
+        .into_iter()
+        .enumerate()
+        .map(|(i, (service, option, options))| {
+            let dir = tempfile::tempdir().unwrap();
+            let secret = match option {
+                "sas_token" => format!("sv=2024-01-01&sp=rw&sig={SECRET}"),
+                _ => SECRET.to_owned(),
+            };
+            let by_file = i % 2 == 0;
+            let mut options = at(options);
+            if by_file {
+                fs::write(dir.path().join("secret"), format!("{secret}\n")).unwrap();
+                options += &format!(", {option}_file = \"secret\"");
+            }
+            let text = format!(
+                "[log]\nlevel = \"debug\"\n[backend]\nkind = \"opendal\"\nservice = \"{service}\"\n\
+                 options = {{ {options} }}\n"
+            );
+            fs::write(dir.path().join("t2gate.toml"), text).unwrap();
+            let mut command = t2gate(dir.path());
+            command.args(["serve", "--config", "t2gate.toml", "--listen", "127.0.0.1:0"]);
+            // Also for those whose address has another name before it, or is no option.
+            for variable in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+                command.env(variable, &endpoint);
+            }
+            command.env_remove("NO_PROXY").env_remove("no_proxy");
+            if !by_file {
+                command.env(format!("T2GATE_BACKEND__OPTIONS__{}", option.to_uppercase()), &secret);
+            }
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            (service, option, dir, child)
+        })
+        .collect();
+    for (service, option, _dir, child) in started {
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(1), "{service}: {said}");
+        assert!(
+            said.contains("the store does not do what every store has to"),
+            "{service}: {said}"
+        );
+        for text in [SECRET, SECRET.trim_end_matches('='), "hunter2"] {
+            assert!(!said.contains(text), "{service} shows its {option}: {said}");
+        }
+    }
+}
+
+/// As in an image that has nothing but the program.
+#[test]
+fn a_store_is_not_opened_without_root_certificates() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[backend]\nkind = \"opendal\"\nservice = \"s3\"\n\
+                options = { bucket = \"b\", region = \"r\", endpoint = \"http://127.0.0.1:1\" }\n";
+    fs::write(dir.path().join("t2gate.toml"), text).unwrap();
+    let mut command = t2gate(dir.path());
+    command.args(["serve", "--config", "t2gate.toml", "--listen", "127.0.0.1:0"]);
+    command.env("SSL_CERT_FILE", "/no/such/file").env_remove("SSL_CERT_DIR");
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("SSL_CERT_FILE") && !said.contains("panicked"), "{said}");
+}
+
 #[test]
 fn a_bucket_in_the_wrong_backend_is_told_at_the_start() {
     let dir = tempfile::tempdir().unwrap();

@@ -23,7 +23,7 @@ use super::{
     secrets::Secrets,
     watch::{Retries, StoreObserver, WatchLayer},
 };
-use crate::{BackendError, BoxError, Clock as _, ContentHeaders, ObjectAttributes, Stamp, SystemClock, Timestamp};
+use crate::{BackendError, Clock as _, ContentHeaders, ObjectAttributes, Stamp, SystemClock, Timestamp};
 
 /// Services that are no matter of HTTP.
 const WITHOUT_HTTP: [&str; 2] = ["memory", "sftp"];
@@ -216,7 +216,7 @@ impl Store {
         scheme: &str,
         options: &[(String, String)],
         observer: Option<Arc<dyn StoreObserver>>,
-    ) -> Result<Self, BoxError> {
+    ) -> Result<Self, String> {
         opendal::install_default();
         // opendal makes one for all, at the first call, and panics where there is none to be had.
         if !WITHOUT_HTTP.contains(&scheme) {
@@ -227,7 +227,7 @@ impl Store {
         }
         let secrets = Secrets::among(options);
         let op = Operator::via_iter(scheme, options.iter().cloned())
-            .map_err(|error| BoxError::from(secrets.masked(&error.to_string()).into_owned()))?;
+            .map_err(|error| secrets.masked(&error.to_string()).into_owned())?;
         let writes_in_place = op.info().scheme() == "sftp";
         let op = op
             .layer(CapabilityOverrideLayer::new(move |mut capability| {

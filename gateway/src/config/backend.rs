@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, fs, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use t2gate_backends::{
     AccountId, DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, DEFAULT_STORE_MEMORY_BYTES, Durability,
-    StoreLayout, StoreLevel, store_services,
+    StoreLayout, StoreLevel, missing_service, store_services,
 };
 
 use super::{
@@ -145,6 +145,8 @@ impl RawOptions {
     /// An option `NAME_file` is the option `NAME`, and its value the first line of that file.
     fn check(self, faults: &mut Faults) -> StoreOptions {
         const FILE: &str = "_file";
+        /// Options of services that are paths, and are called so.
+        const PATHS: [&str; 1] = ["oidc_token_file"];
         let mut options = BTreeMap::new();
         for (name, value) in self.0 {
             let value = match value {
@@ -153,7 +155,8 @@ impl RawOptions {
                 RawOption::Number(number) => number.to_string(),
             };
             let key = format!("options.{name}");
-            let (name, value) = match name.strip_suffix(FILE) {
+            let option = name.strip_suffix(FILE).filter(|_| !PATHS.contains(&name.as_str()));
+            let (name, value) = match option {
                 None => (name, value),
                 Some(option) => match fs::read_to_string(&value) {
                     Ok(text) => (option.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned()),
@@ -257,8 +260,10 @@ impl RawBackend {
         let memory = faults.within("store_memory", self.store_memory.0, 32 << 20, 1 << 40);
         let options = self.options.check(faults);
         if kind == Some(BackendKind::Opendal) && !store_services().contains(&self.service) {
-            let expected = format!("one of {}", store_services().join(", "));
-            faults.expect("service", &self.service, &expected, None::<()>);
+            match self.service.as_str() {
+                "" => faults.add("service", format!("is missing: one of {}", store_services().join(", "))),
+                service => faults.add("service", missing_service(service)),
+            }
         }
         if kind != Some(BackendKind::Opendal) && !(self.service.is_empty() && options.0.is_empty()) {
             faults.add("service", "and options are for kind = \"opendal\" alone");

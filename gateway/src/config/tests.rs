@@ -1,7 +1,7 @@
 use std::{fs, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use secrecy::ExposeSecret as _;
-use t2gate_backends::{Durability, StoreLayout, StoreLevel};
+use t2gate_backends::{Durability, StoreLayout, StoreLevel, store_services};
 
 use super::*;
 use crate::{
@@ -551,7 +551,10 @@ fn a_store_is_named_with_its_own_options() {
     assert!(!format!("{config:?}").contains("of a file"), "a secret is shown");
     for (wrong, key) in [
         ("kind = \"opendal\"", "backend.service"),
-        ("kind = \"opendal\"\nservice = \"floppy\"", "backend.service"),
+        (
+            "kind = \"opendal\"\nservice = \"floppy\"",
+            "backend.service: there is no service \"floppy\"; this build has azblob, ",
+        ),
         ("service = \"s3\"", "backend.service"),
         ("layout = \"plain\"", "backend.layout"),
         ("least_level = \"L3\"", "backend.least_level"),
@@ -565,6 +568,71 @@ fn a_store_is_named_with_its_own_options() {
         let faults = faults(&format!("[backend]\n{wrong}\n"), &[]);
         assert!(faults[0].starts_with(key), "{wrong}: {faults:?}");
     }
+}
+
+/// An option that is a path, and called so, is none of ours.
+#[test]
+fn a_path_that_a_service_calls_a_file_is_left_to_it() {
+    let text = "[backend]\nkind = \"opendal\"\nservice = \"oss\"\noptions = { oidc_token_file = \"/run/token\" }\n";
+    let options = load(text, &[]).unwrap().backends.default.store.options.0;
+    assert_eq!(options, [("oidc_token_file".to_owned(), "/run/token".to_owned())]);
+}
+
+#[test]
+fn a_build_has_the_services_that_are_promised_and_says_what_another_needs() {
+    let services = store_services();
+    for service in [
+        "s3", "gcs", "azblob", "azdls", "b2", "oss", "cos", "obs", "swift", "webdav", "memory",
+    ] {
+        assert!(services.iter().any(|known| known == service), "{service}");
+    }
+    for (service, is_built) in [("sftp", cfg!(feature = "sftp")), ("webhdfs", cfg!(feature = "webhdfs"))] {
+        assert_eq!(services.iter().any(|known| known == service), is_built, "{service}");
+        let text = format!("[backend]\nkind = \"opendal\"\nservice = \"{service}\"\n");
+        if is_built {
+            load(&text, &[]).unwrap();
+        } else {
+            let found = faults(&text, &[]);
+            let needed = format!("needs a build with the Cargo feature \"{service}\"");
+            assert!(found[0].contains(&needed), "{found:?}");
+        }
+    }
+}
+
+/// What stands behind `#   ` under the options of a store, as a reader would take it over.
+#[test]
+fn the_examples_of_stores_load() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["s3", "azure", "dav"] {
+        fs::write(dir.path().join(name), "a secret\n").unwrap();
+    }
+    let example = fs::read_to_string(EXAMPLE).unwrap();
+    let example = example.replace("/run/secrets", dir.path().to_str().unwrap());
+    let lines: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let mut seen = Vec::new();
+    for pair in lines.windows(2) {
+        let Some(service) = pair[0].strip_prefix("service = ") else {
+            continue;
+        };
+        let service = service.trim_matches('"');
+        seen.push(service);
+        let text = format!("[backend]\nkind = \"opendal\"\n{}\n{}\n", pair[0], pair[1]);
+        match load(&text, &[]) {
+            Ok(config) => {
+                let store = config.backends.default.store;
+                assert!(store.service == service && store.options.0.len() > 1, "{store:?}");
+                assert!(
+                    !store.options.0.iter().any(|(name, _)| name.ends_with("_file")),
+                    "{store:?}"
+                );
+            }
+            Err(error) => {
+                assert!(service == "sftp" && !cfg!(feature = "sftp"), "{error}");
+                assert_eq!(error.faults.len(), 1, "{error}");
+            }
+        }
+    }
+    assert_eq!(seen, ["s3", "azblob", "gcs", "webdav", "sftp"]);
 }
 
 #[test]

@@ -293,7 +293,7 @@ fn a_store_in_a_list_has_its_options_and_is_named_once() {
     let wrong = TWO.replace("durability = \"process-safe\"", "kind = \"opendal\"");
     let found = faults(&wrong, &[]);
     assert!(
-        found[0].starts_with("t2gate.toml: backend.1.service: expected one of "),
+        found[0].starts_with("t2gate.toml: backend.1.service: is missing: one of "),
         "{found:?}"
     );
 }
