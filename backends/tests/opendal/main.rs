@@ -12,11 +12,17 @@ mod versions;
 
 use std::sync::Arc;
 
-use t2gate_backends::{Backend, OpendalBackend, OpendalOptions, SystemClock};
+use t2gate_backends::{Backend, OpendalBackend, OpendalOptions, SystemClock, Versioned};
 
 /// Opens a store from where no test can wait for it.
 fn open(options: OpendalOptions) -> Arc<dyn Backend> {
     Arc::new(open_store(options))
+}
+
+/// With versions.
+fn versioned(options: OpendalOptions) -> Arc<dyn Backend> {
+    let store = open_store(options);
+    Arc::new(Versioned::new(store, Arc::new(SystemClock)).unwrap())
 }
 
 fn open_store(options: OpendalOptions) -> OpendalBackend {

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use t2gate_backends::{
-    Backend, BackendError, OpendalBackend, OpendalOpenError, OpendalOptions, StoreLayout, StoreLevel, SystemClock,
-    TestClock, Timestamp, Versioned, conformance::Subject, conformance_suite, versions_suite,
+    Backend, BackendError, OpendalBackend, OpendalOpenError, OpendalOptions, StoreLayout, StoreLevel, TestClock,
+    Timestamp, conformance::Subject, conformance_suite, versions_suite,
 };
 
 fn open() -> (Arc<dyn Backend>, ()) {
@@ -17,8 +17,7 @@ mod versions {
     use super::*;
 
     fn open() -> (Arc<dyn Backend>, ()) {
-        let store = super::super::open_store(super::super::options("memory", &[]));
-        (Arc::new(Versioned::new(store, Arc::new(SystemClock)).unwrap()), ())
+        (crate::versioned(crate::options("memory", &[])), ())
     }
 
     versions_suite!(open);

@@ -470,6 +470,12 @@ async fn whoever_comes_late_loses_nothing_and_brings_nothing_back() {
                     let now = look(&second).await;
                     assert_kept(&now, &there, &[&fast_done, &slow_done], &context);
                     assert_eq!(look(&s).await, now, "{context}");
+                    // What lies in the history and does not count must not count later either.
+                    let (more, outcome) = perform(&second, Op::Put).await;
+                    outcome.unwrap();
+                    let after = look(&second).await;
+                    assert_kept(&after, &now, &[&more], &context);
+                    assert_eq!(after.len(), now.len() + 1, "{context}: something came back");
                     if !came {
                         break;
                     }

@@ -48,6 +48,21 @@ fn open() -> (Arc<dyn Backend>, ()) {
 
 conformance_suite!(open);
 
+/// Tokens of each write.
+mod encoded {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, ()) {
+        let options = OpendalOptions {
+            layout: Some(t2gate_backends::StoreLayout::Encoded),
+            ..options()
+        };
+        (crate::versioned(options), ())
+    }
+
+    t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_probe_says_what_it_keeps() {
     let store = crate::open_store(options());

@@ -23,15 +23,29 @@ conformance_suite!(open);
 mod encoded {
     use super::*;
 
-    fn open() -> (Arc<dyn Backend>, ()) {
-        let options = t2gate_backends::OpendalOptions {
+    fn options() -> t2gate_backends::OpendalOptions {
+        t2gate_backends::OpendalOptions {
             layout: Some(StoreLayout::Encoded),
             ..s3_options(&SERVER)
-        };
-        (crate::open(options), ())
+        }
+    }
+
+    fn open() -> (Arc<dyn Backend>, ()) {
+        (crate::open(options()), ())
     }
 
     conformance_suite!(open);
+
+    /// It has L2 in this layout, with tokens of the bytes alone.
+    mod versioned {
+        use super::*;
+
+        fn open() -> (Arc<dyn Backend>, ()) {
+            (crate::versioned(options()), ())
+        }
+
+        t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
