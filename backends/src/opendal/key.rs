@@ -421,6 +421,23 @@ mod tests {
     }
 
     #[test]
+    fn of_one_key_the_newest_version_sorts_first() {
+        let key = Key::parse("a/b".repeat(300)).unwrap();
+        let at = |nanos, random| Stamp::new(crate::Timestamp::from_unix_nanos(nanos), random);
+        let stamps = [at(i64::MAX, 1), at(5, u64::MAX), at(5, 0), at(0, 0)];
+        let names = stamps.map(|stamp| StoreKey::history(&bucket(), &key, stamp));
+        assert!(names.is_sorted() && names[0].as_str().len() < 200);
+        let dir = StoreDir::history(&bucket(), &key);
+        for (name, stamp) in names.iter().zip(stamps) {
+            let name = dir.name(name.as_str()).unwrap();
+            assert_eq!(StoreDir::history_stamp(name), Some(stamp));
+            assert_eq!(StoreDir::history_stamp(&name.to_uppercase()), None);
+            assert_eq!(StoreDir::history_stamp(&name[1..]), None);
+        }
+        assert_ne!(dir, StoreDir::history(&bucket(), &Key::parse("a/b").unwrap()));
+    }
+
+    #[test]
     fn what_a_store_would_change_is_refused() {
         for key in ["/a", "a/", "a//b", ".", "a/../b", "a ", "a\u{a0}", "a\u{1}b", "a\\b"] {
             let key = Key::parse(key).unwrap();

@@ -672,6 +672,44 @@ mod tests {
         assert!((self::record(2000, 10_000).to_object(b"").len() as u64) < MAX_HEADER_BYTES);
     }
 
+    #[test]
+    fn a_head_says_what_is_kept() {
+        let at = |nanos| Stamp::new(Timestamp::from_unix_nanos(nanos), 7);
+        let own = |nanos| Version {
+            stamp: at(nanos),
+            null: false,
+        };
+        let null = |nanos| Version {
+            stamp: at(nanos),
+            null: true,
+        };
+        let mut keeping = Keeping::after(None, at(100));
+        assert!(!keeping.keeps(own(1)) && !keeping.keeps(null(1)));
+        keeping.set_newest(Some(at(5)));
+        keeping.set_null(Some(at(3)));
+        keeping.add_gone(at(4));
+        for (version, kept) in [
+            (own(5), true),
+            (own(4), false),
+            (own(2), true),
+            (own(6), false),
+            (null(3), true),
+            (null(2), false),
+        ] {
+            assert_eq!(keeping.keeps(version), kept, "{version:?}");
+        }
+        let mut record = record(10, 0);
+        record.version = Some(own(9).into());
+        record.keeping = Some(keeping.clone());
+        let object = record.to_object(b"bytes");
+        assert_eq!(Record::of_object(&object).unwrap().0, record);
+        assert_eq!(record.version(), Some(own(9)));
+        // What is gone is said once; the rest goes on.
+        let next = Keeping::after(Some(&keeping), at(101));
+        assert!(next.gone().next().is_none() && next.newest() == keeping.newest() && next.null() == keeping.null());
+        assert!(next.epoch == keeping.epoch && next.turn != keeping.turn);
+    }
+
     proptest! {
         #[test]
         fn rubbish_is_no_record(bytes: Vec<u8>, text: String) {
