@@ -34,6 +34,13 @@ pub(super) fn xattr_fault(_: usize) -> Result<(), rustix::io::Errno> {
     Ok(())
 }
 
+/// Fails if a test has asked for a file system where a file has one name.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(super) fn link_fault() -> Result<(), rustix::io::Errno> {
+    Ok(())
+}
+
 /// A time that is set, in nanoseconds, as a file system keeps it that a test has asked for.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
@@ -42,7 +49,7 @@ pub(super) fn rounded(nanos: i64) -> i64 {
 }
 
 #[cfg(feature = "crash-points")]
-pub(super) use armed::{Call, fault, point, rounded, xattr_fault};
+pub(super) use armed::{Call, fault, link_fault, point, rounded, xattr_fault};
 
 /// For tests that kill their own process or make its system calls fail, feature `crash-points`. For all roots and threads
 /// of the process.
@@ -75,6 +82,7 @@ pub mod armed {
     static FAULT: Mutex<Option<Fault>> = Mutex::new(None);
     /// Of syncs, and of all else.
     static DELAY_NANOS: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+    static SYNCS: AtomicU64 = AtomicU64::new(0);
     static HELD: Mutex<bool> = Mutex::new(false);
     static RELEASED: Condvar = Condvar::new();
     /// What `T2GATE_TEST_XATTRS` asks for: `none`, or how many bytes an extended attribute can have. Of the environment, so
@@ -84,6 +92,15 @@ pub mod armed {
         Some(match asked.as_str() {
             "none" => Err(Errno::OPNOTSUPP),
             bytes => Ok(bytes.parse().expect("`none` or a number of bytes")),
+        })
+    });
+
+    /// `T2GATE_TEST_LINKS=none`.
+    static HAS_LINKS: LazyLock<bool> = LazyLock::new(|| {
+        let asked = std::env::var("T2GATE_TEST_LINKS").ok();
+        asked.is_none_or(|asked| {
+            assert_eq!(asked, "none", "T2GATE_TEST_LINKS");
+            false
         })
     });
 
@@ -137,6 +154,11 @@ pub mod armed {
         RELEASED.notify_all();
     }
 
+    /// How many syncs of single files and directories have begun, held ones too.
+    pub fn syncs() -> u64 {
+        SYNCS.load(Ordering::SeqCst)
+    }
+
     /// Nothing fails any more. Whether something did.
     pub fn disarm() -> bool {
         let fault = FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -159,6 +181,10 @@ pub mod armed {
         nanos - nanos.rem_euclid(*TICK)
     }
 
+    pub(in crate::fs) fn link_fault() -> Result<(), Errno> {
+        if *HAS_LINKS { Ok(()) } else { Err(Errno::PERM) }
+    }
+
     pub(in crate::fs) fn xattr_fault(bytes: usize) -> Result<(), Errno> {
         match *XATTRS {
             None => Ok(()),
@@ -178,6 +204,7 @@ pub mod armed {
             std::thread::sleep(Duration::from_nanos(delay));
         }
         if call == Call::Sync {
+            SYNCS.fetch_add(1, Ordering::SeqCst);
             let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
             drop(RELEASED.wait_while(held, |held| *held));
         }

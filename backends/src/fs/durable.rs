@@ -129,6 +129,11 @@ impl Durable {
         }
     }
 
+    /// Whether anything is synced but what must be.
+    pub(super) fn is_power_safe(&self) -> bool {
+        self.durability == Durability::PowerSafe
+    }
+
     /// Before any write.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
         if self.refusing.load(Ordering::Acquire) {

@@ -6,9 +6,8 @@
 //!
 //! | name | target | means |
 //! |---|---|---|
-//! | `tidy.RANDOM` | `BUCKET/KEY` | directories on the way to the key may be empty, or the key have two files |
+//! | `tidy.RANDOM` | `BUCKET/KEY` | directories on the way to the key may be empty, or the key have two files, or its object be away |
 //! | `tidy.RANDOM` | `BUCKET/` | the bucket is being made or removed |
-//! | `back.RANDOM` | `BUCKET/KEY` | the key's object may be in its history, and nothing in its place yet |
 //! | `side.ID` | `BUCKET/KEY` | the side file ID is the object's, or nobody's |
 
 use std::sync::Arc;
@@ -21,21 +20,20 @@ use rustix::{
 use super::{
     Store,
     attributes::Record,
-    bucket::Bucket,
+    bucket::{Bucket, Entered},
     crash::{self, Call},
     dir::{self, Entry, Meta},
     error::Error,
     marks::MAKING,
-    object::{prune, split, strs},
+    object::{find_once, prune, split, strs},
     peers::PROCESS,
     staging, sys,
-    versions::{Current, History, remove_empty_histories},
+    versions::{Current, remove_empty_histories},
 };
-use crate::{BucketName, Key, key_codec::StorageName};
+use crate::{BackendError, BucketName, Key, key_codec::StorageName};
 
 const TIDY: &str = "tidy.";
 const SIDE: &str = "side.";
-const BACK: &str = "back.";
 /// A directory that was made within so many nanoseconds after a note about it is ours, also if the process ended before it
 /// could be marked.
 const JUST_AFTER: i128 = 2_000_000_000;
@@ -53,12 +51,6 @@ impl Intent {
     pub(super) fn tidy(staging: &Arc<OwnedFd>, bucket: &BucketName, key: &str) -> Option<Self> {
         let random = staging::random_name().ok()?;
         Self::note(staging, format!("{TIDY}{random}"), bucket, key)
-    }
-
-    /// The object of `key` goes into its history before anything takes its place.
-    pub(super) fn back(staging: &Arc<OwnedFd>, bucket: &BucketName, key: &str) -> Option<Self> {
-        let random = staging::random_name().ok()?;
-        Self::note(staging, format!("{BACK}{random}"), bucket, key)
     }
 
     /// The side file `id` comes or goes with the object `key`.
@@ -127,14 +119,13 @@ impl Store {
     }
 
     pub(super) fn clear_names(&self, staging: &OwnedFd, mut names: Vec<Box<str>>) -> Result<(), Errno> {
-        let is_note = |name: &str| name.starts_with(TIDY) || name.starts_with(SIDE) || name.starts_with(BACK);
+        let is_note = |name: &str| name.starts_with(TIDY) || name.starts_with(SIDE);
         // Who was killed may have replaced an object and not have made that durable: after a loss of power it would be
         // there again, and its side file must be.
         if names.iter().any(|name| name.starts_with(SIDE)) {
             self.durable.all_that_is_visible(&self.root)?;
         }
-        // Notes first: what else is there may be a mark that following them puts back. And what is to come back comes back
-        // before anybody misses it: `back` sorts first.
+        // Notes first: what else is there may be a mark that following them puts back.
         names.sort_unstable_by(|a, b| (!is_note(a), a).cmp(&(!is_note(b), b)));
         for name in names {
             if is_note(&name)
@@ -159,12 +150,6 @@ impl Store {
         let Ok(bucket) = BucketName::parse(bucket) else {
             return Ok(());
         };
-        if name.starts_with(BACK) {
-            return match (self.bucket(&bucket), Key::parse(key)) {
-                (Ok(bucket), Ok(key)) => self.bring_back_after_crash(&bucket, &key),
-                _ => Ok(()),
-            };
-        }
         match (name.strip_prefix(SIDE), key) {
             (Some(id), key) => self.follow_side(id, &bucket, key),
             (None, key) => {
@@ -180,6 +165,14 @@ impl Store {
         }
     }
 
+    /// Keeps the bucket of a note from being deleted. `None` where it just was.
+    fn enter_noted<'a>(&self, bucket: &'a Bucket) -> Result<Option<Entered<'a>>, Error> {
+        match self.enter(bucket) {
+            Err(Error::Answer(BackendError::NoSuchBucket)) => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
     fn follow_side(&self, id: &str, bucket: &BucketName, key: &str) -> Result<(), Error> {
         if !self.is_side_of(id, bucket, key)? {
             self.attributes.remove_side(id);
@@ -187,30 +180,41 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the object `key` names this side file.
+    /// Whether the object `key` names this side file, or a version of it does.
     fn is_side_of(&self, id: &str, bucket: &BucketName, key: &str) -> Result<bool, Error> {
-        let (Ok(bucket), Ok(key)) = (self.bucket(bucket), Key::parse(key)) else {
+        let (Some(bucket), Ok(key)) = (self.bucket(bucket).ok(), Key::parse(key)) else {
+            return Ok(false);
+        };
+        let Some(_alive) = self.enter_noted(&bucket)? else {
             return Ok(false);
         };
         let bucket_dir = self.bucket_dir(&bucket)?;
-        let names_it = |(file, meta): (OwnedFd, Meta)| -> Result<bool, Error> {
-            let recorded = self.attributes.recorded(&bucket.name, &key, &file, &meta)?;
+        let names_it = |(file, meta): &(OwnedFd, Meta)| -> Result<bool, Error> {
+            let recorded = self.attributes.recorded(&bucket.name, &key, file, meta)?;
             Ok(recorded.side_id.as_deref() == Some(id))
         };
-        if let Some(found) = self.find(&bucket, &bucket_dir, &key)?
-            && names_it(found)?
+        // Under the lock: what is moving between its places is in none for a moment.
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        let name = self.name_of(&bucket_dir, key.as_str())?;
+        if bucket.versioning().is_none() {
+            let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
+            return found.as_ref().map_or(Ok(false), names_it);
+        }
+        let versions = self.key_versions(&bucket, bucket_dir.as_fd(), &key, &name)?;
+        if versions
+            .current
+            .is_some_and(|current| current.side_id.as_deref() == Some(id))
         {
             return Ok(true);
         }
-        // Or a version of it does.
-        let Some(history) = History::open(self, &bucket, &StorageName::of(key.as_str()))? else {
-            return Ok(false);
-        };
-        for kept in history.all(self, None, &[]) {
+        for kept in versions.history.iter().flat_map(|history| history.all(self, None, &[])) {
             let kept = kept?;
             if !kept.marker
-                && let Some(found) = history.open_file(kept)?
-                && names_it(found)?
+                && let Some(found) = versions
+                    .history
+                    .as_ref()
+                    .map_or(Ok(None), |history| history.open_file(kept))?
+                && names_it(&found)?
             {
                 return Ok(true);
             }
@@ -221,6 +225,9 @@ impl Store {
     /// One file for the key, and no empty directories of ours on the way there.
     fn tidy_key(&self, bucket: &BucketName, key: &str, noted: (i64, u32)) -> Result<(), Error> {
         let Ok(bucket) = self.bucket(bucket) else {
+            return Ok(());
+        };
+        let Some(_alive) = self.enter_noted(&bucket)? else {
             return Ok(());
         };
         let bucket_dir = self.bucket_dir(&bucket)?;
@@ -268,20 +275,25 @@ impl Store {
             if let Some(second) = second {
                 self.remove_kept(bucket, name, history, second)?;
             }
+            if !versions.litter.is_empty() {
+                // What has replaced it may be seen without being durable.
+                let synced = self.durable.all_that_is_visible(&self.root);
+                synced.map_err(Error::io("could not sync what a crash has left"))?;
+            }
             for kept in &versions.litter {
                 let file = history.open_file(*kept)?;
                 let record = file.map(|(file, _)| Record::load_any(&file)).transpose()?.flatten();
-                let side = record.as_ref().and_then(|record| record.own_side(key));
-                // The note that the write made may have been followed already, when the version still named the side file.
-                let _note = side.and_then(|side| Intent::side(&self.staging, side, &bucket.name, key.as_str()));
-                self.remove_kept(bucket, name, history, *kept)?;
-                if let Some(side) = side {
+                // This first: nothing would tell of it afterwards.
+                if let Some(side) = record.as_ref().and_then(|record| record.own_side(key)) {
                     self.attributes.remove_side(side);
                 }
+                self.remove_kept(bucket, name, history, *kept)?;
             }
         }
-        // Nobody is reading yet, so it may go as soon as it is empty.
-        self.prune_history(bucket, name);
+        // At a start nobody is reading yet, so it may go as soon as it is empty.
+        if self.peers.is_none() || versions.is_gone() || versions.history.is_none() {
+            self.prune_history(bucket, name);
+        }
         // It may have been a name that is gone now.
         for last in [&name.forced, &name.plain] {
             prune(&self.marks, bucket_dir, &split(&name.parents, last).1);

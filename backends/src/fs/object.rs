@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-pub(super) use self::commit::LARGE;
+pub(super) use self::{commit::LARGE, find::find_once};
 use super::{
     Store,
     bucket::Bucket,

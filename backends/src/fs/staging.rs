@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::OFlags,
     io::Errno,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -72,6 +71,7 @@ impl Staged {
     pub(super) fn link(store: &Store, from: impl AsFd, name: &str, file: OwnedFd) -> Result<Self, Errno> {
         let link = random_name().map_err(|_| Errno::IO)?;
         crash::fault(Call::Add)?;
+        crash::link_fault()?;
         sys::linkat(from, name, &store.staging, &link)?;
         crash::point();
         Ok(Self {
@@ -79,22 +79,6 @@ impl Staged {
             name: link,
             file: Some(Arc::new(file)),
             linked: true,
-            moved: false,
-        })
-    }
-
-    /// Takes the file `name` out of `from`.
-    pub(super) fn take(store: &Store, from: impl AsFd, name: &str) -> Result<Self, Errno> {
-        let taken = random_name().map_err(|_| Errno::IO)?;
-        let file = dir::resolve(from.as_fd(), [name], OFlags::RDONLY)?;
-        crash::fault(Call::Add)?;
-        sys::renameat(from, name, &store.staging, &taken)?;
-        crash::point();
-        Ok(Self {
-            dir: Arc::clone(&store.staging),
-            name: taken,
-            file: Some(Arc::new(file)),
-            linked: false,
             moved: false,
         })
     }

@@ -13,6 +13,10 @@
 //!   delete has left: it goes.
 //! - **A newest version that has no file under the key's own name** has lost it to somebody else: that counts as a delete,
 //!   and gets its marker when it is seen.
+//! - **An object that cannot have two names is moved** into the history, under a name that says that it is away
+//!   ([`Kept::away_name`]). While that is there, and nothing newer, it is still current, and whoever looks brings it back;
+//!   as soon as something newer is there, it is kept as others are. So what a crash leaves half done is told by the history
+//!   itself, to everybody who has the lock of the key.
 //! - **A history's directory stays** as long as its key has any version. So whoever reads a directory of the bucket first
 //!   and that of the histories then finds every key in one of them.
 //!
@@ -25,7 +29,7 @@ mod state;
 mod tree;
 
 pub(super) use self::{
-    history::{Changed, History, Linked},
+    history::{Changed, History, Linked, NULL, path_of},
     name::Kept,
     state::{Current, KeyVersions, last_modified, marker_error},
     tree::remove_empty_histories,

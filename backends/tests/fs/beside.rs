@@ -32,7 +32,7 @@ const XATTRS: &str = "T2GATE_TEST_XATTRS";
 const TICK: &str = "T2GATE_TEST_TICK";
 const ROOT: &str = "T2GATE_BESIDE_ROOT";
 /// These are of extended attributes alone.
-const OF_EXTENDED: [&str; 11] = [
+const OF_EXTENDED: [&str; 12] = [
     "crash::the_same_of_a_process_that_shares_its_root",
     "doctor::damaged_attributes_keep_every_side_file",
     "doctor::histories_are_examined_too",
@@ -42,6 +42,7 @@ const OF_EXTENDED: [&str; 11] = [
     "opening::versions_and_folded_names_are_not_served_together",
     "overlay::",
     "power_cut::sixteen_writers_need_at_most_a_quarter_of_a_sync_for_each_write",
+    "half_done::",
     "shared::",
     "versions::",
 ];

@@ -260,20 +260,22 @@ async fn histories_are_examined_too() {
         request.attributes.user_metadata = vec![("m".into(), value.as_str().into())];
         tree.put_object(request, ObjectBody::from_bytes(bytes)).await.unwrap()
     };
-    for key in ["d/a", "b", "gone"] {
+    for key in ["d/a", "b", "gone", "back"] {
         put(key, "one").await;
         put(key, "two").await;
     }
-    let mut request = tree.delete_request("gone");
-    request.versions = Some(clock.clone());
-    tree.delete_object(request).await.unwrap();
+    for key in ["gone", "back"] {
+        let mut request = tree.delete_request(key);
+        request.versions = Some(clock.clone());
+        tree.delete_object(request).await.unwrap();
+    }
     let Tree { subject, root } = tree;
     let bucket = subject.bucket.to_string();
     drop(subject);
     let whole = examine(root.path(), true);
     assert_eq!(
         (findings(&whole), whole.objects, whole.versions),
-        (vec![], 2, 5),
+        (vec![], 2, 8),
         "side files are theirs"
     );
 
@@ -289,6 +291,15 @@ async fn histories_are_examined_too() {
     };
     // As a delete leaves it that was interrupted without a note.
     fs::hard_link(newest_object(".t2!gone"), root.path().join(&bucket).join("gone")).unwrap();
+    // And of a file that cannot have two names.
+    let away = newest_object(".t2!back").with_extension("away");
+    fs::rename(newest_object(".t2!back"), &away).unwrap();
+    let marker = fs::read_dir(of(".t2!back")).unwrap().map(|entry| entry.unwrap().path());
+    let marker: Vec<_> = marker
+        .filter(|path| path.extension().is_some_and(|d| d == "d"))
+        .collect();
+    fs::remove_file(&marker[0]).unwrap();
+    let away = away.file_name().unwrap().to_str().unwrap();
     fs::create_dir(of(".t2!b/null")).unwrap();
     for stamp in [
         "ffffffffffffffff0000000000000000.d",
@@ -304,6 +315,7 @@ async fn histories_are_examined_too() {
         vec![
             (UnusableName, format!(".t2/versions/{bucket}/.t2!b/no version"), false),
             (ReplacedVersion, format!(".t2/versions/{bucket}/.t2!b"), repaired),
+            (Staging, format!(".t2/versions/{bucket}/.t2!back/{away}"), repaired),
             (DeletedObject, format!(".t2/versions/{bucket}/.t2!gone"), repaired),
             (UnusableName, format!(".t2/versions/{bucket}/.t2~6e6f"), false),
             (EmptyDirectory, format!(".t2/versions/{bucket}/empty"), repaired),
@@ -320,4 +332,5 @@ async fn histories_are_examined_too() {
     assert_eq!(findings(&examine(root.path(), true)), sorted(left));
     assert!(!root.path().join(&bucket).join("gone").exists());
     assert_eq!(fs::read(newest_object(".t2!gone")).unwrap(), b"two");
+    assert_eq!(fs::read(root.path().join(&bucket).join("back")).unwrap(), b"two");
 }

@@ -60,9 +60,19 @@ const FAULTS: [(Errno, &[Call], &str); 3] = [
 
 #[test]
 fn whatever_system_call_fails_the_old_object_stays_and_the_backend_goes_on() {
+    run_child(None);
+}
+
+#[test]
+fn the_same_where_files_cannot_have_two_names() {
+    run_child(Some(("T2GATE_TEST_LINKS", "none")));
+}
+
+fn run_child(env: Option<(&str, &str)>) {
     let outcome = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "faults::faulty_child", "--nocapture"])
         .env(CHILD, "1")
+        .envs(env)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&outcome.stderr);

@@ -4,7 +4,6 @@
 
 use std::{
     pin::Pin,
-    process::Command,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,24 +17,11 @@ use t2gate_backends::{
 };
 use tempfile::TempDir;
 
-const CHILD: &str = "T2GATE_LARGE_CHILD";
+use crate::is_child;
+
 const MIB: usize = 1 << 20;
 /// More than comes in before data is synced for the first time, but not for the second.
 const SIZE: usize = 30 * MIB;
-
-/// Runs `test` of this module, if this is not the child that does: then it says so.
-fn is_child(test: &str) -> bool {
-    if std::env::var(CHILD).is_ok() {
-        return true;
-    }
-    let outcome = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("large::{test}"), "--nocapture"])
-        .env(CHILD, "1")
-        .output()
-        .unwrap();
-    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
-    false
-}
 
 /// A body in pieces, and what happens when the last of them is asked for.
 struct Pieces<F> {
@@ -83,7 +69,7 @@ async fn open() -> (Subject, TempDir) {
 
 #[tokio::test]
 async fn a_body_comes_in_while_what_has_come_is_synced() {
-    if !is_child("a_body_comes_in_while_what_has_come_is_synced") {
+    if !is_child("large::a_body_comes_in_while_what_has_come_is_synced") {
         return;
     }
     let (subject, _root) = open().await;
@@ -99,7 +85,7 @@ async fn a_body_comes_in_while_what_has_come_is_synced() {
 
 #[tokio::test]
 async fn a_sync_that_fails_while_a_body_comes_fails_the_write() {
-    if !is_child("a_sync_that_fails_while_a_body_comes_fails_the_write") {
+    if !is_child("large::a_sync_that_fails_while_a_body_comes_fails_the_write") {
         return;
     }
     let (subject, root) = open().await;

@@ -6,6 +6,7 @@ mod commit;
 mod crash;
 mod doctor;
 mod faults;
+mod half_done;
 mod hostile_names;
 mod in_turn;
 mod kept_order;
@@ -22,6 +23,7 @@ mod versions;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
@@ -115,6 +117,21 @@ pub(crate) fn again<T>(mut open: impl FnMut() -> Result<T, FsOpenError>) -> T {
         }
     }
     open().unwrap()
+}
+
+/// Runs `test`, which is for a process of its own, in one; unless this is that process: then it says so.
+pub(crate) fn is_child(test: &str) -> bool {
+    const CHILD: &str = "T2GATE_FS_CHILD";
+    if std::env::var(CHILD).is_ok() {
+        return true;
+    }
+    let outcome = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    false
 }
 
 fn open_at(root: &Path) -> Result<FsBackend, FsOpenError> {

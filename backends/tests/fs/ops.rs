@@ -294,7 +294,7 @@ pub(crate) fn expect(seen: &mut Seen, op: &str) {
     }
 }
 
-async fn list(subject: &Subject) -> Result<Vec<VersionEntry>, BackendError> {
+pub(crate) async fn list(subject: &Subject) -> Result<Vec<VersionEntry>, BackendError> {
     let request = ListObjectVersions {
         bucket: subject.bucket.clone(),
         prefix: "".into(),

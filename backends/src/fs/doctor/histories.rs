@@ -147,7 +147,13 @@ impl Doctor {
                     continue;
                 }
                 let meta = Meta::in_dir(&dir, &name).ok()?;
-                let Some(kept) = Kept::parse(&name, null).filter(|_| meta.is_file()) else {
+                let away = Kept::parse_away(&name, null).filter(|_| meta.is_file());
+                if away.is_some() {
+                    let repaired = self.repair && self.leave_note(bucket, key);
+                    report.add(FsFindingKind::Staging, at.clone(), repaired);
+                }
+                let kept = away.or_else(|| Kept::parse(&name, null));
+                let Some(kept) = kept.filter(|_| meta.is_file()) else {
                     report.add(FsFindingKind::UnusableName, at, false);
                     continue;
                 };

@@ -14,10 +14,40 @@ use super::{
     turn,
 };
 use crate::{
-    BackendError, CompleteMultipartUpload, ObjectAttributes, ObjectInfo, ObjectPart, ObjectRef, PartNumber, UploadRef,
-    assemble,
-    fs::{Store, attributes::NewObject, bucket::Bucket, dir, error::Error, locks::UploadLock, staging::Staged},
+    BackendError, CompleteMultipartUpload, Key, ObjectAttributes, ObjectInfo, ObjectPart, ObjectRef, PartNumber, Stamp,
+    UploadRef, VersionId, assemble,
+    fs::{
+        Store,
+        attributes::{NewObject, Record},
+        bucket::Bucket,
+        crash::{self, Call},
+        dir,
+        error::Error,
+        locks::UploadLock,
+        read::Opened,
+        staging::Staged,
+        xattr,
+    },
 };
+
+/// Of the directory of an upload whose object may be there: the stamp of the version that was the newest before it, in 16
+/// bytes.
+const COMPLETING: &str = "user.t2gate.completing";
+
+fn completing(dir: &OwnedFd) -> Result<Option<Stamp>, Error> {
+    let mut bytes = Vec::with_capacity(16);
+    match xattr::get(dir, COMPLETING, &mut bytes) {
+        Ok(_) => {}
+        Err(Errno::NODATA | Errno::NOTSUP) => return Ok(None),
+        Err(error) => return Err(Error::io("could not look at an upload")(error)),
+    }
+    let bits = bytes.try_into().map_err(|_| Error::Damaged { what: "an upload" })?;
+    Ok(Some(Stamp::from_bits(u128::from_be_bytes(bits))))
+}
+
+fn made_by(record: &Record, upload: &UploadRef) -> bool {
+    record.upload_id.as_deref() == Some(upload.upload_id.as_str())
+}
 
 impl Store {
     pub(in crate::fs) fn complete_multipart_upload(
@@ -62,8 +92,16 @@ impl Store {
             upload_id: Some(request.upload.upload_id.clone()),
             version: None,
         };
-        let key = request.upload.key.clone();
-        let published = self.publish(bucket, key, &request.condition, request.versions.as_ref(), staged, new);
+        let is_begun = self.begin_completing(bucket, &upload.dir, &request.upload.key)?;
+        let published = self.publish_with(
+            bucket,
+            request.upload.key.clone(),
+            &request.condition,
+            request.versions.as_ref(),
+            staged,
+            new,
+            is_begun.then_some(upload.dir.as_fd()),
+        );
         // Once the object may be there, no writer of a part comes near it any more.
         *alone.ended = matches!(published, Ok(_) | Err(Error::NotDurable { .. }));
         let info = published?;
@@ -71,24 +109,95 @@ impl Store {
         Ok(info)
     }
 
-    /// The object, if it is the one that this upload made.
+    /// The object, if it is the one that this upload made; or the version, where another write has displaced that since.
     pub(in crate::fs) fn completed(&self, bucket: &Bucket, upload: &UploadRef) -> Result<Option<ObjectInfo>, Error> {
         let bucket_dir = self.bucket_dir(bucket)?;
-        let object = ObjectRef {
+        let mut object = ObjectRef {
             bucket: upload.bucket.clone(),
             key: upload.key.clone(),
             version_id: None,
         };
-        let opened = match self.open_with_attributes(bucket, &bucket_dir, &object) {
-            Ok(opened) => opened,
-            Err(Error::Answer(BackendError::NoSuchKey | BackendError::DeleteMarker { .. })) => return Ok(None),
-            Err(error) => return Err(error),
+        let mut opened = self.open_with_attributes(bucket, &bucket_dir, &object);
+        let is_it = |opened: &Opened| opened.record.as_ref().is_some_and(|record| made_by(record, upload));
+        if !opened.as_ref().is_ok_and(is_it)
+            && let Some(id) = self.completed_version(bucket, &bucket_dir, upload)?
+        {
+            object.version_id = Some(id);
+            opened = self.open_with_attributes(bucket, &bucket_dir, &object);
+        }
+        match opened {
+            Ok(opened) => Ok(is_it(&opened).then(|| opened.into_parts(object.key).0)),
+            Err(Error::Answer(
+                BackendError::NoSuchKey | BackendError::NoSuchVersion | BackendError::DeleteMarker { .. },
+            )) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes in the directory of an upload, where there are versions, that its object may be there from now on, and behind
+    /// which version. Whether there is such a note.
+    fn begin_completing(&self, bucket: &Bucket, upload: &OwnedFd, key: &Key) -> Result<bool, Error> {
+        if bucket.versioning().is_none() {
+            return Ok(false);
+        }
+        // An attempt before this one may have come to its end.
+        if completing(upload)?.is_some() {
+            return Ok(true);
+        }
+        let bucket_dir = self.bucket_dir(bucket)?;
+        let newest = {
+            let _alive = self.enter(bucket)?;
+            let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+            let name = self.name_of(&bucket_dir, key.as_str())?;
+            let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &name)?;
+            let kept = versions.newest.map(|kept| kept.version);
+            kept.into_iter()
+                .chain(versions.current_version())
+                .map(|version| version.stamp)
+                .max()
         };
-        let made_so = opened
-            .record
-            .as_ref()
-            .is_some_and(|record| record.upload_id.as_deref() == Some(upload.upload_id.as_str()));
-        Ok(made_so.then(|| opened.into_parts(object.key).0))
+        let bits = newest.map_or(0, Stamp::to_bits);
+        crash::fault(Call::Add)
+            .and_then(|()| xattr::set(upload, COMPLETING, &bits.to_be_bytes()))
+            .map_err(Error::io("could not begin to complete an upload"))?;
+        crash::point();
+        Ok(true)
+    }
+
+    /// The version that an upload has made that is still there, where that is not current any more.
+    fn completed_version(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        upload: &UploadRef,
+    ) -> Result<Option<VersionId>, Error> {
+        let there = match self.open_upload(upload) {
+            Err(Error::Answer(BackendError::NoSuchUpload)) => return Ok(None),
+            outcome => outcome?,
+        };
+        let Some(behind) = completing(&there.dir)? else {
+            return Ok(None);
+        };
+        let _alive = self.enter(bucket)?;
+        let _guard = self.keys.lock(&bucket.name, upload.key.as_str())?;
+        let name = self.name_of(bucket_dir, upload.key.as_str())?;
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), &upload.key, &name)?;
+        let Some(history) = &versions.history else {
+            return Ok(None);
+        };
+        for kept in versions.all_kept(self, None) {
+            let kept = kept?;
+            if kept.version.stamp <= behind {
+                break;
+            }
+            if !kept.marker
+                && let Some((file, meta)) = history.open_file(kept)?
+                && Record::load(&file, &meta)?.is_some_and(|record| made_by(&record, upload))
+            {
+                return Ok(Some(kept.version.id()));
+            }
+        }
+        Ok(None)
     }
 
     /// The parts as they lie in one file, which becomes a staging file too, without copying more than what came again.

@@ -63,6 +63,8 @@ struct Committed {
     /// The side files of what is gone.
     sides: Vec<DisplacedSide>,
     intent: Option<Intent>,
+    /// Why it is not known whether the new object is durable.
+    failed: Option<Error>,
     /// What was there before and is gone, if it was large: closing it is for later.
     replaced: Option<OwnedFd>,
 }
@@ -76,7 +78,22 @@ impl Store {
         condition: &WriteCondition,
         versions: Option<&VersionClock>,
         staged: Staged,
+        new: NewObject,
+    ) -> Result<ObjectInfo, Error> {
+        self.publish_with(bucket, key, condition, versions, staged, new, None)
+    }
+
+    /// The same, where something else must be durable before it is visible.
+    #[expect(clippy::too_many_arguments, reason = "what there is to an object, and where it goes")]
+    pub(in crate::fs) fn publish_with(
+        &self,
+        bucket: &Bucket,
+        key: Key,
+        condition: &WriteCondition,
+        versions: Option<&VersionClock>,
+        staged: Staged,
         mut new: NewObject,
+        also: Option<BorrowedFd<'_>>,
     ) -> Result<ObjectInfo, Error> {
         let stamp = versions.map(VersionClock::stamp).transpose()?;
         new.version = bucket.versioning().zip(stamp).map(|(status, stamp)| Version {
@@ -103,6 +120,7 @@ impl Store {
         };
         write.linked = self.keep_current(bucket, &write)?;
         let mut new_files = vec![write.staged.file().as_fd()];
+        new_files.extend(also);
         new_files.extend(side.iter().flat_map(SideFile::to_sync));
         let kept = write
             .linked
@@ -192,6 +210,7 @@ impl Store {
             .iter()
             .map(|changed| changed.spot(self, bucket_dir.as_fd()));
         let durable = self.durable.after_spots(&files, &spots.collect::<Vec<_>>());
+        let durable = committed.failed.map_or(durable, Err);
         write.staged.moved();
         if let Some(replaced) = committed.replaced {
             close_later(replaced);
@@ -247,7 +266,7 @@ impl Store {
                         self.durable.before_spots(&[], &[spot])?;
                     }
                     None => {
-                        moved_away = Some(self.move_away(bucket, bucket_dir, key, &write.name, current, version)?)
+                        moved_away = Some(self.move_away(bucket, bucket_dir, key, &write.name, &versions, version)?)
                     }
                 }
             }
@@ -268,20 +287,32 @@ impl Store {
             Ok(Some(placed)) => placed,
             failed => {
                 if let Some(away) = moved_away {
-                    self.bring_back(away)?;
+                    self.bring_back(bucket, &write.name, away);
                 }
                 return failed.map(|_| Step::Again);
             }
         };
         let mut changed = vec![placed];
-        changed.extend(moved_away.map(|away| away.place));
+        if let Some(away) = moved_away {
+            changed.extend(self.keep_away(away));
+        }
         // From here on it is done: what fails leaves what counts for nothing.
         let gone = plan.drops_kept_null.then_some(versions.null).flatten();
         let linked = versions.current.as_ref().and_then(|current| current.linked);
         let gone = gone
             .into_iter()
             .chain(linked.filter(|_| plan.displaced == Displaced::Dropped));
-        self.clear_kept(bucket, key, &write.name, &versions, gone, &mut changed, &mut sides);
+        // Another file is not removed from the disk before the new one is there.
+        let failed = match (plan.drops_kept_null, versions.null) {
+            (true, Some(_)) => {
+                let spots = changed.iter().map(|changed| changed.spot(self, bucket_dir.as_fd()));
+                self.durable.after_spots(&[], &spots.collect::<Vec<_>>()).err()
+            }
+            _ => None,
+        };
+        if failed.is_none() {
+            self.clear_kept(bucket, key, &write.name, &versions, gone, &mut changed, &mut sides);
+        }
         let replaced = versions.current.filter(|_| plan.displaced == Displaced::Dropped);
         Ok(Step::Done(Committed {
             version: plan.version,
@@ -289,6 +320,7 @@ impl Store {
             stamped_anew,
             sides,
             intent: intent.take(),
+            failed,
             replaced: replaced.and_then(Current::into_large_file),
         }))
     }

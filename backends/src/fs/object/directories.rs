@@ -86,7 +86,12 @@ impl Store {
     }
 
     /// Makes `names`, each in the one before, in the directory of `parents`, which is there.
-    fn make_names(&self, base: &OwnedFd, parents: &[Box<str>], names: &[Box<str>]) -> Result<OwnedFd, Errno> {
+    pub(super) fn make_names(
+        &self,
+        base: &OwnedFd,
+        parents: &[Box<str>],
+        names: &[Box<str>],
+    ) -> Result<OwnedFd, Errno> {
         let mut made: Option<OwnedFd> = match (parents, names) {
             ([], [_, ..]) => None,
             _ => Some(dir::resolve_dir(base.as_fd(), strs(parents))?),

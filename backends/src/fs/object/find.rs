@@ -281,7 +281,7 @@ impl Store {
     }
 }
 
-pub(super) fn find_once(
+pub(in crate::fs) fn find_once(
     bucket_dir: BorrowedFd<'_>,
     name: &StorageName,
     folded: bool,

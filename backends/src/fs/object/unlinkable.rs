@@ -1,100 +1,218 @@
 //! Objects that cannot have two names: the file system has no links, or the file is somebody else's and the system is told
 //! to refuse (`fs.protected_hardlinks`), or it has too many already.
 //!
-//! Such an object is moved into its history under the key's lock, before what displaces it is put in its place. Readers
-//! who miss it look again under that lock. A note tells the next start of it.
+//! Such an object goes into its history, and comes back, by a rename under the key's lock. In between it has a name there
+//! that [says so](Kept::away_name): so it is known what it is at every moment, to everybody who has the lock. Readers who
+//! miss it look again under that lock. The one thing that does not is a listing by name, so a note tells of it too.
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     io::Errno,
 };
 
-use super::strs;
+use super::{split, strs};
 use crate::{
-    Key, Version,
+    BackendError, Key, Version,
     fs::{
         Store,
         bucket::Bucket,
         crash::{self, Call},
-        dir,
+        dir::{self, Meta},
         error::Error,
         intent::Intent,
         sys,
-        versions::{Changed, Current, Kept},
+        versions::{Changed, History, Kept, KeyVersions},
     },
     key_codec::StorageName,
 };
 
-/// An object that has only its name in the history, while nothing has taken its place yet.
+const NOT_BACK: &str = "could not bring an object back";
+
+/// An object that is away, while nothing has taken its place yet.
 pub(super) struct Away {
-    pub(super) place: Changed,
+    place: Changed,
     kept: Kept,
-    from: OwnedFd,
+    from: Changed,
     leaf: Box<str>,
+    /// Whether its key had a history before.
+    had_history: bool,
     /// Dropped when it is settled.
-    _intent: Option<Intent>,
+    intent: Option<Intent>,
 }
 
 impl Store {
+    /// Takes an object out of its place, durably: what comes there instead must not be on the disk before that.
     pub(super) fn move_away(
         &self,
         bucket: &Bucket,
         bucket_dir: &OwnedFd,
         key: &Key,
         name: &StorageName,
-        current: &Current,
+        versions: &KeyVersions,
         version: Version,
     ) -> Result<Away, Error> {
+        let current = versions.current.as_ref().ok_or(BackendError::Conflict)?;
         let (leaf, dirs) = current.path(name);
         let from =
             dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)).map_err(Error::io("could not open a directory"))?;
-        let intent = Intent::back(&self.staging, &bucket.name, key.as_str());
+        let intent = Intent::tidy(&self.staging, &bucket.name, key.as_str());
         let kept = Kept { version, marker: false };
-        let place = self.move_into_history(bucket, name, kept, &from, leaf)?;
-        Ok(Away {
+        let had_history = versions.history.is_some();
+        let place = match self.move_into_history(bucket, name, (kept, &kept.away_name()), &from, leaf) {
+            Ok(place) => place,
+            Err(error) => {
+                if !had_history {
+                    self.prune_history(bucket, name);
+                }
+                return Err(error);
+            }
+        };
+        let away = Away {
             place,
             kept,
-            from,
+            from: Changed::in_bucket(dirs, from),
             leaf: leaf.into(),
-            _intent: intent,
-        })
-    }
-
-    /// Where nothing has taken its place.
-    pub(super) fn bring_back(&self, away: Away) -> Result<(), Error> {
-        crash::fault(Call::Add)
-            .and_then(|()| sys::renameat(&away.place.dir, &away.kept.name(), &away.from, &away.leaf))
-            .map_err(Error::io("could not bring an object back"))?;
-        crash::point();
-        Ok(())
-    }
-
-    /// After a crash: what went into the history, and nothing has taken its place.
-    pub(in crate::fs) fn bring_back_after_crash(&self, bucket: &Bucket, key: &Key) -> Result<(), Error> {
-        const FAILED: &str = "could not bring an object back";
-        let name = StorageName::of(key.as_str());
-        let bucket_dir = self.bucket_dir(bucket)?;
-        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        if super::find::find_once(bucket_dir.as_fd(), &name, self.is_folding())?.is_some() {
-            return Ok(());
+            had_history,
+            intent,
+        };
+        let spot = away.place.spot(self, bucket_dir.as_fd());
+        if let Err(error) = self.durable.before_spots(&[away.from.dir.as_fd()], &[spot]) {
+            self.bring_back(bucket, name, away);
+            return Err(error);
         }
-        let Some((newest, from)) = self.newest_kept(bucket, &name)? else {
+        Ok(away)
+    }
+
+    /// Where nothing has taken its place. A failure leaves that to whoever looks at the key next: its directory may have gone.
+    pub(super) fn bring_back(&self, bucket: &Bucket, name: &StorageName, away: Away) {
+        if let Err(error) = rename_new(&away.place.dir, &away.kept.away_name(), &away.from.dir, &away.leaf) {
+            tracing::debug!(%error, "an object is to be brought back later");
+            away.intent.into_iter().for_each(Intent::leave);
+        } else if !away.had_history {
+            self.prune_history(bucket, name);
+        }
+    }
+
+    /// Where something has taken its place, or its deletion counts: it is kept like others. A failure leaves that to whoever
+    /// looks at the key next. The directories that have changed.
+    pub(super) fn keep_away(&self, away: Away) -> [Changed; 2] {
+        if let Err(error) = rename_in(&away.place.dir, &away.kept.away_name(), &away.kept.name()) {
+            tracing::debug!(%error, "a version is to be given its name later");
+        }
+        [away.place, away.from]
+    }
+
+    /// Ends what an interrupted write has left of an object that was away.
+    pub(in crate::fs) fn end_away(
+        &self,
+        bucket_dir: BorrowedFd<'_>,
+        name: &StorageName,
+        found: &KeyVersions,
+        history: &History,
+        away: Kept,
+    ) -> Result<(), Error> {
+        let Some(from) = history.dir_of(away) else {
             return Ok(());
         };
-        if newest.marker {
+        let newest = history.all(self, None, &[]).next().transpose()?;
+        let is_displaced =
+            found.current.is_some() || newest.is_some_and(|newest| newest.version.stamp > away.version.stamp);
+        if !is_displaced && self.to_its_place(bucket_dir, name, found.taken, from, away)?.is_some() {
             return Ok(());
         }
-        for last in [&name.plain, &name.forced] {
-            let (leaf, dirs) = super::split(&name.parents, last);
-            let Ok(to) = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)) else {
-                continue;
-            };
-            match sys::renameat(&from, &newest.name(), &to, leaf) {
-                Ok(()) => return self.durable.after_all(&[to.as_fd(), from.as_fd()]),
-                Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {}
-                Err(error) => return Err(Error::io(FAILED)(error)),
+        rename_in(from, &away.away_name(), &away.name()).map_err(Error::io("could not keep a version"))
+    }
+
+    /// Gives what is away the key's own name, where nothing has that. `None` where something is in the way.
+    fn to_its_place(
+        &self,
+        bucket_dir: BorrowedFd<'_>,
+        name: &StorageName,
+        taken: bool,
+        from: &OwnedFd,
+        away: Kept,
+    ) -> Result<Option<Changed>, Error> {
+        let (leaf, dirs) = split(&name.parents, if taken { &name.forced } else { &name.plain });
+        let made = dir::resolve_dir(bucket_dir, []).and_then(|base| self.make_names(&base, &[], &dirs));
+        let to = match made {
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            outcome => outcome.map_err(Error::io(NOT_BACK))?,
+        };
+        match rename_new(from, &away.away_name(), &to, leaf) {
+            Ok(()) => Ok(Some(Changed::in_bucket(dirs, to))),
+            Err(Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY) => Ok(None),
+            Err(error) => Err(Error::io(NOT_BACK)(error)),
+        }
+    }
+
+    /// Removes the delete marker that hides a version that cannot have two names, and puts that in its place. Each step is
+    /// durable before the next: the three may lie in three directories.
+    pub(super) fn uncover_by_moving(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        name: &StorageName,
+        versions: &KeyVersions,
+        marker: Kept,
+        next: Kept,
+    ) -> Result<Vec<Changed>, Error> {
+        const DAMAGED: Error = Error::Damaged { what: "a history" };
+        let history = versions.history.as_ref().ok_or(DAMAGED)?;
+        let place = self.place_of(bucket, name, history, next)?.ok_or(DAMAGED)?;
+        // Hidden as it was until the marker goes.
+        rename_in(&place.dir, &next.name(), &next.away_name()).map_err(Error::io(NOT_BACK))?;
+        let hide_again = || {
+            if let Err(error) = rename_in(&place.dir, &next.away_name(), &next.name()) {
+                tracing::debug!(%error, "a version is to be given its name later");
+            }
+        };
+        let removed = self
+            .durable
+            .before_spots(&[], &[place.spot(self, bucket_dir.as_fd())])
+            .and_then(|()| self.remove_kept(bucket, name, history, marker));
+        let removed = match removed {
+            Ok(removed) => removed.ok_or(DAMAGED)?,
+            Err(error) => {
+                hide_again();
+                return Err(error);
+            }
+        };
+        let durable = self.durable.after_spots(&[], &[removed.spot(self, bucket_dir.as_fd())]);
+        // Even if that is not known: it is not hidden any more.
+        let back = self
+            .to_its_place(bucket_dir.as_fd(), name, versions.taken, &place.dir, next)
+            .and_then(|back| back.ok_or_else(|| BackendError::Conflict.into()));
+        match (durable, back) {
+            (Ok(()), Ok(back)) => Ok(vec![back, place]),
+            (Err(error), _) => Err(error),
+            (Ok(()), Err(error)) => {
+                self.add_marker(bucket, name, marker.version)?;
+                hide_again();
+                Err(error)
             }
         }
-        Ok(())
     }
+}
+
+/// Gives `name` a name that nothing has.
+pub(super) fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> Result<(), Errno> {
+    crash::fault(Call::Add)?;
+    match sys::renameat_new(from, name, to, new) {
+        // Not every file system can do that in one step. What is at this name is changed under the key's lock alone.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match Meta::in_dir(to, new) {
+            Err(Errno::NOENT) => sys::renameat(from, name, to, new)?,
+            Ok(_) => return Err(Errno::EXIST),
+            Err(error) => return Err(error),
+        },
+        outcome => outcome?,
+    }
+    crash::point();
+    Ok(())
+}
+
+fn rename_in(dir: &OwnedFd, name: &str, new: &str) -> Result<(), Errno> {
+    crash::fault(Call::Add)?;
+    sys::renameat(dir, name, dir, new)?;
+    crash::point();
+    Ok(())
 }

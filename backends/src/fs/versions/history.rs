@@ -26,9 +26,12 @@ use crate::{
 };
 
 /// Where the version named `null` lies in its history.
-pub(super) const NULL: &str = "null";
+pub(in crate::fs) const NULL: &str = "null";
 /// How often a directory is made again that went away meanwhile.
 const MAX_ATTEMPTS: usize = 64;
+/// So many of the newest names are looked at for one of an object that is away: nothing newer than a marker is added before
+/// that is ended.
+const NEWEST: usize = 4;
 
 /// What is kept of one key.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(in crate::fs) struct History {
     stamped: Arc<Snapshot>,
     /// Those named `null`, the newest first. More than one only until somebody tidies up.
     pub(super) nulls: Vec<Kept>,
+    /// An object that is [away](Kept::away_name).
+    pub(in crate::fs) away: Option<Kept>,
 }
 
 /// A directory in which names have changed.
@@ -54,6 +59,15 @@ impl Changed {
     pub(in crate::fs) fn in_bucket(names: Names, dir: OwnedFd) -> Self {
         Self {
             in_history: false,
+            names,
+            dir,
+        }
+    }
+
+    /// Below `.t2/versions`.
+    pub(in crate::fs) fn in_history(names: Names, dir: OwnedFd) -> Self {
+        Self {
+            in_history: true,
             names,
             dir,
         }
@@ -101,9 +115,10 @@ impl History {
             Err(Errno::NOENT) => None,
             outcome => Some(outcome.map_err(Error::io(FAILED))?),
         };
-        let mut nulls: Vec<Kept> = Vec::new();
+        let (mut nulls, mut away): (Vec<Kept>, Option<Kept>) = (Vec::new(), None);
         if let Some(dir) = &nulls_dir {
             let names = dir::names(dir).map_err(Error::io(FAILED))?;
+            away = names.iter().find_map(|name| Kept::parse_away(name, true));
             nulls.extend(names.iter().filter_map(|name| Kept::parse(name, true)));
             nulls.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.version.stamp));
         }
@@ -111,11 +126,24 @@ impl History {
             .listing_cache
             .entries(Tree::Objects, &dir, &store.moves, "")
             .map_err(Error::io(FAILED))?;
+        let mut at = stamped.partition_point(|_| false);
+        let mut newest = iter::from_fn(|| {
+            let name = stamped.get(at)?.name;
+            at = stamped.after(at);
+            Some(name)
+        });
+        let away = away.or_else(|| {
+            newest
+                .by_ref()
+                .take(NEWEST)
+                .find_map(|name| Kept::parse_away(name, false))
+        });
         Ok(Some(Self {
             dir,
             nulls_dir,
             stamped,
             nulls,
+            away,
         }))
     }
 
@@ -271,7 +299,7 @@ impl Windows<'_> {
 }
 
 /// From `.t2/versions` on.
-pub(super) fn path_of(bucket: &Bucket, name: &StorageName) -> Names {
+pub(in crate::fs) fn path_of(bucket: &Bucket, name: &StorageName) -> Names {
     iter::once(bucket.name.as_str().into())
         .chain(name.parents.iter().cloned())
         .chain(name.forced.iter().cloned())
@@ -300,22 +328,6 @@ impl Store {
         Ok(None)
     }
 
-    /// The newest of all that is kept, and where it lies.
-    pub(in crate::fs) fn newest_kept(
-        &self,
-        bucket: &Bucket,
-        name: &StorageName,
-    ) -> Result<Option<(Kept, OwnedFd)>, Error> {
-        let Some(history) = History::open(self, bucket, name)? else {
-            return Ok(None);
-        };
-        let newest = history.all(self, None, &[]).next().transpose()?;
-        let place = newest
-            .map(|newest| self.place_of(bucket, name, &history, newest))
-            .transpose()?;
-        Ok(newest.zip(place.flatten().map(|place| place.dir)))
-    }
-
     /// Whether the key has a history's directory at all.
     pub(in crate::fs) fn has_history(&self, bucket: &Bucket, name: &StorageName) -> Result<bool, Error> {
         match dir::resolve(self.versions.as_fd(), strs(&path_of(bucket, name)), fs::OFlags::PATH) {
@@ -341,11 +353,7 @@ impl Store {
                 Err(Errno::NOENT) => {}
                 outcome => {
                     let dir = outcome.map_err(Error::io("could not make a history"))?;
-                    return Ok(Changed {
-                        in_history: true,
-                        names,
-                        dir,
-                    });
+                    return Ok(Changed::in_history(names, dir));
                 }
             }
         }
@@ -365,7 +373,9 @@ impl Store {
         const FAILED: &str = "could not keep a version";
         for _ in 0..MAX_ATTEMPTS {
             let place = self.make_history(bucket, name, kept.version.null)?;
-            let linked = crash::fault(Call::Add).and_then(|()| sys::linkat(from, leaf, &place.dir, &kept.name()));
+            let linked = crash::fault(Call::Add)
+                .and_then(|()| crash::link_fault())
+                .and_then(|()| sys::linkat(from, leaf, &place.dir, &kept.name()));
             match linked {
                 Ok(()) => crash::point(),
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => return Ok(None),
@@ -387,18 +397,18 @@ impl Store {
         Err(BackendError::Conflict.into())
     }
 
-    /// Moves a file that cannot have two names into the history.
+    /// Moves a file that cannot have two names, or need not, into the history, under one of the names of `kept`.
     pub(in crate::fs) fn move_into_history(
         &self,
         bucket: &Bucket,
         name: &StorageName,
-        kept: Kept,
+        (kept, new): (Kept, &str),
         from: &OwnedFd,
         leaf: &str,
     ) -> Result<Changed, Error> {
         let place = self.make_history(bucket, name, kept.version.null)?;
         crash::fault(Call::Add)
-            .and_then(|()| sys::renameat(from, leaf, &place.dir, &kept.name()))
+            .and_then(|()| sys::renameat(from, leaf, &place.dir, new))
             .map_err(Error::io("could not keep a version"))?;
         crash::point();
         Ok(place)
@@ -460,11 +470,7 @@ impl Store {
             names.push(NULL.into());
         }
         let dir = rustix::io::fcntl_dupfd_cloexec(dir, 0).map_err(Error::io("could not remove a version"))?;
-        Ok(Some(Changed {
-            in_history: true,
-            names,
-            dir,
-        }))
+        Ok(Some(Changed::in_history(names, dir)))
     }
 }
 

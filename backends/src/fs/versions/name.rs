@@ -4,6 +4,8 @@ use crate::{Stamp, Version};
 
 /// Behind the name of a delete marker.
 const MARKER: &str = ".d";
+/// Behind the name of an object that is [away](Kept::away_name).
+const AWAY: &str = ".away";
 
 /// A version that is kept beside the current object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,17 @@ impl Kept {
             name.push_str(MARKER);
         }
         name
+    }
+
+    /// Its name while it is in the history only because it cannot have two names: its object is on its way out of its place
+    /// or back to it. As long as nothing newer is there it is still what is current.
+    pub(in crate::fs) fn away_name(&self) -> String {
+        inverted(self.version.stamp) + AWAY
+    }
+
+    /// What is away under this name.
+    pub(in crate::fs) fn parse_away(name: &str, null: bool) -> Option<Self> {
+        Self::parse(name.strip_suffix(AWAY)?, null).filter(|kept| !kept.marker)
     }
 
     /// `None` for what is no such name. `null`: it lies among those.
@@ -68,6 +81,10 @@ mod tests {
         }
         for kept in kept {
             assert_eq!(Kept::parse(&kept.name(), false), Some(kept));
+            assert_eq!(Kept::parse_away(&kept.name(), false), None);
+            assert_eq!(Kept::parse(&kept.away_name(), false), None);
+            let object = Kept { marker: false, ..kept };
+            assert_eq!(Kept::parse_away(&kept.away_name(), false), Some(object));
         }
         for bad in [
             "",
@@ -77,8 +94,11 @@ mod tests {
             &"F".repeat(32),
             &"0".repeat(33),
             &format!("{}.x", "0".repeat(32)),
+            &format!("{}.d.away", "0".repeat(32)),
+            ".away",
         ] {
             assert_eq!(Kept::parse(bad, false), None, "{bad}");
+            assert_eq!(Kept::parse_away(bad, false), None, "{bad}");
         }
     }
 }

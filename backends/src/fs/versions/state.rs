@@ -162,6 +162,11 @@ impl KeyVersions {
             .transpose()
     }
 
+    /// Whether the key has no version.
+    pub(in crate::fs) fn is_gone(&self) -> bool {
+        self.current.is_none() && self.newest.is_none()
+    }
+
     fn is_current(&self, kept: Kept) -> bool {
         self.current
             .as_ref()
@@ -223,6 +228,12 @@ impl Store {
             return Ok(found);
         }
         found.history = History::open(self, bucket, name)?;
+        if let Some(history) = &found.history
+            && let Some(away) = history.away
+        {
+            self.end_away(bucket_dir, name, &found, history, away)?;
+            return self.key_versions(bucket, bucket_dir, key, name);
+        }
         if let Some(history) = &found.history {
             if let Some(current) = &mut found.current {
                 know_again(current, history)?;
@@ -286,7 +297,8 @@ impl Store {
         {
             let (leaf, dirs) = hidden.path(name);
             let from = dir::resolve_dir(bucket_dir, strs(&dirs)).map_err(Error::io("could not open a directory"))?;
-            self.move_into_history(bucket, name, Kept { version, marker: false }, &from, leaf)?;
+            let kept = Kept { version, marker: false };
+            self.move_into_history(bucket, name, (kept, &kept.name()), &from, leaf)?;
             return Ok(None);
         }
         Ok(Some((hidden.file, meta)))

@@ -26,8 +26,8 @@ use crate::{
 };
 
 impl Store {
-    /// Removes the directories of a key's history that are empty, and those on the way there. To be called when the key
-    /// has no version.
+    /// Removes the directories of a key's history that are empty, and those on the way there. To be called under the lock of
+    /// the key, when it has no version: whoever lists versions relies on it.
     pub(in crate::fs) fn prune_history(&self, bucket: &Bucket, name: &StorageName) {
         let mut names = path_of(bucket, name);
         names.push(NULL.into());
@@ -66,7 +66,7 @@ impl Store {
                     match kind {
                         fs::FileType::Directory if dirs.len() == most => return ControlFlow::Break(()),
                         fs::FileType::Directory => dirs.push(path.iter().cloned().chain([name.into()]).collect()),
-                        fs::FileType::RegularFile if Kept::parse(name, false).is_some() => {
+                        fs::FileType::RegularFile if is_version(name) => {
                             found = true;
                             return ControlFlow::Break(());
                         }
@@ -96,6 +96,12 @@ impl Store {
     pub(in crate::fs) fn has_kept(&self, bucket: &Bucket) -> Result<bool, Error> {
         self.has_kept_below(&[bucket.name.as_str().into()])
     }
+}
+
+fn is_version(name: &str) -> bool {
+    Kept::parse(name, false)
+        .or_else(|| Kept::parse_away(name, false))
+        .is_some()
 }
 
 /// Removes the directories below `.t2/versions/BUCKET`, and that itself, as far as they are empty.

@@ -1,0 +1,180 @@
+//! Deleting a version for good. If it was the newest, the next one comes back.
+
+use rustix::fd::{AsFd, OwnedFd};
+
+use super::{Deleted, Deletion, Step, uncover::Projected};
+use crate::{
+    DeleteObjectOutcome, ETag,
+    fs::{
+        Store,
+        attributes::{self, Record},
+        bucket::Bucket,
+        dir,
+        error::Error,
+        object::{split, strs},
+        versions::KeyVersions,
+    },
+};
+
+impl Store {
+    pub(super) fn delete_by_id(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        deletion: &mut Deletion<'_>,
+    ) -> Result<Step, Error> {
+        let (key, request) = (deletion.key, deletion.request);
+        let Some(id) = &request.object.version_id else {
+            return Ok(Step::Again);
+        };
+        if deletion.make_directories
+            && self.parent_of(bucket_dir, &deletion.name)?.is_none()
+            && self
+                .make_directories(bucket, bucket_dir, key, &deletion.name.plain)?
+                .is_none()
+        {
+            return Ok(Step::Again);
+        }
+        let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        self.name_again(bucket_dir, deletion)?;
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &deletion.name)?;
+        let outcome = |delete_marker| DeleteObjectOutcome {
+            existed: true,
+            // In a bucket that never had versioning there is nothing to be told of one.
+            version_id: versions.versioning.map(|_| id.clone()),
+            delete_marker,
+        };
+        if let Some(current) = &versions.current
+            && versions.current_version().is_some_and(|version| version.id() == *id)
+        {
+            request.condition.judge(Some(&current.etag))?;
+            request.condition.judge_loss(true)?;
+            return self.remove_current(bucket, bucket_dir, deletion, &versions, outcome(false));
+        }
+        let Some((kept, history)) = versions.kept(id)?.zip(versions.history.as_ref()) else {
+            request.condition.judge(None)?;
+            return self.found_nothing(bucket, bucket_dir, deletion);
+        };
+        let file = if kept.marker { None } else { history.open_file(kept)? };
+        let etag = file.as_ref().map(|(file, meta)| -> Result<ETag, Error> {
+            let record = Record::load(file, meta)?;
+            Ok(attributes::etag(meta, record.as_ref()))
+        });
+        request.condition.judge(etag.transpose()?.as_ref())?;
+        request.condition.judge_loss(true)?;
+        let (mut changed, mut sides) = (Vec::new(), Vec::new());
+        let is_newest = versions.current.is_none() && versions.newest == Some(kept);
+        let next = versions.newest_but(self, kept)?;
+        let mut uncovered = None;
+        if let Some(next) = next.filter(|next| is_newest && !next.marker) {
+            // It has its place in the bucket before the marker that hides it goes, and loses that in the history last, when
+            // the other is durable: so at every moment it is known what it is.
+            self.note(bucket, deletion);
+            match self.project(bucket_dir, deletion, &versions, history, next)? {
+                Projected::Linked(placed) => changed.push(placed),
+                Projected::Unlinkable => {
+                    let mut changed =
+                        self.uncover_by_moving(bucket, bucket_dir, &deletion.name, &versions, kept, next)?;
+                    self.clear_kept(bucket, key, &deletion.name, &versions, [], &mut changed, &mut sides);
+                    return Ok(Step::Done(Deleted {
+                        outcome: outcome(kept.marker),
+                        changed,
+                        sides,
+                        ..Deleted::default()
+                    }));
+                }
+                Projected::Again => {
+                    deletion.make_directories = true;
+                    return Ok(Step::Again);
+                }
+            }
+            uncovered = Some(next);
+        } else {
+            let recorded = file
+                .as_ref()
+                .map(|(file, meta)| self.attributes.recorded(&bucket.name, key, file, meta))
+                .transpose()?;
+            let side = recorded.and_then(|recorded| recorded.side_id);
+            sides.extend(self.displaced_side(bucket, key, side.as_deref()));
+        }
+        if next.is_none() && versions.current.is_none() {
+            self.note(bucket, deletion);
+        }
+        let removed = self.remove_kept(bucket, &deletion.name, history, kept);
+        match removed {
+            Ok(place) => changed.extend(place),
+            Err(error) => {
+                // Hidden again.
+                if uncovered.is_some() {
+                    let now = self.key_versions(bucket, bucket_dir.as_fd(), key, &deletion.name)?;
+                    debug_assert!(now.current.is_none());
+                }
+                return Err(error);
+            }
+        }
+        self.clear_kept(bucket, key, &deletion.name, &versions, [], &mut changed, &mut sides);
+        Ok(Step::Done(Deleted {
+            outcome: outcome(kept.marker),
+            changed,
+            sides,
+            second_name: uncovered,
+            all_gone: next.is_none() && versions.current.is_none(),
+            ..Deleted::default()
+        }))
+    }
+
+    /// The current object goes. What is kept beneath takes its place.
+    pub(super) fn remove_current(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        deletion: &mut Deletion<'_>,
+        versions: &KeyVersions,
+        outcome: DeleteObjectOutcome,
+    ) -> Result<Step, Error> {
+        let (key, Some(current)) = (deletion.key, &versions.current) else {
+            return Ok(Step::Done(Deleted::default()));
+        };
+        let (mut changed, mut sides) = (Vec::new(), Vec::new());
+        sides.extend(self.displaced_side(bucket, key, current.side_id.as_deref()));
+        // A directory may become empty, and of two names one be left.
+        let name = &deletion.name;
+        if !name.parents.is_empty() || name.plain.len() > 1 || versions.has_forced || versions.history.is_some() {
+            self.note(bucket, deletion);
+        }
+        let name = &deletion.name;
+        let next = versions.newest.filter(|newest| !newest.marker);
+        if let (Some(linked), Some(history)) = (current.linked, &versions.history) {
+            let place = self.remove_kept(bucket, name, history, linked)?;
+            if next.is_some() {
+                // Not on the disk without its other name: it would be newer there than what is current, and so a delete.
+                let spots = place.iter().map(|place| place.spot(self, bucket_dir.as_fd()));
+                self.durable.before_spots(&[], &spots.collect::<Vec<_>>())?;
+            }
+            changed.extend(place);
+        }
+        match (next, &versions.history) {
+            (Some(next), Some(history)) => {
+                changed.extend(self.replace(bucket, bucket_dir, name, current, history, next)?);
+                if versions.has_plain && versions.has_forced {
+                    let (leaf, dirs) = split(&name.parents, &name.forced);
+                    let removed =
+                        dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)).and_then(|dir| dir::unlink(dir, leaf));
+                    if let Err(error) = removed {
+                        tracing::warn!(%error, "could not remove an object's other name");
+                    }
+                }
+            }
+            _ => changed.extend(self.drop_names(bucket_dir.as_fd(), name, versions)?),
+        }
+        self.clear_kept(bucket, key, &deletion.name, versions, [], &mut changed, &mut sides);
+        Ok(Step::Done(Deleted {
+            outcome,
+            changed,
+            sides,
+            second_name: next,
+            all_gone: versions.newest.is_none() && versions.history.is_some(),
+            ..Deleted::default()
+        }))
+    }
+}
