@@ -266,10 +266,11 @@ fn a_store_in_a_list_is_probed_by_check_and_greeted_with_its_level() {
         "data       cloud: in a store (memory): names are encoded",
         "level      L1",
         "UNSAFE     with a second gateway on this store",
-        "not in cloud: there it is gone",
+        "versions   a new bucket keeps",
     ] {
         assert!(greeting.contains(said), "{said} is not in\n{greeting}");
     }
+    assert!(!greeting.contains("there it is gone"), "{greeting}");
     running.stop();
 
     fs::write(&file, two.replace("L1", "L2")).unwrap();
