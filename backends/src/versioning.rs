@@ -3,7 +3,7 @@
 //! - [`Versioned`] is the overlay: it asks the backend below to keep versions, and hands out their ids.
 //! - [`KeyState`] decides what each write does to the versions of its key; the backend asks it in its commit step.
 //!
-//! A version is [current, or kept](Version); where the newest is a delete marker nothing is current.
+//! A version is [current, or kept](crate::Version); where the newest is a delete marker nothing is current.
 
 mod overlay;
 mod plan;

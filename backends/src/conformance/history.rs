@@ -1,6 +1,6 @@
 //! Whether what clients saw of one key's versions can have happened one call after the other.
 //!
-//! A [history](Call) is linearizable if its calls can be put in an order in which each is answered as the [model](Model)
+//! A [history](Call) is linearizable if its calls can be put in an order in which each is answered as the model
 //! answers, and no call comes before one that had ended when it began (Herlihy and Wing, "Linearizability", 1990). The
 //! search is that of Wing and Gong with Lowe's memory of what was tried ("Testing for linearizability", 2017).
 
