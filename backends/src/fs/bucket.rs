@@ -322,9 +322,10 @@ impl Store {
             Err(Error::Answer(BackendError::NoSuchBucket)) => None,
             outcome => Some(outcome?),
         };
+        // The histories first: a reader may just now be bringing an object back from there, and none goes the other way.
         let is_empty = || match &bucket_dir {
-            Some(dir) if self.has_objects(dir)? => Err(Error::from(BackendError::BucketNotEmpty)),
-            _ if self.has_kept(bucket)? => Err(BackendError::BucketNotEmpty.into()),
+            _ if self.has_kept(bucket)? => Err(Error::from(BackendError::BucketNotEmpty)),
+            Some(dir) if self.has_objects(dir)? => Err(BackendError::BucketNotEmpty.into()),
             _ => Ok(()),
         };
         // Most refusals come without stopping the writers.

@@ -92,7 +92,6 @@ impl Shared {
             dev,
             group: SyncGroup::default(),
         };
-        // Where not even this attribute can be had, nothing can be confirmed so.
         shared.confirm().ok()?;
         Some(shared)
     }
@@ -101,7 +100,25 @@ impl Shared {
     /// `syncfs`, and on XFS the `fsync` of a directory, may find nothing left to do and be content. Such a state is for
     /// good, and then no file can be changed: so a change is tried.
     fn confirm(&self) -> Result<(), Errno> {
-        xattr::set(&self.lock, "user.t2gate.synced", b"1")
+        match xattr::set(&self.lock, "user.t2gate.synced", b"1") {
+            // No error of ext4's journal is told of a change of times, but that it has stopped is.
+            Err(Errno::NOTSUP) => fs::futimens(
+                &self.lock,
+                &fs::Timestamps {
+                    last_access: time(fs::UTIME_OMIT),
+                    last_modification: time(fs::UTIME_NOW),
+                },
+            ),
+            outcome => outcome,
+        }
+    }
+}
+
+/// One of the values that stand for no time of their own.
+fn time(nanos: i64) -> fs::Timespec {
+    fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: nanos,
     }
 }
 
@@ -177,6 +194,11 @@ impl Durable {
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
         fs::syncfs(root)
+    }
+
+    /// As [`all_that_is_visible`](Self::all_that_is_visible), for what an answer says is there.
+    pub(super) fn after_all_that_is_visible(&self, root: &OwnedFd) -> Result<(), Error> {
+        self.all_that_is_visible(root).map_err(|source| self.failed(source))
     }
 
     /// Syncs now, whatever the level: for the few records without which nothing can be served.

@@ -272,13 +272,13 @@ impl Store {
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, name)?;
         if let Some(history) = &versions.history {
             let second = versions.current.as_ref().and_then(Current::needless_name);
-            if let Some(second) = second {
-                self.remove_kept(bucket, name, history, second)?;
-            }
-            if !versions.litter.is_empty() {
-                // What has replaced it may be seen without being durable.
+            if second.is_some() || !versions.litter.is_empty() {
+                // The other name, and what has replaced the litter, may be seen without being durable.
                 let synced = self.durable.all_that_is_visible(&self.root);
                 synced.map_err(Error::io("could not sync what a crash has left"))?;
+            }
+            if let Some(second) = second {
+                self.remove_kept(bucket, name, history, second)?;
             }
             for kept in &versions.litter {
                 let file = history.open_file(*kept)?;

@@ -122,6 +122,10 @@ impl Store {
         if !is_done && !self.is_abandoned(&there, initiated)? {
             return Ok(false);
         }
+        if is_done {
+            // Perhaps before the object was durable, whose parts go now.
+            self.durable.after_all_that_is_visible(&self.root)?;
+        }
         *alone.ended = true;
         self.drop_upload(upload)?;
         Ok(!is_done)

@@ -32,14 +32,16 @@ const XATTRS: &str = "T2GATE_TEST_XATTRS";
 const TICK: &str = "T2GATE_TEST_TICK";
 const ROOT: &str = "T2GATE_BESIDE_ROOT";
 /// These are of extended attributes alone.
-const OF_EXTENDED: [&str; 12] = [
+const OF_EXTENDED: [&str; 14] = [
     "crash::the_same_of_a_process_that_shares_its_root",
     "doctor::damaged_attributes_keep_every_side_file",
     "doctor::histories_are_examined_too",
     "doctor::everything_wrong_is_found_and_repaired_where_that_loses_nothing",
     "doctor::side_files_of_kept_versions_are_nobodys_litter",
+    "hostile_names::a_version_of_such_a_file_is_kept_like_any_other",
     "opening::names_of_a_folding_file_system_are_understood_wherever_the_format_says_so",
     "opening::versions_and_folded_names_are_not_served_together",
+    "opening::what_is_opened_read_only_is_not_changed_by_anything",
     "overlay::",
     "power_cut::sixteen_writers_need_at_most_a_quarter_of_a_sync_for_each_write",
     "half_done::",

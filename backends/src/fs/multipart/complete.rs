@@ -45,6 +45,14 @@ fn completing(dir: &OwnedFd) -> Result<Option<Stamp>, Error> {
     Ok(Some(Stamp::from_bits(u128::from_be_bytes(bits))))
 }
 
+/// Whether an upload is noted as perhaps completed, and by which attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Unversioned,
+    Before,
+    Now,
+}
+
 fn made_by(record: &Record, upload: &UploadRef) -> bool {
     record.upload_id.as_deref() == Some(upload.upload_id.as_str())
 }
@@ -59,7 +67,9 @@ impl Store {
         let lock = self.upload_locks.of(&request.upload.upload_id);
         let mut alone = self.alone(&lock, &request.upload)?;
         if let Some(done) = self.completed(bucket, &request.upload)? {
-            // Where a crash came between the object and the end of its upload.
+            // Where a crash came between the object and the end of its upload: perhaps before the object was durable, whose
+            // parts go now.
+            self.durable.after_all_that_is_visible(&self.root)?;
             *alone.ended = true;
             self.drop_upload(&request.upload)?;
             return Ok(done);
@@ -92,7 +102,7 @@ impl Store {
             upload_id: Some(request.upload.upload_id.clone()),
             version: None,
         };
-        let is_begun = self.begin_completing(bucket, &upload.dir, &request.upload.key)?;
+        let begun = self.begin_completing(bucket, &upload.dir, &request.upload.key)?;
         let published = self.publish_with(
             bucket,
             request.upload.key.clone(),
@@ -100,8 +110,15 @@ impl Store {
             request.versions.as_ref(),
             staged,
             new,
-            is_begun.then_some(upload.dir.as_fd()),
+            (begun != Begun::Unversioned).then_some(upload.dir.as_fd()),
         );
+        // What is refused has made nothing, and nobody need look for it.
+        if begun == Begun::Now
+            && matches!(published, Err(Error::Answer(_)))
+            && let Err(error) = xattr::remove(&upload.dir, COMPLETING)
+        {
+            tracing::debug!(%error, "an upload stays noted as perhaps completed");
+        }
         // Once the object may be there, no writer of a part comes near it any more.
         *alone.ended = matches!(published, Ok(_) | Err(Error::NotDurable { .. }));
         let info = published?;
@@ -135,14 +152,14 @@ impl Store {
     }
 
     /// Notes in the directory of an upload, where there are versions, that its object may be there from now on, and behind
-    /// which version. Whether there is such a note.
-    fn begin_completing(&self, bucket: &Bucket, upload: &OwnedFd, key: &Key) -> Result<bool, Error> {
+    /// which version.
+    fn begin_completing(&self, bucket: &Bucket, upload: &OwnedFd, key: &Key) -> Result<Begun, Error> {
         if bucket.versioning().is_none() {
-            return Ok(false);
+            return Ok(Begun::Unversioned);
         }
         // An attempt before this one may have come to its end.
         if completing(upload)?.is_some() {
-            return Ok(true);
+            return Ok(Begun::Before);
         }
         let bucket_dir = self.bucket_dir(bucket)?;
         let newest = {
@@ -161,7 +178,7 @@ impl Store {
             .and_then(|()| xattr::set(upload, COMPLETING, &bits.to_be_bytes()))
             .map_err(Error::io("could not begin to complete an upload"))?;
         crash::point();
-        Ok(true)
+        Ok(Begun::Now)
     }
 
     /// The version that an upload has made that is still there, where that is not current any more.

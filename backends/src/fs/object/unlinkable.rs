@@ -114,6 +114,12 @@ impl Store {
         let Some(from) = history.dir_of(away) else {
             return Ok(());
         };
+        // A rename would leave two names of one file as they are.
+        if let (Ok(kept), Ok(there)) = (Meta::in_dir(from, &away.name()), Meta::in_dir(from, &away.away_name()))
+            && kept.is_file_of(&there)
+        {
+            return dir::unlink(from, &away.away_name()).map_err(Error::io("could not keep a version"));
+        }
         let newest = history.all(self, None, &[]).next().transpose()?;
         let is_displaced =
             found.current.is_some() || newest.is_some_and(|newest| newest.version.stamp > away.version.stamp);
@@ -186,8 +192,10 @@ impl Store {
             (Ok(()), Ok(back)) => Ok(vec![back, place]),
             (Err(error), _) => Err(error),
             (Ok(()), Err(error)) => {
-                self.add_marker(bucket, name, marker.version)?;
+                let marked = self.add_marker(bucket, name, marker.version)?;
                 hide_again();
+                let spot = marked.spot(self, bucket_dir.as_fd());
+                self.durable.after_spots(&[], &[spot])?;
                 Err(error)
             }
         }

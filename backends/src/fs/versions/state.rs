@@ -26,6 +26,9 @@ use crate::{
 /// How many kept versions are compared with a file that has two names and does not say what version it is.
 const COMPARED: usize = 2;
 
+/// So often at most something that was away is put where it belongs before a key is judged. Once would do.
+const MAX_LOOKS: usize = 4;
+
 /// The current object, open.
 #[derive(Debug)]
 pub(in crate::fs) struct Current {
@@ -196,6 +199,22 @@ impl Store {
         key: &Key,
         name: &StorageName,
     ) -> Result<KeyVersions, Error> {
+        for _ in 0..MAX_LOOKS {
+            if let Some(found) = self.look_at_versions(bucket, bucket_dir, key, name)? {
+                return Ok(found);
+            }
+        }
+        Err(Error::Damaged { what: "a history" })
+    }
+
+    /// `None` where something that was away has been put where it belongs.
+    fn look_at_versions(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+        name: &StorageName,
+    ) -> Result<Option<KeyVersions>, Error> {
         let look = |last: &Names| {
             dir::look_up(bucket_dir, name.parents.iter().chain(last).map(|n| &**n))
                 .map_err(Error::io("could not look for the current object"))
@@ -225,18 +244,20 @@ impl Store {
             litter: Vec::new(),
         };
         if found.versioning.is_none() {
-            return Ok(found);
+            return Ok(Some(found));
         }
         found.history = History::open(self, bucket, name)?;
         if let Some(history) = &found.history
             && let Some(away) = history.away
         {
+            // Where nothing may be changed: neither there nor gone can be said of it.
+            self.durable.check_writable()?;
             self.end_away(bucket_dir, name, &found, history, away)?;
-            return self.key_versions(bucket, bucket_dir, key, name);
+            return Ok(None);
         }
         if let Some(history) = &found.history {
             if let Some(current) = &mut found.current {
-                know_again(current, history)?;
+                know_again(current, history, self.durable.check_writable().is_ok())?;
             }
             let first = first_of(history, found.current.as_ref());
             if let (Some(current), Some(first)) = (&mut found.current, first)
@@ -253,7 +274,7 @@ impl Store {
                     (found.has_plain, found.has_forced) = (false, false);
                 } else {
                     // Somebody brought it back, or changed the order of what lies here: it is what they put there.
-                    current.forget_version()?;
+                    current.forget_version(self.durable.check_writable().is_ok())?;
                 }
             }
         }
@@ -274,7 +295,7 @@ impl Store {
             found.history = History::open(self, bucket, name)?;
             found.sort_out();
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// A file under the `.t2!` name that another under the plain name hides. Where it is a version that is nowhere else, for
@@ -375,9 +396,10 @@ impl Store {
 
 impl Current {
     /// A file that came with another version's attributes.
-    fn forget_version(&mut self) -> Result<(), Error> {
+    fn forget_version(&mut self, may_write: bool) -> Result<(), Error> {
         self.version = None;
-        if let Some(record) = &mut self.record
+        if may_write
+            && let Some(record) = &mut self.record
             && let Err(error) = record.set_version(&self.file, None)
         {
             tracing::debug!(%error, "a file keeps the version of another");
@@ -409,13 +431,13 @@ fn is_another_thing(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> bool {
 }
 
 /// Finds out whether the current object is kept already, and as what.
-fn know_again(current: &mut Current, history: &History) -> Result<(), Error> {
+fn know_again(current: &mut Current, history: &History, may_write: bool) -> Result<(), Error> {
     if let Some(version) = current.version {
         let kept = Kept { version, marker: false };
         match history.meta(kept)? {
             Some(meta) if meta.is_file_of(&current.meta) => current.linked = Some(kept),
             // A copy of it, by other means.
-            Some(_) => current.forget_version()?,
+            Some(_) => current.forget_version(may_write)?,
             None => {}
         }
     }

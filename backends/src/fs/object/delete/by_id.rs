@@ -146,11 +146,9 @@ impl Store {
         let next = versions.newest.filter(|newest| !newest.marker);
         if let (Some(linked), Some(history)) = (current.linked, &versions.history) {
             let place = self.remove_kept(bucket, name, history, linked)?;
-            if next.is_some() {
-                // Not on the disk without its other name: it would be newer there than what is current, and so a delete.
-                let spots = place.iter().map(|place| place.spot(self, bucket_dir.as_fd()));
-                self.durable.before_spots(&[], &spots.collect::<Vec<_>>())?;
-            }
+            // Not on the disk without its other name: it would be newer there than what is current, and so a delete.
+            let spots = place.iter().map(|place| place.spot(self, bucket_dir.as_fd()));
+            self.durable.before_spots(&[], &spots.collect::<Vec<_>>())?;
             changed.extend(place);
         }
         match (next, &versions.history) {

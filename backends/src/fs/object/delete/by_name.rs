@@ -10,6 +10,7 @@ use crate::{
         bucket::Bucket,
         dir,
         error::Error,
+        intent::Intent,
         versions::{History, Kept},
     },
 };
@@ -103,7 +104,10 @@ impl Store {
                         version: marker,
                         marker: true,
                     };
-                    dir::unlink(&changed[0].dir, &marker.name()).map_err(Error::io("could not take a marker back"))?;
+                    if let Err(source) = dir::unlink(&changed[0].dir, &marker.name()) {
+                        deletion.intent.take().into_iter().for_each(Intent::leave);
+                        return Err(Error::io("could not take a marker back")(source));
+                    }
                     return Err(error);
                 }
             },
@@ -112,6 +116,12 @@ impl Store {
         if displaced == Displaced::Dropped
             && let Some(version) = versions.current_version()
         {
+            // By that it is known again where the marker is on the disk and its other name is still there, too.
+            let spots = changed.iter().map(|changed| changed.spot(self, bucket_dir.as_fd()));
+            if let Err(error) = self.durable.after_spots(&[], &spots.collect::<Vec<_>>()) {
+                deletion.intent.take().into_iter().for_each(Intent::leave);
+                return Err(error);
+            }
             gone.push(Kept { version, marker: false });
         }
         self.clear_kept(bucket, key, name, &versions, gone, &mut changed, &mut sides);
