@@ -4,6 +4,7 @@
 //! who writes it, how often, or how late. Which of them are there the head says ([`Keeping::keeps`]). What is deleted
 //! leaves a tombstone, on which a record that comes late fails; tombstones are swept when nothing can be that late.
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
@@ -55,7 +56,11 @@ impl Core {
     }
 
     /// What lies in the history there, if it is a version.
-    async fn kept_at(&self, at: Target<'_>, stamp: Stamp) -> Result<Option<(Version, Recorded)>, BackendError> {
+    pub(super) async fn kept_at(
+        &self,
+        at: Target<'_>,
+        stamp: Stamp,
+    ) -> Result<Option<(Version, Recorded)>, BackendError> {
         let place = StoreKey::history(at.bucket, at.key, stamp);
         let found = self.recorded(place, at.key).await?;
         Ok(found.and_then(|found| {
@@ -64,7 +69,8 @@ impl Core {
         }))
     }
 
-    /// The versions that `keeping` says are there, older than `below`, the newest first; at most `max`.
+    /// The versions that `keeping` says are there, older than `below`, the newest first; at most `max`. Without the bytes
+    /// that lie behind their records: a page of them would be much.
     pub(super) async fn kept_below(
         &self,
         at: Target<'_>,
@@ -89,7 +95,10 @@ impl Core {
             while kept.len() < max
                 && let Some(found) = found.try_next().await?
             {
-                kept.extend(found.filter(|(version, _)| keeping.keeps(*version)));
+                if let Some((version, mut found)) = found.filter(|(version, _)| keeping.keeps(*version)) {
+                    found.inline = Bytes::new();
+                    kept.push((version, found));
+                }
             }
             if was_last {
                 break;

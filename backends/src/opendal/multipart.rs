@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    Core, StoreLayout,
+    Core, Level, StoreLayout,
     blob::{self, Blob},
     bucket::{Bucket, MAX_RECORD_BYTES},
     head::Recorded,
@@ -102,11 +102,13 @@ impl Core {
             let replaced = core.part(&upload.bucket, &upload.upload_id, part_number).await?;
             let key = StoreKey::part(&upload.bucket, &upload.upload_id, part_number);
             let none = Precondition::None;
+            // Before the record: that may be there though its reply is lost.
+            new.keep();
             core.store
                 .write(&key, record.to_bytes(), Dress::default(), &none)
                 .await?;
-            new.keep();
-            if let Some(replaced) = replaced {
+            // Where there may be other gateways, one of them may just now make an object of it: the sweeper knows.
+            if let Some(replaced) = replaced.filter(|_| core.level < Level::CompareAndSet) {
                 blob::remove(&core.store, &replaced.blob).await;
             }
             let part = to_part(part_number, &record);

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -24,6 +24,9 @@ use super::{
     watch::{Retries, StoreObserver, WatchLayer},
 };
 use crate::{BackendError, Clock as _, ContentHeaders, ObjectAttributes, Stamp, SystemClock, Timestamp};
+
+/// Set when it is known that a client for HTTP can be had: to find out takes a while.
+static HAS_TLS: OnceLock<()> = OnceLock::new();
 
 /// Services that are no matter of HTTP.
 const WITHOUT_HTTP: [&str; 2] = ["memory", "sftp"];
@@ -201,6 +204,8 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct Store {
     op: Operator,
+    /// Tries nothing again.
+    once: Operator,
     /// Copies inside the store also what is smaller than a part.
     joining: Operator,
     /// Joins by reading and writing.
@@ -219,11 +224,12 @@ impl Store {
     ) -> Result<Self, String> {
         opendal::install_default();
         // opendal makes one for all, at the first call, and panics where there is none to be had.
-        if !WITHOUT_HTTP.contains(&scheme) {
+        if !WITHOUT_HTTP.contains(&scheme) && HAS_TLS.get().is_none() {
             reqwest::Client::builder().build().map_err(|error| {
                 let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
                 format!("there can be no TLS, also SSL_CERT_FILE names no root certificates: {error}{cause}")
             })?;
+            HAS_TLS.get_or_init(|| ());
         }
         let secrets = Secrets::among(options);
         let op = Operator::via_iter(scheme, options.iter().cloned())
@@ -241,15 +247,16 @@ impl Store {
                     .with_timeout(CALL_TIMEOUT)
                     .with_io_timeout(BODY_TIMEOUT),
             )
-            .layer(WatchLayer::new(observer.clone(), secrets))
-            .layer(
-                RetryLayer::new()
-                    .with_jitter()
-                    .with_min_delay(RETRY_DELAY)
-                    .with_factor(RETRY_FACTOR)
-                    .with_max_times(RETRIES)
-                    .with_notify(Retries(observer)),
-            );
+            .layer(WatchLayer::new(observer.clone(), secrets));
+        let once = op.clone();
+        let op = op.layer(
+            RetryLayer::new()
+                .with_jitter()
+                .with_min_delay(RETRY_DELAY)
+                .with_factor(RETRY_FACTOR)
+                .with_max_times(RETRIES)
+                .with_notify(Retries(observer)),
+        );
         let joining = op.clone().layer(CapabilityOverrideLayer::new(|mut capability| {
             capability.write_multi_min_size = Some(1);
             capability
@@ -261,6 +268,7 @@ impl Store {
         let joins_inside = AtomicBool::new(op.info().capability().write_can_copy_from);
         Ok(Self {
             op,
+            once,
             joining,
             streaming,
             joins_inside,
@@ -380,6 +388,30 @@ impl Store {
         }
         let written = self.op.write_options(key.as_str(), bytes, options).await;
         written.map(drop).map_err(failed)
+    }
+
+    /// As [`write`](Self::write), in one attempt. `true` says of a failure that another may be given the store.
+    pub(super) async fn write_once(
+        &self,
+        key: &StoreKey,
+        bytes: Bytes,
+        precondition: &Precondition,
+    ) -> Result<(), (StoreError, bool)> {
+        if self.writes_in_place {
+            let written = self.write(key, bytes, Dress::default(), precondition).await;
+            return written.map_err(|error| (error, false));
+        }
+        let options = self.write_options(Dress::default(), precondition);
+        let written = self.once.write_options(key.as_str(), bytes, options).await;
+        written.map(drop).map_err(|error| {
+            let passing = error.is_temporary();
+            (failed(error), passing)
+        })
+    }
+
+    /// The pauses before each further attempt at a call.
+    pub(super) fn pauses() -> impl Iterator<Item = Duration> {
+        std::iter::successors(Some(RETRY_DELAY), |delay| Some(delay.mul_f32(RETRY_FACTOR))).take(RETRIES)
     }
 
     async fn write_and_rename(&self, key: &StoreKey, bytes: Buffer, options: WriteOptions) -> Result<(), StoreError> {

@@ -42,12 +42,17 @@ impl Core {
     pub(super) async fn sweep(&self, age: Duration) -> Result<usize, BackendError> {
         let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         let before = Timestamp::from_unix_nanos(self.clock.now().unix_nanos().saturating_sub(nanos));
-        let uploads = self.sweep_uploads(before).await?;
-        let parts = self.sweep_parts(before).await?;
-        let blobs = self.sweep_blobs(before).await?;
-        let tombstones = self.sweep_tombstones(before).await?;
-        let cut_off = self.sweep_probes(before).await? + self.sweep_asides(before).await?;
-        Ok(uploads + parts + blobs + tombstones + cut_off + self.sweep_sides(before).await?)
+        // Each for itself: what fails in one is no reason to leave the others.
+        let swept = [
+            self.sweep_uploads(before).await,
+            self.sweep_parts(before).await,
+            self.sweep_blobs(before).await,
+            self.sweep_tombstones(before).await,
+            self.sweep_probes(before).await,
+            self.sweep_asides(before).await,
+            self.sweep_sides(before).await,
+        ];
+        swept.into_iter().sum()
     }
 
     async fn sweep_uploads(&self, before: Timestamp) -> Result<usize, BackendError> {
@@ -123,8 +128,16 @@ impl Core {
             let Some(id) = Stamp::parse(found.name.trim_end_matches('/')) else {
                 continue;
             };
-            if id.time() > before || self.is_named(id, &mut known).await? {
+            if id.time() > before {
                 continue;
+            }
+            match self.is_named(id, &mut known).await {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(error) => {
+                    tracing::warn!(%id, %error, "whether anything consists of this cannot be told, and it stays");
+                    continue;
+                }
             }
             blob::remove_all(&self.store, id).await?;
             swept += 1;

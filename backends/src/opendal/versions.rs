@@ -13,11 +13,11 @@ use super::{
     history::Target,
     object::Data,
     record::{Keeping, Kind, Record, StoredVersion},
-    store::{Dress, Precondition, StoreError},
+    store::{Precondition, Store, StoreError},
 };
 use crate::{
-    BackendError, BucketName, DeleteObject, DeleteObjectOutcome, DeletePlan, Displaced, ObjectInfo, Stamp, Version,
-    VersionClock, VersionId, VersioningStatus, WriteCondition,
+    BackendError, BucketName, DeleteObject, DeleteObjectOutcome, DeletePlan, Displaced, ObjectInfo, Stamp, UploadId,
+    Version, VersionClock, VersionId, VersioningStatus, WriteCondition,
 };
 
 /// What a write puts on top of a key's versions, and what becomes of them.
@@ -86,7 +86,8 @@ impl Core {
                 displaced: plan.displaced,
                 drops_kept_null: plan.drops_kept_null,
             };
-            let careful = versions.is_some() || !condition.is_none();
+            // Blobs of its own: another write that displaced it has removed them, should its reply have been lost.
+            let careful = versions.is_some() || !condition.is_none() || !record.blobs.is_empty();
             if self
                 .push(at, head.as_ref(), push, careful, &mut record, &inline)
                 .await?
@@ -167,6 +168,9 @@ impl Core {
             Precondition::None
         };
         record.modified = Some(self.clock.now().unix_nanos());
+        if let Some(head) = dropped {
+            self.forget_upload(at, &head.record).await?;
+        }
         if !self.write_head(at, record, inline, &precondition, true).await? {
             return Ok(false);
         }
@@ -191,14 +195,39 @@ impl Core {
     ) -> Result<bool, BackendError> {
         let place = self.place(at.bucket, at.key)?;
         let object = record.to_object(inline);
-        match self.store.write(&place, object, Dress::default(), precondition).await {
-            Ok(()) => Ok(true),
-            // The reply may have been lost, and a second attempt met the first.
-            Err(StoreError::ConditionFailed) => self.took_effect(at, record, is_new).await,
-            Err(error) => match self.took_effect(at, record, is_new).await {
-                Ok(true) => Ok(true),
-                _ => Err(error.into()),
-            },
+        let mut pauses = Store::pauses();
+        // Whether an attempt before may have taken effect, and its reply was lost.
+        let mut unclear = false;
+        loop {
+            let Err((error, passing)) = self.store.write_once(&place, object.clone(), precondition).await else {
+                return Ok(true);
+            };
+            let is_refused = matches!(
+                error,
+                StoreError::ConditionFailed | StoreError::Failed(BackendError::Conflict)
+            );
+            if is_refused && !unclear {
+                return Ok(false);
+            }
+            match self.took_effect(at, record, is_new).await {
+                Ok(true) => return Ok(true),
+                // It may have been there: then what displaced it has removed its data, and it must not come again.
+                Ok(false) if is_refused && is_new && !record.blobs.is_empty() => {
+                    return Err(BackendError::internal(
+                        "the outcome of a write to the store is unknown",
+                        "its reply was lost, and another write came behind it",
+                    ));
+                }
+                Ok(false) if is_refused => return Ok(false),
+                Err(unknown) if is_refused => return Err(unknown),
+                _ => {}
+            }
+            let Some(pause) = pauses.next().filter(|_| passing) else {
+                return Err(error.into());
+            };
+            unclear = true;
+            tracing::warn!(key = %place, ?error, "a write to the store is tried again");
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -218,6 +247,16 @@ impl Core {
         let place = super::key::StoreKey::history(at.bucket, at.key, version.stamp);
         let found = self.recorded(place, at.key).await?;
         Ok(found.is_some_and(|found| found.kind == Kind::Tombstone || found.record.nonce == record.nonce))
+    }
+
+    /// Before a version goes that an upload has made: what is left of that must not make it again, without its data.
+    async fn forget_upload(&self, at: Target<'_>, record: &Record) -> Result<(), BackendError> {
+        let id = record.upload_id.clone().and_then(|id| UploadId::parse(id).ok());
+        if let Some(id) = id {
+            let place = super::key::StoreKey::upload(at.bucket, &id);
+            self.store.delete(&place, &Precondition::None).await?;
+        }
+        Ok(())
     }
 
     /// Removes what has been the head and is not kept. What fails is left to the next write, and to the sweeper: `false`
@@ -371,6 +410,7 @@ impl Core {
             next.set_null(None);
         }
         self.bury_again(at, before).await?;
+        self.forget_upload(at, &kept.record).await?;
         let record = Record {
             keeping: Some(next),
             ..head.record.clone()
@@ -389,6 +429,7 @@ impl Core {
 
     /// Removes the newest version; the next one is the head then. `false`: the head is not what was read any more.
     async fn remove_head(&self, at: Target<'_>, head: &Recorded, careful: bool) -> Result<bool, BackendError> {
+        self.forget_upload(at, &head.record).await?;
         let gone = in_history(head);
         let before = head.keeping();
         let own = head.version().map(|version| version.stamp);
@@ -426,7 +467,10 @@ impl Core {
                 if version.null {
                     next.set_null(None);
                 }
-                (kept.record.clone(), kept.inline.clone())
+                let Some((_, found)) = self.kept_at(at, version.stamp).await? else {
+                    return Ok(false);
+                };
+                (kept.record.clone(), found.inline)
             }
             None => {
                 let nothing = Record::of_kind(Kind::Nothing, self.nonce()?, at.bucket, at.key, self.clock.now());

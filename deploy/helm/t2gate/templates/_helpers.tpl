@@ -104,11 +104,11 @@ capabilities:
 {{- if and (eq .Values.backend.kind "opendal") .Values.accounts (include "t2gate.tlsSecretName" .) (not .Values.persistence.existingClaim) }}true{{ end }}
 {{- end }}
 
-{{/* Not empty where two pods may be there at a time, and no volume is to go with one. */}}
+{{/* Not empty where two pods may be there at a time, and no volume is to go with one. Of other backends that is not known. */}}
 {{- define "t2gate.isDeployment" -}}
 {{- $backend := default dict .Values.config.backend }}
 {{- if eq .Values.backend.kind "memory" }}true
-{{- else if and (include "t2gate.keepsNothing" .) (eq "L2" (default "L0" $backend.least_level)) }}true
+{{- else if and (include "t2gate.keepsNothing" .) (not .Values.otherBackends) (eq "L2" (default "L0" $backend.least_level)) }}true
 {{- end }}
 {{- end }}
 
