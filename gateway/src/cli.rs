@@ -78,6 +78,9 @@ struct CheckArguments {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Do not try the stores that it names: they are out of reach from here.
+    #[arg(long)]
+    no_probe: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -127,7 +130,7 @@ pub fn main() -> ExitCode {
                 },
             )
         }
-        Command::Check(arguments) => check::run(&arguments.config),
+        Command::Check(arguments) => check::run(&arguments.config, !arguments.no_probe),
         Command::Health(arguments) => health::run(
             arguments.config.as_deref(),
             arguments.address.as_deref(),

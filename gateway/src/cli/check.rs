@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Says what is wrong, or that nothing is. A certificate that is named is loaded too, and each
-/// store that is named is probed; nothing else is made or changed.
-pub(super) fn run(file: &Path) -> ExitCode {
+/// store that is named is probed, if `with_stores`; nothing else is made or changed.
+pub(super) fn run(file: &Path, with_stores: bool) -> ExitCode {
     let config = match Config::load(Some(file), &Overrides::default()) {
         Ok(config) => config,
         Err(error) => return wrong_configuration(&error),
@@ -30,7 +30,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
     for backend in config
         .backends
         .iter()
-        .filter(|backend| backend.kind == BackendKind::Opendal)
+        .filter(|backend| with_stores && backend.kind == BackendKind::Opendal)
     {
         if let Err(error) = probe(backend) {
             return failed(format_args!("{}: backend {}: {error:#}", file.display(), backend.name));
