@@ -14,7 +14,7 @@ EXISTING = {
         "backup": b"0000111122223333444455556666",
         "other": b"x",
     },
-    "s3": {"key": b"not-a-real-secret", "token": b"not-a-real-token"},
+    "s3": {"secret": b"not-a-real-secret", "token": b"not-a-real-token"},
     "google": {"service-account.json": b"{}"},
 }
 

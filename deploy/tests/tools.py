@@ -224,6 +224,7 @@ class Pod:
 
     def write(self, path, content, mode):
         # As the kubelet does: owned by root and the pod's group.
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         os.chown(path, 0, self.gid)
         path.chmod(mode)
