@@ -84,6 +84,11 @@ impl Bench {
     }
 
     async fn page(&self, prefix: &str, start_after: Option<String>, delimiter: bool) -> Duration {
+        self.page_to(prefix, start_after, delimiter).await.0
+    }
+
+    /// With the last name.
+    async fn page_to(&self, prefix: &str, start_after: Option<String>, delimiter: bool) -> (Duration, String) {
         let request = ListObjects {
             bucket: self.bucket.clone(),
             prefix: prefix.into(),
@@ -95,7 +100,19 @@ impl Bench {
         let page = self.backend.list_objects(request).await.unwrap();
         let took = cpu() - before;
         assert_eq!(page.entries.len(), PAGE);
-        took
+        (took, page.entries[PAGE - 1].name().to_owned())
+    }
+
+    /// Each page, on the way through all.
+    async fn walk(&self) -> Vec<Duration> {
+        let mut times = Vec::new();
+        let mut after = None;
+        for _ in 0..self.files / PAGE {
+            let (took, last) = self.page_to("", after, false).await;
+            times.push(took);
+            after = Some(last);
+        }
+        times
     }
 
     /// From anywhere but the end.
@@ -107,7 +124,10 @@ impl Bench {
         let mut figures = Vec::new();
         tokio::time::sleep(Duration::from_millis(100)).await;
         figures.push(("the first page", self.page("", None, false).await));
-        for (what, delimiter) in [("a page", false), ("a page with a delimiter", true)] {
+        for what in ["a page, the first time", "a page, the second time"] {
+            figures.push((what, median(self.walk().await)));
+        }
+        for (what, delimiter) in [("a page from anywhere", false), ("the same with a delimiter", true)] {
             let mut times = Vec::new();
             for round in 0..ROUNDS {
                 times.push(self.page("", self.start(round), delimiter).await);

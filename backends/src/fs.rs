@@ -117,7 +117,8 @@ pub struct FsOptions {
     pub durability: Durability,
     /// Who gets the directories under the root that are nobody's bucket yet. Without, they are not served.
     pub adopt: Option<AccountId>,
-    /// How many bytes of names of directories, in order, are kept in memory from one listing to the next.
+    /// How many bytes of what listings have read are kept in memory from one to the next: names of directories, in order,
+    /// and what was said of objects.
     pub listing_cache_bytes: usize,
     /// A multipart upload that no part has come to for so long, nor was begun since, is ended. `None`: never.
     pub abandoned_upload_age: Option<Duration>,

@@ -39,6 +39,22 @@ pub(super) struct Meta {
     pub(super) btime: (i64, u32),
 }
 
+impl From<fs::Stat> for Meta {
+    fn from(stat: fs::Stat) -> Self {
+        let nanos = |nanos| u32::try_from(nanos).unwrap_or(0);
+        Self {
+            file_type: FileType::from_raw_mode(stat.st_mode),
+            dev: (fs::major(stat.st_dev), fs::minor(stat.st_dev)),
+            ino: stat.st_ino,
+            nlink: stat.st_nlink,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
+            ctime: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
+            btime: (0, 0),
+        }
+    }
+}
+
 impl Meta {
     pub(super) fn of(fd: impl AsFd) -> Result<Self, Errno> {
         Self::at(fd, "", AtFlags::EMPTY_PATH)
@@ -70,18 +86,7 @@ impl Meta {
 
     /// Of an open file, without its birth time: costs less.
     pub(super) fn brief(fd: impl AsFd) -> Result<Self, Errno> {
-        let stat = fs::fstat(fd)?;
-        let nanos = |nanos| u32::try_from(nanos).unwrap_or(0);
-        Ok(Self {
-            file_type: FileType::from_raw_mode(stat.st_mode),
-            dev: (fs::major(stat.st_dev), fs::minor(stat.st_dev)),
-            ino: stat.st_ino,
-            nlink: stat.st_nlink,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
-            ctime: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
-            btime: (0, 0),
-        })
+        Ok(Self::from(fs::fstat(fd)?))
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -165,6 +170,15 @@ pub(super) fn look_up_in(dir: BorrowedFd<'_>, name: &str) -> Result<Entry, Errno
     }
     let flags = LOOK_UP | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     looked_up(sys::openat(dir, name, flags, Mode::empty()), |file| Meta::brief(file))
+}
+
+/// What lies under a single name that a directory was seen to hold, without opening it; a symbolic link is itself. Without
+/// the birth time.
+pub(super) fn look_at(dir: &OwnedFd, name: &str) -> Result<Meta, Errno> {
+    if name.contains('/') || matches!(name, "" | "." | "..") {
+        return Err(Errno::INVAL);
+    }
+    sys::statat(dir, name).map(Meta::from)
 }
 
 /// A fifo must not make us wait, nor a terminal become ours.

@@ -239,6 +239,11 @@ impl Attributes {
         }
     }
 
+    /// Whether they are part of the file.
+    pub(super) fn go_with_files(&self) -> bool {
+        self.keeping == Keeping::Extended
+    }
+
     /// What a listing says of the object `key`. `buffer` is for what is read, from one to the next. The key again
     /// where there is no side file, or half of one, which may also mean that the object was replaced just now.
     pub(super) fn describe_listed(

@@ -1,16 +1,20 @@
 //! Listing in the byte order of keys: a walk over sorted directories, which begins and ends where the page does.
 
 mod cache;
+mod lines;
 mod snapshot;
+mod walk;
 mod watch;
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::ops::ControlFlow;
 
 use rustix::fd::{AsFd, OwnedFd};
 
+use self::walk::Walk;
 pub(super) use self::{
     cache::{ListingCache, is_settled},
     snapshot::{Entry, Position, Snapshot, Tree},
+    walk::Bound,
     watch::is_local,
 };
 use super::{
@@ -18,250 +22,12 @@ use super::{
     bucket::Bucket,
     dir::{self, Meta},
     error::Error,
-    locks::Moves,
     names::is_of_another,
 };
 use crate::{
     BackendError, Key, ListEntry, ListObjects, MAX_KEY_BYTES, ObjectAttributes, ObjectInfo, ObjectPage, ObjectRef,
-    VersionId,
-    key_codec::{Form, Names},
+    VersionId, key_codec::Names,
 };
-
-/// Where a listing goes on.
-#[derive(Debug, Clone)]
-pub(super) enum Bound {
-    AtLeast(Box<str>),
-    After(Box<str>),
-    /// After everything that begins so.
-    PastPrefix(Box<str>),
-}
-
-impl Bound {
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Self::AtLeast(text) | Self::After(text) | Self::PastPrefix(text) => text,
-        }
-    }
-
-    pub(super) fn leaves_out_key(&self, key: &str) -> bool {
-        match self {
-            Self::AtLeast(bound) => key < &**bound,
-            Self::After(bound) => key <= &**bound,
-            Self::PastPrefix(prefix) => key < &**prefix || key.starts_with(&**prefix),
-        }
-    }
-
-    /// Whether no key that begins with `prefix` counts.
-    pub(super) fn leaves_out_prefix(&self, prefix: &str) -> bool {
-        match self {
-            Self::AtLeast(bound) | Self::After(bound) => prefix < &**bound && !bound.starts_with(prefix),
-            Self::PastPrefix(past) => prefix.starts_with(&**past) || (prefix < &**past && !past.starts_with(prefix)),
-        }
-    }
-
-    /// Whether all keys that begin with `prefix` count.
-    pub(super) fn admits_prefix(&self, prefix: &str) -> bool {
-        match self {
-            // `prefix` itself may be a key.
-            Self::AtLeast(bound) => prefix >= &**bound,
-            Self::After(bound) => prefix > &**bound,
-            Self::PastPrefix(past) => prefix > &**past && !prefix.starts_with(&**past),
-        }
-    }
-}
-
-/// A walk over all keys below a directory in byte order. Keeps the names of one directory for each level, as long as
-/// they are not too many together, and one directory open.
-struct Walk<'a> {
-    cache: &'a ListingCache,
-    moves: &'a Moves,
-    bucket_dir: &'a OwnedFd,
-    /// Of all keys in the innermost directory.
-    prefix: String,
-    /// The way to it.
-    names: Names,
-    levels: Vec<Level>,
-    bound: Bound,
-    /// For attributes.
-    buffer: Vec<u8>,
-}
-
-struct Level {
-    /// How much of [`Walk::prefix`] and [`Walk::names`] belongs to the levels outside.
-    outer_prefix: usize,
-    outer_names: usize,
-    /// `None` where there is none yet, or it was given back: then all up to `passed` has been seen.
-    entries: Option<Arc<Snapshot>>,
-    next: Position,
-    passed: Option<Arc<str>>,
-    /// Kept for the innermost level.
-    dir: Option<OwnedFd>,
-}
-
-/// An entry that a walk has come to.
-struct Found {
-    name: Arc<str>,
-    form: Form,
-}
-
-impl Found {
-    fn as_entry(&self) -> Entry<'_> {
-        Entry {
-            name: &self.name,
-            form: self.form,
-        }
-    }
-}
-
-impl<'a> Walk<'a> {
-    /// `directory`: empty, or a prefix that ends with `/`.
-    fn begin(store: &'a Store, bucket_dir: &'a OwnedFd, directory: &str, bound: Bound) -> Result<Self, Error> {
-        let mut walk = Self {
-            cache: &store.listing_cache,
-            moves: &store.moves,
-            bucket_dir,
-            prefix: String::new(),
-            names: Names::new(),
-            levels: Vec::new(),
-            bound,
-            buffer: Vec::new(),
-        };
-        let names = match directory.strip_suffix('/') {
-            Some(path) => store.directories_of(bucket_dir, path)?,
-            None => Names::new(),
-        };
-        walk.enter(directory, names);
-        Ok(walk)
-    }
-
-    /// The next entry that may hold keys that count. Directories are passed over unless [entered](Self::enter).
-    fn next(&mut self) -> Result<Option<Found>, Error> {
-        loop {
-            if self.levels.last().is_some_and(|level| level.entries.is_none()) {
-                self.load()?;
-            }
-            let Some(level) = self.levels.last_mut() else {
-                return Ok(None);
-            };
-            let Some(entries) = &level.entries else {
-                continue;
-            };
-            let (prefix, bound) = (&self.prefix, &self.bound);
-            // What follows one that counted is behind the bound, unless that has gone on past a prefix since.
-            let is_behind = level.passed.is_some() && !matches!(bound, Bound::PastPrefix(_));
-            let left_out = |entry: &Entry<'_>| {
-                let full = [prefix.as_str(), entry.name].concat();
-                if entry.is_dir() {
-                    bound.leaves_out_prefix(&full)
-                } else {
-                    bound.leaves_out_key(&full)
-                }
-            };
-            match entries.get(level.next) {
-                // A key that has both names was found by the first.
-                Some(entry) if level.passed.as_deref() == Some(entry.name) => level.next = entries.after(level.next),
-                Some(entry) if is_behind || !left_out(&entry) => {
-                    level.next = entries.after(level.next);
-                    let name: Arc<str> = entry.name.into();
-                    level.passed = Some(Arc::clone(&name));
-                    return Ok(Some(Found { name, form: entry.form }));
-                }
-                Some(_) => level.next = entries.partition_point(left_out),
-                None if entries.to().is_some() => {
-                    // What comes next begins where this ends.
-                    let from: Box<str> = entries.to().unwrap_or_default().into();
-                    self.load_from(&from, None)?;
-                }
-                None => {
-                    self.prefix.truncate(level.outer_prefix);
-                    self.names.truncate(level.outer_names);
-                    self.levels.pop();
-                }
-            }
-        }
-    }
-
-    /// Goes on inside the directory that `next` gave: `name` with its `/`.
-    fn enter(&mut self, name: &str, names: Names) {
-        let (outer_prefix, outer_names) = (self.prefix.len(), self.names.len());
-        if outer_prefix + name.len() > MAX_KEY_BYTES {
-            return;
-        }
-        if let Some(level) = self.levels.last_mut() {
-            level.dir = None;
-        }
-        self.prefix.push_str(name);
-        self.names.extend(names);
-        self.levels.push(Level {
-            outer_prefix,
-            outer_names,
-            entries: None,
-            next: Position::default(),
-            passed: None,
-            dir: None,
-        });
-        // Levels that are far out and large are read again on the way back, rather than all kept.
-        let mut bytes = 0;
-        for level in self.levels.iter_mut().rev() {
-            bytes += level.entries.as_ref().map_or(0, |entries| entries.bytes());
-            if bytes > 2 * self.cache.window() {
-                level.entries = None;
-            }
-        }
-    }
-
-    /// Reads the names of the innermost level from where it is on.
-    fn load(&mut self) -> Result<(), Error> {
-        let passed = self.levels.last().and_then(|level| level.passed.clone());
-        let from: Box<str> = match &passed {
-            Some(passed) => (**passed).into(),
-            // The first that can count is a directory on the way to the bound, or the bound.
-            None => self
-                .bound
-                .text()
-                .strip_prefix(self.prefix.as_str())
-                .map_or_else(Box::default, |rest| {
-                    let end = rest.find('/').map_or(rest.len(), |slash| slash + 1);
-                    rest[..end].into()
-                }),
-        };
-        self.load_from(&from, passed.as_deref())
-    }
-
-    /// A directory that is gone, or that may not be read, has no keys: it is left.
-    fn load_from(&mut self, from: &str, passed: Option<&str>) -> Result<(), Error> {
-        let (cache, moves) = (self.cache, self.moves);
-        let entries = match self.dir()? {
-            Some(dir) => cache
-                .entries(Tree::Objects, dir, moves, from)
-                .map_err(Error::io("could not read a directory"))?,
-            None => Arc::default(),
-        };
-        if let Some(level) = self.levels.last_mut() {
-            level.next = entries.partition_point(|entry| match passed {
-                Some(passed) => *entry.name <= *passed,
-                None => *entry.name < *from,
-            });
-            level.entries = Some(entries);
-        }
-        Ok(())
-    }
-
-    /// The innermost directory.
-    fn dir(&mut self) -> Result<Option<&OwnedFd>, Error> {
-        let Some(level) = self.levels.last_mut() else {
-            return Ok(None);
-        };
-        if level.dir.is_none() {
-            level.dir = match dir::resolve_dir(self.bucket_dir.as_fd(), self.names.iter().map(|n| &**n)) {
-                Ok(dir) => Some(dir),
-                Err(error) if dir::is_no_object(error) => None,
-                Err(error) => return Err(Error::io("could not open a directory")(error)),
-            };
-        }
-        Ok(level.dir.as_ref())
-    }
-}
 
 impl Store {
     pub(super) fn list_objects(&self, bucket: &Bucket, request: &ListObjects) -> Result<ObjectPage, Error> {
@@ -337,6 +103,35 @@ impl Store {
         let Ok(key) = Key::parse(key) else {
             return Ok(None);
         };
+        let (dir, lines) = walk.dir_and_lines()?;
+        let (mut info, meta) = match lines.of_name(dir, entry.own_name(), &bucket.name, key) {
+            Ok(known) => known,
+            Err(key) => match self.read_line(bucket, bucket_dir, walk, entry, key)? {
+                Some(read) => read,
+                None => return Ok(None),
+            },
+        };
+        info.version_id = match (bucket.versioning(), info.version_id) {
+            (None, _) => None,
+            (Some(_), Some(recorded)) => Some(recorded),
+            // Where it was replaced meanwhile, it was what it was.
+            (Some(_), None) => {
+                let id = self.version_id_of(bucket, bucket_dir, &info.key, &meta)?;
+                Some(id.unwrap_or_else(VersionId::null))
+            }
+        };
+        Ok(Some(info))
+    }
+
+    /// The line of an object whose file is opened, and what the file was then.
+    fn read_line(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        walk: &mut Walk<'_>,
+        entry: Entry<'_>,
+        key: Key,
+    ) -> Result<Option<(ObjectInfo, Meta)>, Error> {
         let found = match walk.dir()? {
             Some(dir) => match entry.own_name() {
                 Some(name) => dir::look_up_in(dir.as_fd(), name),
@@ -357,24 +152,26 @@ impl Store {
         let Some((file, meta)) = found else {
             return Ok(None);
         };
-        let buffer = &mut walk.buffer;
+        let key = match walk.lines.of_file(&bucket.name, key, &meta) {
+            Ok(known) => return Ok(Some((known, meta))),
+            Err(key) => key,
+        };
+        let may_keep = walk.lines.may_keep(&meta);
         let described = self
             .attributes
-            .describe_listed(&bucket.name, key, &file, &meta, buffer)?;
-        let mut info = match described {
-            Ok(info) => info,
-            Err(key) => return self.describe_opened(bucket, bucket_dir, key),
-        };
-        info.version_id = match (bucket.versioning(), info.version_id) {
-            (None, _) => None,
-            (Some(_), Some(recorded)) => Some(recorded),
-            // Where it was replaced meanwhile, it was what it was.
-            (Some(_), None) => {
-                let id = self.version_id_of(bucket, bucket_dir, &info.key, &meta)?;
-                Some(id.unwrap_or_else(VersionId::null))
+            .describe_listed(&bucket.name, key, &file, &meta, &mut walk.buffer)?;
+        match described {
+            Ok(info) => {
+                if may_keep {
+                    walk.lines.keep(&bucket.name, &meta, &info);
+                }
+                Ok(Some((info, meta)))
             }
-        };
-        Ok(Some(info))
+            Err(key) => {
+                let described = self.describe_opened(bucket, bucket_dir, key)?;
+                Ok(described.map(|info| (info, meta)))
+            }
+        }
     }
 
     /// The line of an object whose side file was not there, or half written: of one version.

@@ -6,7 +6,7 @@
 use rustix::{
     fd::{AsFd, OwnedFd},
     ffi::CString,
-    fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags},
+    fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Statx, StatxFlags},
     io::Errno,
 };
 
@@ -49,6 +49,12 @@ pub(super) fn openat2(dir: impl AsFd, path: &str, flags: OFlags, resolve: Resolv
 pub(super) fn statx(dir: impl AsFd, name: &str, flags: AtFlags, mask: StatxFlags) -> Result<Statx, Errno> {
     let _names = hold_still();
     fs::statx(&dir, &*stored(&dir, name)?, flags, mask)
+}
+
+/// As [`statx`] with less to tell; a symbolic link is itself.
+pub(super) fn statat(dir: impl AsFd, name: &str) -> Result<Stat, Errno> {
+    let _names = hold_still();
+    fs::statat(&dir, &*stored(&dir, name)?, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 pub(super) fn readlinkat(dir: impl AsFd, name: &str) -> Result<CString, Errno> {

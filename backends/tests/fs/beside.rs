@@ -32,7 +32,7 @@ const XATTRS: &str = "T2GATE_TEST_XATTRS";
 const TICK: &str = "T2GATE_TEST_TICK";
 const ROOT: &str = "T2GATE_BESIDE_ROOT";
 /// These are of extended attributes alone.
-const OF_EXTENDED: [&str; 14] = [
+const OF_EXTENDED: [&str; 15] = [
     "crash::the_same_of_a_process_that_shares_its_root",
     "doctor::damaged_attributes_keep_every_side_file",
     "doctor::histories_are_examined_too",
@@ -40,6 +40,7 @@ const OF_EXTENDED: [&str; 14] = [
     "doctor::side_files_of_kept_versions_are_nobodys_litter",
     "hostile_names::a_version_of_such_a_file_is_kept_like_any_other",
     "opening::names_of_a_folding_file_system_are_understood_wherever_the_format_says_so",
+    "kept_lines::lines_of_versions",
     "opening::versions_and_folded_names_are_not_served_together",
     "opening::what_is_opened_read_only_is_not_changed_by_anything",
     "overlay::",

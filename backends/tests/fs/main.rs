@@ -9,6 +9,7 @@ mod faults;
 mod half_done;
 mod hostile_names;
 mod in_turn;
+mod kept_lines;
 mod kept_order;
 mod large;
 mod opening;

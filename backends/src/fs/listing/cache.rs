@@ -23,6 +23,7 @@ use rustix::{
 };
 
 use super::{
+    lines::{Lines, PageLines},
     snapshot::{self, Piece, Snapshot, Tree},
     watch::{self, Change, Watches},
 };
@@ -67,15 +68,17 @@ impl From<&Meta> for Id {
     }
 }
 
-/// The names of directories, kept.
+/// The names of directories, kept, and what else is known of one listing at the next.
 #[derive(Debug)]
 pub(in crate::fs) struct ListingCache {
+    /// Of all: an eighth is for holders, a quarter for lines.
     limit: usize,
     /// Whether names are folded: then a change is not always told under the name that is there, and nothing is watched.
     folded: bool,
     watches: Option<Watches>,
     kept: Mutex<Kept>,
     holders: Mutex<Holders>,
+    lines: Lines,
     #[cfg(test)]
     reads: AtomicU64,
 }
@@ -146,12 +149,13 @@ impl ListingCache {
             watches: if folded { None } else { Watches::new() },
             kept: Mutex::default(),
             holders: Mutex::default(),
+            lines: Lines::new(limit / 4),
             #[cfg(test)]
             reads: AtomicU64::new(0),
         }
     }
 
-    /// How many bytes are kept.
+    /// How many bytes of names are kept.
     pub(in crate::fs) fn used(&self) -> usize {
         self.kept().bytes
     }
@@ -316,7 +320,7 @@ impl ListingCache {
         kept.bytes = kept.bytes - slot.bytes + bytes;
         slot.last_use = kept.uses;
         slot.bytes = bytes;
-        while kept.bytes > self.limit
+        while kept.bytes > self.limit - self.limit / 4 - self.limit / 8
             && let Some((_, oldest)) = kept.order.first_key_value()
         {
             let oldest = *oldest;
@@ -427,6 +431,17 @@ impl ListingCache {
             let holders = &mut *self.holders.lock().unwrap_or_else(PoisonError::into_inner);
             self.remember(holders, id, (meta.ctime, name));
         }
+    }
+
+    /// The lines of objects that a page of the bucket with this directory may use. `with_files`: attributes go with files.
+    pub(super) fn lines(&self, bucket_dir: &OwnedFd, with_files: bool) -> Result<PageLines<'_>, Errno> {
+        let device = if with_files && !self.folded {
+            let meta = Meta::of(bucket_dir)?;
+            self.is_local(bucket_dir, Id::from(&meta)).then_some(meta.dev)
+        } else {
+            None
+        };
+        Ok(PageLines::new(&self.lines, device))
     }
 
     fn remember(&self, holders: &mut Holders, id: Id, known: (Time, u16)) {
