@@ -271,8 +271,6 @@ impl<'a> Input<'a> {
             Route::DeleteObjects | Route::PutBucketAcl | Route::PutBucketVersioning | Route::PutObjectAcl => true,
             _ => false,
         };
-        // The metadata of an upload is what comes with it, which is what this says.
-        let replaces = || Ok::<_, S3Error>(self.header("x-amz-metadata-directive")? == Some("REPLACE"));
         let taken = [
             (
                 "x-amz-checksum-algorithm",
@@ -283,10 +281,8 @@ impl<'a> Input<'a> {
                 (is_put && !is_copy) || creates_upload || completes,
             ),
             ("x-amz-mp-object-size", completes),
-            (
-                "x-amz-metadata-directive",
-                (is_put && is_copy) || (creates_upload && replaces()?),
-            ),
+            // s3cmd copies large objects in parts, and sends either value with the source's metadata, read before.
+            ("x-amz-metadata-directive", (is_put && is_copy) || creates_upload),
         ];
         for (name, is_taken) in taken {
             if !is_taken

@@ -69,6 +69,21 @@ def test_multipart_put_and_get(s3cmd, gateway, bucket, large, tmp_path):
     assert "large" not in s3cmd("multipart", f"s3://{bucket}")
 
 
+def test_multipart_copy(s3cmd, s3cmd_config, s3, gateway, bucket, large, tmp_path):
+    """Above 1 GiB, here 5 MiB, s3cmd copies in parts: it creates an upload with the source's headers as it read them."""
+    parts = tmp_path / "s3cfg"
+    parts.write_text(f"{s3cmd_config.read_text()}multipart_copy_chunk_size_mb = 5\n")
+    s3cmd("put", "--add-header=x-amz-meta-colour:blue", large, f"s3://{bucket}/large")
+    s3cmd("-c", parts, "cp", f"s3://{bucket}/large", f"s3://{bucket}/copy")
+    s3cmd("-c", parts, "mv", f"s3://{bucket}/large", f"s3://{bucket}/moved")
+    for name in ("copy", "moved"):
+        assert gateway.file(bucket, name).read_bytes() == large.read_bytes()
+        head = s3.head_object(Bucket=bucket, Key=name)
+        assert "-" in head["ETag"], "joined of parts"
+        assert head["Metadata"]["colour"] == "blue"
+    assert not gateway.file(bucket, "large").exists()
+
+
 def test_sync_both_ways(s3cmd, gateway, bucket, tmp_path):
     source = tmp_path / "source"
     for key in KEYS:

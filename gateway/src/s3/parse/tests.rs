@@ -814,7 +814,7 @@ fn headers_are_taken_where_they_mean_something() {
     for (request, taken) in [
         (PUT, &[&[algorithm][..], &[full]][..]),
         (PART, &[&[algorithm]]),
-        (CREATE, &[&[algorithm], &[algorithm, full], &[replace]]),
+        (CREATE, &[&[algorithm], &[algorithm, full], &[replace], &[copy]]),
         (COMPLETE, &[&[full], &[composite], &[size]]),
     ] {
         for headers in taken {
