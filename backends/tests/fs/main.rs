@@ -122,16 +122,24 @@ pub(crate) fn again<T>(mut open: impl FnMut() -> Result<T, FsOpenError>) -> T {
 
 /// Runs `test`, which is for a process of its own, in one; unless this is that process: then it says so.
 pub(crate) fn is_child(test: &str) -> bool {
+    is_child_with(test, [])
+}
+
+/// The same, with more in the environment of that process.
+pub(crate) fn is_child_with<'a>(test: &str, set: impl IntoIterator<Item = (&'a str, &'a str)>) -> bool {
     const CHILD: &str = "T2GATE_FS_CHILD";
     if std::env::var(CHILD).is_ok() {
         return true;
     }
     let outcome = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
         .env(CHILD, "1")
+        .envs(set)
         .output()
         .unwrap();
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    assert!(said.contains("1 passed"), "{test}: {said}");
     false
 }
 
