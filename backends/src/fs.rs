@@ -126,8 +126,8 @@ pub struct FsOptions {
     /// change against each other: a process that is stopped, and not ended, in the middle of a write holds others up.
     pub shared: bool,
     /// Nothing below the root is changed, put in order or adopted, and every write is
-    /// [`BackendError::ReadOnly`]. The root has to be there. What an interrupted write has left is seen as it lies: a key
-    /// may seem to have lost a version that the next start without this brings back.
+    /// [`BackendError::ReadOnly`]. The root has to be there. What an interrupted write has left is not tidied up: a listing
+    /// by name may miss an object that the next start without this puts back in its place.
     pub read_only: bool,
 }
 

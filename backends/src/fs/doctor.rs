@@ -15,7 +15,7 @@ use std::{
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{self, Mode, OFlags},
-    io::Errno,
+    io::{Errno, fcntl_dupfd_cloexec},
 };
 
 pub use self::report::{FsFinding, FsFindingKind, FsReport};
@@ -23,24 +23,28 @@ use super::{
     Durability, FsOpenError, FsOptions, Store, bucket,
     dir::{self, Meta},
     keeping::{Attributes, Keeping},
-    layout::{self, Format, LockFile},
+    layout::{self, Format},
+    locks::file::LockFile,
     marks::Marks,
     multipart::load_upload,
     names::Folding,
 };
 use crate::{BucketName, SystemClock, UploadId};
 
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
 /// Examines a root, and repairs it if told so. Blocks; reads the attributes of every file, and holds the names of all
 /// side files in memory. Fails where another process serves the root, where `.t2/format` is missing or of another
 /// version, and where the gateway's own directories cannot be read.
 pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
     let mut report = FsReport::default();
+    // Held to the end: nobody comes in between two steps of a repair.
+    let lock = lock(root)?;
     let mut doctor = Doctor::open(root, repair)?;
     let left = doctor.names(&doctor.staging)?;
     let mut still: HashSet<Box<str>> = left.iter().cloned().collect();
     if repair && !left.is_empty() {
-        drop(doctor);
-        start(root)?;
+        start(root, &lock)?;
         doctor = Doctor::open(root, repair)?;
         still = doctor.names(&doctor.staging)?.into_iter().collect();
     }
@@ -50,19 +54,39 @@ pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
     }
     doctor.examine(&mut report)?;
     if doctor.noted.get() {
-        drop(doctor);
-        start(root)?;
+        start(root, &lock)?;
     }
     Ok(report)
 }
 
+/// Takes the lock of what is a root.
+fn lock(path: &Path) -> Result<OwnedFd, FsOpenError> {
+    let failed = could_not_open(path);
+    let root = fs::open(path, FLAGS, Mode::empty()).map_err(&failed)?;
+    match Meta::in_dir(&root, ".t2/format") {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(FsOpenError::NoRoot(path.into())),
+        outcome => outcome.map_err(&failed)?,
+    };
+    let space = dir::resolve_dir(root.as_fd(), [layout::SPACE]).map_err(&failed)?;
+    layout::take_lock(&space, path, false, LockFile::Made)
+}
+
+fn could_not_open(path: &Path) -> impl Fn(Errno) -> FsOpenError {
+    move |source| FsOpenError::Io {
+        root: path.into(),
+        action: "could not open the directory",
+        source: source.into(),
+    }
+}
+
 /// As the gateway does, which follows the notes in staging.
-fn start(root: &Path) -> Result<(), FsOpenError> {
+fn start(root: &Path, lock: &OwnedFd) -> Result<(), FsOpenError> {
     let options = FsOptions {
         durability: Durability::PowerSafe,
         ..FsOptions::new(root, Arc::new(SystemClock))
     };
-    match Store::open(options) {
+    let lock = fcntl_dupfd_cloexec(lock, 0).map_err(could_not_open(root))?;
+    match Store::open_locked(options, lock) {
         // A damaged record is found again.
         Ok(_) | Err(FsOpenError::Damaged { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -86,7 +110,6 @@ struct Doctor {
     versions: OwnedFd,
     /// Something is left for the next start to do.
     noted: Cell<bool>,
-    _lock: OwnedFd,
 }
 
 /// What was met in the tree.
@@ -99,21 +122,11 @@ struct Known {
 }
 
 impl Doctor {
+    /// With the [`lock`] held.
     fn open(path: &Path, repair: bool) -> Result<Self, FsOpenError> {
-        let failed = |source: Errno| FsOpenError::Io {
-            root: path.into(),
-            action: "could not open the directory",
-            source: source.into(),
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = fs::open(path, flags, Mode::empty()).map_err(failed)?;
-        match Meta::in_dir(&root, ".t2/format") {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Err(FsOpenError::NoRoot(path.into())),
-            outcome => outcome.map_err(failed)?,
-        };
+        let failed = &could_not_open(path);
+        let root = fs::open(path, FLAGS, Mode::empty()).map_err(failed)?;
         let space = dir::resolve_dir(root.as_fd(), [layout::SPACE]).map_err(failed)?;
-        let lock = layout::take_lock(&space, path, false, LockFile::Made)?;
-        // What has no format yet was refused above.
         let mut format = layout::read_format(&space, path)?.ok_or_else(|| FsOpenError::NoRoot(path.into()))?;
         let part = |name| layout::own_dir(&space, name).map_err(failed);
         let staging = Arc::new(part("staging")?);
@@ -151,7 +164,6 @@ impl Doctor {
             noted: Cell::new(false),
             root,
             space,
-            _lock: lock,
         })
     }
 

@@ -42,7 +42,10 @@ use super::{
     error::Error,
     keeping::{Attributes, Keeping},
     listing::{ListingCache, is_local},
-    locks::{KeyLocks, Moves, UploadLocks, file},
+    locks::{
+        KeyLocks, Moves, UploadLocks,
+        file::{self, LockFile},
+    },
     marks::{Marks, Registry},
     names::Folding,
     peers::{self, Peers},
@@ -142,6 +145,15 @@ pub enum FsOpenError {
 
 impl Store {
     pub(super) fn open(options: FsOptions) -> Result<Self, FsOpenError> {
+        Self::open_with(options, None)
+    }
+
+    /// Opens a root whose lock is held already, alone.
+    pub(super) fn open_locked(options: FsOptions, lock: OwnedFd) -> Result<Self, FsOpenError> {
+        Self::open_with(options, Some(lock))
+    }
+
+    fn open_with(options: FsOptions, lock: Option<OwnedFd>) -> Result<Self, FsOpenError> {
         let root = options.root.as_path();
         let failed = |action| {
             move |source: Errno| FsOpenError::Io {
@@ -158,7 +170,10 @@ impl Store {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root_dir = fs::open(root, flags, Mode::empty()).map_err(failed("could not open the directory"))?;
         let space = own_dir(&root_dir, SPACE).map_err(failed("could not create .t2"))?;
-        let lock = take_lock(&space, root, options.shared, LockFile::Made)?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => take_lock(&space, root, options.shared, LockFile::Made)?,
+        };
         read_format(&space, root)?;
 
         let part = |name| own_dir(&space, name).map_err(failed("could not create a directory in .t2"));
@@ -175,7 +190,12 @@ impl Store {
         }
         let staging = Arc::new(staging);
         let locks = peers.as_ref().map(Peers::locks);
-        let moves = Moves::new(locks.map(|dir| &**dir)).map_err(failed("could not open .t2/locks/moves"))?;
+        let moves = locks
+            .map(|dir| Moves::between_processes(dir, LockFile::Made))
+            .transpose();
+        let moves = moves
+            .map_err(failed("could not open .t2/locks/moves"))?
+            .unwrap_or_default();
         let buckets = load_buckets(&records, root)?;
         // In what nobody else clears meanwhile.
         let folding = Folding::probe(&staging).map_err(failed("could not try how names are taken"))?;
@@ -228,7 +248,7 @@ impl Store {
             versions,
             lock,
             clock: options.clock,
-            keys: KeyLocks::new(locks.cloned(), folding.is_some()),
+            keys: KeyLocks::new(locks.cloned(), LockFile::Made, folding.is_some()),
             peers,
             moves,
             upload_locks: UploadLocks::default(),
@@ -254,13 +274,6 @@ pub(super) fn own_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Whether the lock's file is made where it is not there.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum LockFile {
-    Made,
-    Existing,
-}
-
 /// Alone, or shared with others who share it.
 pub(super) fn take_lock(
     space: &OwnedFd,
@@ -273,11 +286,7 @@ pub(super) fn take_lock(
         action: "could not lock .t2/lock",
         source: source.into(),
     };
-    let lock = match lock_file {
-        LockFile::Made => file::open(space, "lock"),
-        LockFile::Existing => file::open_existing(space, "lock"),
-    }
-    .map_err(failed)?;
+    let lock = lock_file.open(space, "lock").map_err(failed)?;
     let (operation, refused): (_, fn(PathBuf) -> FsOpenError) = if shared {
         (FlockOperation::NonBlockingLockShared, FsOpenError::NotShared)
     } else {

@@ -33,7 +33,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-use self::file::Gated;
+use self::file::{Gated, LockFile};
 use super::error::Error;
 use crate::{BackendError, BucketName, PartNumber, UploadId};
 
@@ -65,6 +65,7 @@ fn open_bucket(dir: &OwnedFd, shard: u8) -> Result<Gated, Errno> {
 pub(super) struct KeyLocks {
     /// Where the lock files are.
     dir: Option<Arc<OwnedFd>>,
+    lock_file: LockFile,
     /// All keys of a bucket share one: where several of them may have one name, the kernel alone knows which.
     by_bucket: bool,
     /// With the lock file, once it was used.
@@ -73,9 +74,10 @@ pub(super) struct KeyLocks {
 
 impl KeyLocks {
     /// With the directory of the lock files, if there are other processes.
-    pub(super) fn new(dir: Option<Arc<OwnedFd>>, by_bucket: bool) -> Self {
+    pub(super) fn new(dir: Option<Arc<OwnedFd>>, lock_file: LockFile, by_bucket: bool) -> Self {
         Self {
             dir,
+            lock_file,
             by_bucket,
             shards: (0..KEY_SHARDS).map(|_| Mutex::default()).collect(),
         }
@@ -92,16 +94,17 @@ impl KeyLocks {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = &self.dir {
-            wait_for_key(dir, digest[0], &mut file).map_err(Error::io("could not lock a key"))?;
+            let opened = || self.lock_file.open(dir, &key_name(digest[0]));
+            wait_for_key(opened, &mut file).map_err(Error::io("could not lock a key"))?;
         }
         Ok(KeyGuard(file))
     }
 }
 
-fn wait_for_key(dir: &OwnedFd, shard: u8, file: &mut Option<OwnedFd>) -> Result<(), Errno> {
+fn wait_for_key(open: impl FnOnce() -> Result<OwnedFd, Errno>, file: &mut Option<OwnedFd>) -> Result<(), Errno> {
     let file = match file {
         Some(file) => file,
-        none => none.insert(file::open(dir, &key_name(shard))?),
+        none => none.insert(open()?),
     };
     file::wait_for(file, FlockOperation::LockExclusive)
 }
@@ -185,11 +188,10 @@ pub(super) struct Moves {
 }
 
 impl Moves {
-    /// With the directory of the lock files, if there are other processes.
-    pub(super) fn new(dir: Option<&OwnedFd>) -> Result<Self, Errno> {
-        let file = dir.map(|dir| Ok((file::open(dir, "moves")?, Mutex::default())));
+    /// Where there are other processes: with the directory of the lock files.
+    pub(super) fn between_processes(dir: &OwnedFd, lock_file: LockFile) -> Result<Self, Errno> {
         Ok(Self {
-            file: file.transpose()?,
+            file: Some((lock_file.open(dir, "moves")?, Mutex::default())),
             ..Self::default()
         })
     }
@@ -347,7 +349,7 @@ mod tests {
     #[test]
     fn what_another_process_moved_during_a_reading_is_read_again() {
         let (temp, dir) = dir();
-        let [ours, theirs] = [(); 2].map(|()| Moves::new(Some(&dir)).unwrap());
+        let [ours, theirs] = [(); 2].map(|()| Moves::between_processes(&dir, LockFile::Made).unwrap());
         let mut reads = 0;
         let read = ours.undisturbed(|| {
             reads += 1;
@@ -394,7 +396,7 @@ mod tests {
     fn waits_for(held: &str, by_bucket: bool, wanted: &str) {
         let (_temp, dir) = dir();
         let dir = Arc::new(dir);
-        let [ours, theirs] = [(); 2].map(|()| KeyLocks::new(Some(Arc::clone(&dir)), by_bucket));
+        let [ours, theirs] = [(); 2].map(|()| KeyLocks::new(Some(Arc::clone(&dir)), LockFile::Made, by_bucket));
         let bucket = BucketName::parse("bucket").unwrap();
         let done = AtomicU64::new(0);
         std::thread::scope(|scope| {

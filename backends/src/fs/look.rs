@@ -12,9 +12,9 @@ use super::{
     FsOpenError, FsOptions, Store, dir,
     durable::Durable,
     keeping::Attributes,
-    layout::{self, Format, LockFile},
+    layout::{self, Format},
     listing::{ListingCache, is_local},
-    locks::{KeyLocks, Moves, UploadLocks},
+    locks::{KeyLocks, Moves, UploadLocks, file::LockFile},
     marks::{Marks, Registry},
     names::Folding,
     peers::Peers,
@@ -40,17 +40,21 @@ impl Store {
         let part = |name| dir::resolve_dir(space.as_fd(), [name]);
         let staging = part("staging").map_err(failed)?;
         let records = part("buckets").map_err(failed)?;
-        let peers = match options.shared.then(|| part("locks")).transpose() {
+        let shared = || {
+            let locks = part("locks")?;
+            let moves = Moves::between_processes(&locks, LockFile::Existing)?;
+            Ok((locks, moves))
+        };
+        let (peers, moves) = match options.shared.then(shared).transpose() {
             // Nobody has shared it yet.
-            Err(Errno::NOENT) => None,
-            outcome => {
-                let locks = outcome.map_err(failed)?;
-                let common = || staging.try_clone().map_err(|_| failed(Errno::MFILE));
-                locks.map(|locks| Ok(Peers::watch(locks, common()?))).transpose()?
+            Ok(None) | Err(Errno::NOENT) => (None, Moves::default()),
+            Ok(Some((locks, moves))) => {
+                let common = staging.try_clone().map_err(|_| failed(Errno::MFILE))?;
+                (Some(Peers::watch(locks, common)), moves)
             }
+            Err(error) => return Err(failed(error)),
         };
         let locks = peers.as_ref().map(Peers::locks);
-        let moves = Moves::new(locks.map(|dir| &**dir)).map_err(failed)?;
         let staging = Arc::new(staging);
         // What it takes to try how names are taken here is a file.
         let folding = (format == Format::Two).then(Folding::default);
@@ -79,7 +83,7 @@ impl Store {
             versions: part("versions").map_err(failed)?,
             lock,
             clock: Arc::clone(&options.clock),
-            keys: KeyLocks::new(locks.cloned(), folding.is_some()),
+            keys: KeyLocks::new(locks.cloned(), LockFile::Existing, folding.is_some()),
             peers,
             moves,
             upload_locks: UploadLocks::default(),

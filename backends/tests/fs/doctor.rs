@@ -1,12 +1,21 @@
 //! What `doctor` finds in a root, and what is left after it has repaired that.
 
-use std::{fs, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc};
+use std::{
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use rustix::fs::{FlockOperation, flock};
 use t2gate_backends::{
     BucketSetting,
     FsFindingKind::{self, *},
     FsOpenError, FsReport, ObjectAttributes, ObjectBody, PutObject, SystemClock, Versioned, VersioningStatus,
-    conformance::Subject,
+    conformance::{Subject, read_whole},
     examine_fs,
 };
 
@@ -30,15 +39,20 @@ fn findings(report: &FsReport) -> Vec<(FsFindingKind, String, bool)> {
     found
 }
 
-async fn put_large(tree: &Tree, key: &str) {
+/// Too large for the file's own.
+fn large_attributes() -> ObjectAttributes {
     let value = "x".repeat(1000);
+    ObjectAttributes {
+        user_metadata: (0..5)
+            .map(|n| (format!("m{n}").into(), value.as_str().into()))
+            .collect(),
+        ..ObjectAttributes::default()
+    }
+}
+
+async fn put_large(tree: &Tree, key: &str) {
     let request = PutObject {
-        attributes: ObjectAttributes {
-            user_metadata: (0..5)
-                .map(|n| (format!("m{n}").into(), value.as_str().into()))
-                .collect(),
-            ..ObjectAttributes::default()
-        },
+        attributes: large_attributes(),
         ..tree.put_request(key)
     };
     tree.put_object(request, ObjectBody::from_bytes("large")).await.unwrap();
@@ -150,6 +164,90 @@ async fn everything_wrong_is_found_and_repaired_where_that_loses_nothing() {
         ("shown".to_owned(), "by others".to_owned())
     );
     drop(again(|| open_at(root.path())));
+}
+
+/// A repair takes several steps, and between two of them the root is nobody else's.
+#[tokio::test]
+async fn nobody_else_serves_a_root_before_all_is_repaired() {
+    let Tree { subject, root } = Tree::new().await;
+    drop(subject);
+    let space = root.path().join(".t2");
+    let (first, last) = (space.join("staging/half"), space.join("attributes/ffff"));
+    for _ in 0..20 {
+        fs::write(&first, "x").unwrap();
+        fs::write(&last, "x").unwrap();
+        let done = AtomicBool::new(false);
+        let report = std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let file = fs::File::open(space.join("lock")).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                        assert_eq!(first.exists(), last.exists(), "in the middle of it");
+                        flock(&file, FlockOperation::Unlock).unwrap();
+                    }
+                    std::thread::yield_now();
+                }
+            });
+            let report = examine(root.path(), true);
+            done.store(true, Ordering::Relaxed);
+            others.join().unwrap();
+            report
+        });
+        let kinds: Vec<_> = report.findings.iter().map(|found| found.kind).collect();
+        assert_eq!(kinds, [OrphanedSideFile, Staging]);
+    }
+}
+
+/// Somebody put a file where an object had stepped aside: that is a version like any that a write displaces.
+#[tokio::test]
+async fn of_two_files_the_hidden_one_stays_a_version_where_it_is_one() {
+    for is_kept in [false, true] {
+        let Tree { subject, root } = Tree::new().await;
+        let bucket = subject.bucket.clone();
+        drop(subject);
+        let open = async || {
+            let versioned = Versioned::new(again(|| open_at(root.path())), Arc::new(SystemClock)).unwrap();
+            Subject::of(Arc::new(versioned), bucket.clone()).await
+        };
+        let subject = open().await;
+        let setting = BucketSetting::Versioning(VersioningStatus::Enabled);
+        subject.put_bucket_setting(&bucket, setting).await.unwrap();
+        let large = PutObject {
+            attributes: large_attributes(),
+            ..subject.put_request("key")
+        };
+        let body = ObjectBody::from_bytes("ours");
+        let id = subject.put_object(large, body).await.unwrap().version_id.unwrap();
+        let in_bucket = |name: &str| root.path().join(bucket.as_str()).join(name);
+        if is_kept {
+            subject.put("key", "newer").await;
+            let kept = kept_files(&root.path().join(".t2/versions"));
+            fs::hard_link(&kept[0], in_bucket(".t2!key")).unwrap();
+        } else {
+            fs::rename(in_bucket("key"), in_bucket(".t2!key")).unwrap();
+            fs::write(in_bucket("key"), "theirs").unwrap();
+        }
+        fs::write(in_bucket("other"), "shown").unwrap();
+        fs::write(in_bucket(".t2!other"), "hidden").unwrap();
+        drop(subject);
+        for repair in [false, true] {
+            let found = findings(&examine(root.path(), repair));
+            let two = |name: &str| (TwoFiles, name.to_owned(), repair);
+            assert_eq!(found, [two(".t2!key"), two(".t2!other")], "kept: {is_kept}");
+        }
+        assert_eq!(findings(&examine(root.path(), false)), []);
+        let subject = open().await;
+        let mut object = subject.object("key");
+        object.version_id = Some(id);
+        let open = subject.open_object(&object).await.unwrap();
+        assert_eq!(open.info.attributes.user_metadata, large_attributes().user_metadata);
+        assert_eq!(read_whole(open).await, "ours");
+        let shown = if is_kept { "newer" } else { "theirs" };
+        assert_eq!(subject.get("key").await.unwrap(), shown);
+        let lost = fs::read_dir(root.path().join(".t2/lost")).unwrap();
+        let lost: Vec<_> = lost.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+        assert_eq!(lost, [b"hidden"]);
+    }
 }
 
 #[tokio::test]

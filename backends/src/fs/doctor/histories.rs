@@ -14,9 +14,11 @@ use super::{
     tree::Level,
 };
 use crate::{
-    BucketName,
+    BucketName, Key,
     fs::{
         FsOpenError,
+        attributes::Record,
+        bucket,
         dir::{self, Entry, Meta},
         intent::Intent,
         layout,
@@ -199,8 +201,31 @@ impl Doctor {
         complete
     }
 
+    /// Whether a file in a bucket is a version that a start puts into the history, or removes here because it has it there.
+    pub(super) fn is_version(&self, bucket: &BucketName, dir: &OwnedFd, name: &str, key: &str) -> bool {
+        let versioned = || bucket::load(&self.records, bucket).is_ok_and(|(info, _)| info.versioning.is_some());
+        let version = || {
+            let key = Key::parse(key).ok()?;
+            let (file, meta) = dir::look_up(dir.as_fd(), [name]).ok()?.into_file()?;
+            let record = Record::load(&file, &meta).ok()??;
+            Some((meta, record.version(&key)?))
+        };
+        let Some((meta, version)) = versioned().then(version).flatten() else {
+            return false;
+        };
+        let storage = StorageName::of(key);
+        let mut names = vec![bucket.as_str().into()];
+        names.extend(storage.parents.iter().chain(&storage.forced).cloned());
+        names.extend(version.null.then(|| NULL.into()));
+        let kept = [false, true].into_iter().find_map(|marker| {
+            let dir = dir::resolve_dir(self.versions.as_fd(), strs(&names)).ok()?;
+            Meta::in_dir(dir, &Kept { version, marker }.name()).ok()
+        });
+        kept.is_none_or(|kept| kept.is_file_of(&meta))
+    }
+
     /// The next start, which comes at once, puts it right.
-    fn leave_note(&self, bucket: &BucketName, key: &str) -> bool {
+    pub(super) fn leave_note(&self, bucket: &BucketName, key: &str) -> bool {
         let note = Intent::tidy(&self.staging, bucket, key);
         let made = note.is_some();
         note.into_iter().for_each(Intent::leave);

@@ -121,9 +121,16 @@ impl Doctor {
                             continue;
                         }
                         if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::RegularFile) {
-                            let repaired = self.repair && self.put_away(&dir, &name).is_ok();
+                            let is_version = self.is_version(bucket, &dir, &name, &key);
+                            let put_away = || self.put_away(&dir, &name).is_ok();
+                            let repaired = self.repair
+                                && if is_version {
+                                    self.leave_note(bucket, &key)
+                                } else {
+                                    put_away()
+                                };
                             report.add(FsFindingKind::TwoFiles, at(&name), repaired);
-                            if repaired {
+                            if repaired && !is_version {
                                 continue;
                             }
                         }

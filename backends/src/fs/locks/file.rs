@@ -14,6 +14,22 @@ use crate::fs::sys;
 /// How often a lock file is opened again that its last holder removed meanwhile.
 const MAX_ATTEMPTS: usize = 16;
 
+/// Whether a lock file is made where it is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fs) enum LockFile {
+    Made,
+    Existing,
+}
+
+impl LockFile {
+    pub(in crate::fs) fn open(self, dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
+        match self {
+            Self::Made => open(dir, name),
+            Self::Existing => open_existing(dir, name),
+        }
+    }
+}
+
 /// Opens a lock file, which is made if it is not there.
 pub(in crate::fs) fn open(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;

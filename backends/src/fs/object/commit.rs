@@ -287,7 +287,7 @@ impl Store {
             Ok(Some(placed)) => placed,
             failed => {
                 if let Some(away) = moved_away {
-                    self.bring_back(bucket, &write.name, away);
+                    self.bring_back(away);
                 }
                 return failed.map(|_| Step::Again);
             }

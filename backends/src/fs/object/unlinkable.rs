@@ -34,8 +34,6 @@ pub(super) struct Away {
     kept: Kept,
     from: Changed,
     leaf: Box<str>,
-    /// Whether its key had a history before.
-    had_history: bool,
     /// Dropped when it is settled.
     intent: Option<Intent>,
 }
@@ -72,24 +70,24 @@ impl Store {
             kept,
             from: Changed::in_bucket(dirs, from),
             leaf: leaf.into(),
-            had_history,
             intent,
         };
         let spot = away.place.spot(self, bucket_dir.as_fd());
         if let Err(error) = self.durable.before_spots(&[away.from.dir.as_fd()], &[spot]) {
-            self.bring_back(bucket, name, away);
+            self.bring_back(away);
             return Err(error);
         }
         Ok(away)
     }
 
     /// Where nothing has taken its place. A failure leaves that to whoever looks at the key next: its directory may have gone.
-    pub(super) fn bring_back(&self, bucket: &Bucket, name: &StorageName, away: Away) {
+    ///
+    /// The history stays, though it may be empty: a listing of versions that has read the object's directory while it was
+    /// not there finds its key by that.
+    pub(super) fn bring_back(&self, away: Away) {
         if let Err(error) = rename_new(&away.place.dir, &away.kept.away_name(), &away.from.dir, &away.leaf) {
             tracing::debug!(%error, "an object is to be brought back later");
             away.intent.into_iter().for_each(Intent::leave);
-        } else if !away.had_history {
-            self.prune_history(bucket, name);
         }
     }
 
@@ -102,12 +100,19 @@ impl Store {
         [away.place, away.from]
     }
 
-    /// Ends what an interrupted write has left of an object that was away.
+    /// Whether nothing in its history is newer than an object that is away.
+    pub(in crate::fs) fn is_newest(&self, history: &History, away: Kept) -> Result<bool, Error> {
+        let newest = history.all(self, None, &[]).next().transpose()?;
+        Ok(newest.is_none_or(|newest| newest.version.stamp <= away.version.stamp))
+    }
+
+    /// Ends what an interrupted write has left of an object that was away. `current`: it is the current one, and whether
+    /// something else has the plain name.
     pub(in crate::fs) fn end_away(
         &self,
         bucket_dir: BorrowedFd<'_>,
         name: &StorageName,
-        found: &KeyVersions,
+        current: Option<bool>,
         history: &History,
         away: Kept,
     ) -> Result<(), Error> {
@@ -120,10 +125,9 @@ impl Store {
         {
             return dir::unlink(from, &away.away_name()).map_err(Error::io("could not keep a version"));
         }
-        let newest = history.all(self, None, &[]).next().transpose()?;
-        let is_displaced =
-            found.current.is_some() || newest.is_some_and(|newest| newest.version.stamp > away.version.stamp);
-        if !is_displaced && self.to_its_place(bucket_dir, name, found.taken, from, away)?.is_some() {
+        if let Some(taken) = current
+            && self.to_its_place(bucket_dir, name, taken, from, away)?.is_some()
+        {
             return Ok(());
         }
         rename_in(from, &away.away_name(), &away.name()).map_err(Error::io("could not keep a version"))

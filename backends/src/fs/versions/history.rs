@@ -44,6 +44,8 @@ pub(in crate::fs) struct History {
     pub(super) nulls: Vec<Kept>,
     /// An object that is [away](Kept::away_name).
     pub(in crate::fs) away: Option<Kept>,
+    /// The same where it counts as kept, and nobody may give it the name for that.
+    kept_away: Option<Kept>,
 }
 
 /// A directory in which names have changed.
@@ -144,12 +146,35 @@ impl History {
             stamped,
             nulls,
             away,
+            kept_away: None,
         }))
+    }
+
+    /// From here on what is away counts as a version like others.
+    pub(super) fn count_away(&mut self) {
+        self.kept_away = self.away;
+        self.nulls.extend(self.away.filter(|away| away.version.null));
+        self.nulls
+            .sort_unstable_by_key(|kept| std::cmp::Reverse(kept.version.stamp));
+    }
+
+    /// What a name in it means, beside those named `null`.
+    fn parse(name: &str, kept_away: Option<Kept>) -> Option<Kept> {
+        let away = || Kept::parse_away(name, false).filter(|away| kept_away == Some(*away));
+        Kept::parse(name, false).or_else(away)
+    }
+
+    fn name(&self, kept: Kept) -> String {
+        if self.kept_away == Some(kept) {
+            kept.away_name()
+        } else {
+            kept.name()
+        }
     }
 
     /// Those with ids of their own that are older than `after`, the newest first; as many as memory has.
     pub(super) fn stamped(&self, after: Option<Stamp>) -> impl Iterator<Item = Kept> {
-        stamped_in(&self.stamped, after)
+        stamped_in(&self.stamped, after, self.kept_away)
     }
 
     /// All that is kept, older than `after`, the newest first; but `skip`.
@@ -196,7 +221,7 @@ impl History {
         let Some(dir) = self.dir_of(kept) else {
             return Ok(None);
         };
-        match Meta::in_dir(dir, &kept.name()) {
+        match Meta::in_dir(dir, &self.name(kept)) {
             Ok(meta) if meta.is_file() => Ok(Some(meta)),
             Ok(_) | Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(Error::io("could not look at a version")(error)),
@@ -207,7 +232,7 @@ impl History {
         let Some(dir) = self.dir_of(kept) else {
             return Ok(None);
         };
-        let entry = dir::look_up_in(dir.as_fd(), &kept.name()).map_err(Error::io("could not open a version"))?;
+        let entry = dir::look_up_in(dir.as_fd(), &self.name(kept)).map_err(Error::io("could not open a version"))?;
         Ok(entry.into_file())
     }
 
@@ -221,7 +246,11 @@ impl History {
     }
 }
 
-fn stamped_in(snapshot: &Arc<Snapshot>, after: Option<Stamp>) -> impl Iterator<Item = Kept> + use<> {
+fn stamped_in(
+    snapshot: &Arc<Snapshot>,
+    after: Option<Stamp>,
+    kept_away: Option<Kept>,
+) -> impl Iterator<Item = Kept> + use<> {
     let snapshot = Arc::clone(snapshot);
     let from = after.map(super::name::inverted);
     let mut at = snapshot.partition_point(|entry| {
@@ -232,7 +261,7 @@ fn stamped_in(snapshot: &Arc<Snapshot>, after: Option<Stamp>) -> impl Iterator<I
         loop {
             let entry = snapshot.get(at)?;
             at = snapshot.after(at);
-            if let Some(kept) = Kept::parse(entry.name, false) {
+            if let Some(kept) = History::parse(entry.name, kept_away) {
                 return Some(kept);
             }
         }
@@ -270,7 +299,7 @@ impl Iterator for Windows<'_> {
             match self.snapshot.get(at) {
                 Some(entry) => {
                     self.next = Some(self.snapshot.after(at));
-                    if let Some(kept) = Kept::parse(entry.name, false) {
+                    if let Some(kept) = History::parse(entry.name, self.history.kept_away) {
                         self.after = Some(kept.version.stamp);
                         return Some(Ok(kept));
                     }

@@ -1,7 +1,7 @@
 //! What a key is, as a commit step finds it.
 
 use rustix::{
-    fd::{BorrowedFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     fs::OFlags,
     io::Errno,
 };
@@ -247,13 +247,26 @@ impl Store {
             return Ok(Some(found));
         }
         found.history = History::open(self, bucket, name)?;
-        if let Some(history) = &found.history
+        if let Some(history) = &mut found.history
             && let Some(away) = history.away
         {
-            // Where nothing may be changed: neither there nor gone can be said of it.
-            self.durable.check_writable()?;
-            self.end_away(bucket_dir, name, &found, history, away)?;
-            return Ok(None);
+            let is_current = found.current.is_none() && self.is_newest(history, away)?;
+            if self.durable.check_writable().is_ok() {
+                self.end_away(bucket_dir, name, is_current.then_some(found.taken), history, away)?;
+                return Ok(None);
+            }
+            // Where nothing may be changed it is seen as what it would become.
+            match away_file(history, away)? {
+                Some(there) if is_current => {
+                    let current = Current::load(&self.attributes, bucket, key, there, false)?;
+                    found.current = Some(Current {
+                        version: Some(away.version),
+                        ..current
+                    });
+                }
+                Some(_) => history.count_away(),
+                None => {}
+            }
         }
         if let Some(history) = &found.history {
             if let Some(current) = &mut found.current {
@@ -427,6 +440,17 @@ fn is_another_thing(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> bool {
         Ok(meta) => !meta.is_file(),
         Err(Errno::NOENT | Errno::NOTDIR) => true,
         Err(_) => false,
+    }
+}
+
+/// The file of an object that is away, if it has no other name there.
+fn away_file(history: &History, away: Kept) -> Result<Option<(OwnedFd, Meta)>, Error> {
+    match history.dir_of(away) {
+        Some(dir) if history.meta(away)?.is_none() => {
+            let entry = dir::look_up_in(dir.as_fd(), &away.away_name());
+            Ok(entry.map_err(Error::io("could not open a version"))?.into_file())
+        }
+        _ => Ok(None),
     }
 }
 

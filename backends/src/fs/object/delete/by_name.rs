@@ -83,11 +83,10 @@ impl Store {
                 vec![place]
             }
             Err(error) => {
-                if let Some(away) = away {
-                    self.bring_back(bucket, name, away);
-                }
-                if !had_history {
-                    self.prune_history(bucket, name);
+                match away {
+                    Some(away) => self.bring_back(away),
+                    None if !had_history => self.prune_history(bucket, name),
+                    None => {}
                 }
                 return Err(error);
             }
