@@ -79,7 +79,7 @@ pub mod armed {
     static PASSED: AtomicU64 = AtomicU64::new(0);
     /// 0: never.
     static LAST: AtomicU64 = AtomicU64::new(0);
-    static FAULT: Mutex<Option<Fault>> = Mutex::new(None);
+    static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
     /// Of syncs, and of all else.
     static DELAY_NANOS: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
     static SYNCS: AtomicU64 = AtomicU64::new(0);
@@ -125,9 +125,9 @@ pub mod armed {
         LAST.store(nth, Ordering::SeqCst);
     }
 
-    /// The first of these `calls` after so many fails with this error number. Once.
+    /// The first of these `calls` after so many fails with this error number. Once; beside what was asked for before.
     pub fn fail(calls: &'static [Call], errno: i32, after: u64) {
-        *FAULT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Fault {
+        FAULTS.lock().unwrap_or_else(PoisonError::into_inner).push(Fault {
             calls,
             errno,
             after,
@@ -154,15 +154,15 @@ pub mod armed {
         RELEASED.notify_all();
     }
 
-    /// How many syncs of single files and directories have begun, held ones too.
+    /// How many syncs have begun, held ones too; but those by which writers share one.
     pub fn syncs() -> u64 {
         SYNCS.load(Ordering::SeqCst)
     }
 
-    /// Nothing fails any more. Whether something did.
+    /// Nothing fails any more. Whether all did that was to fail, if there was anything.
     pub fn disarm() -> bool {
-        let fault = FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
-        fault.is_some_and(|fault| fault.happened)
+        let faults = std::mem::take(&mut *FAULTS.lock().unwrap_or_else(PoisonError::into_inner));
+        !faults.is_empty() && faults.iter().all(|fault| fault.happened)
     }
 
     pub(in crate::fs) fn point() {
@@ -208,20 +208,17 @@ pub mod armed {
             let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
             drop(RELEASED.wait_while(held, |held| *held));
         }
-        let mut fault = FAULT.lock().unwrap_or_else(PoisonError::into_inner);
-        match fault
-            .as_mut()
+        let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
+        for fault in faults
+            .iter_mut()
             .filter(|fault| !fault.happened && fault.calls.contains(&call))
         {
-            None => Ok(()),
-            Some(fault) if fault.after > 0 => {
-                fault.after -= 1;
-                Ok(())
-            }
-            Some(fault) => {
+            if fault.after == 0 {
                 fault.happened = true;
-                Err(Errno::from_raw_os_error(fault.errno))
+                return Err(Errno::from_raw_os_error(fault.errno));
             }
+            fault.after -= 1;
         }
+        Ok(())
     }
 }

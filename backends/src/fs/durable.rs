@@ -193,6 +193,7 @@ impl Durable {
             return Ok(());
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
+        crash::fault(Call::Sync)?;
         fs::syncfs(root)
     }
 

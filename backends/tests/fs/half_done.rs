@@ -1,14 +1,21 @@
 //! P3 and P2 in the middle of a change: in which order names become durable, what others do meanwhile, and what is sent
 //! again after a crash.
 
-use std::{fs, path::Path, sync::Arc};
+mod synced;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use t2gate_backends::{
-    Backend, CompletedPart, DeleteObject, Durability, FsBackend, FsOptions, ListParts, SystemClock, UploadEntry,
-    UploadRef, VersionId, Versioned, VersioningStatus,
+    Backend, BackendError, CompletedPart, DeleteObject, Durability, FsBackend, FsOptions, ListParts, SystemClock,
+    UploadEntry, UploadRef, VersionId, Versioned, VersioningStatus,
     conformance::{Subject, completed},
-    crash_points::{hold_syncs, syncs},
+    crash_points::{Call, disarm, fail, hold_syncs, syncs},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -17,8 +24,8 @@ use crate::{
     again,
     beside::has_extended_attributes,
     crash::{How, run_child},
-    is_child,
-    ops::{clear, list, perform, see, subject},
+    is_child, is_child_with,
+    ops::{clear, list, perform, see, subject, try_perform},
 };
 
 /// While this is there, no sync comes to its end.
@@ -57,12 +64,19 @@ impl Tree {
         Subject::of(versioned, self.subject.bucket.clone()).await
     }
 
+    /// Of a key.
+    fn path(&self, key: &str) -> PathBuf {
+        self.root.path().join(self.subject.bucket.as_str()).join(key)
+    }
+
+    fn history_path(&self, key: &str) -> PathBuf {
+        let versions = self.root.path().join(".t2/versions");
+        versions.join(self.subject.bucket.as_str()).join(format!(".t2!{key}"))
+    }
+
     /// In the history of a key.
     fn history(&self, key: &str) -> Option<Vec<String>> {
-        let versions = self.root.path().join(".t2/versions");
-        let entries = fs::read_dir(versions.join(self.subject.bucket.as_str()).join(format!(".t2!{key}"))).ok()?;
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        Some(names.collect())
+        names(&self.history_path(key))
     }
 
     /// Deletes a version in the background, and waits until a sync of that is held.
@@ -77,6 +91,16 @@ impl Tree {
         }
         deleting
     }
+}
+
+/// What lies in a directory, in order.
+fn names(dir: &Path) -> Option<Vec<String>> {
+    let entries = fs::read_dir(dir).ok()?;
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    Some(names)
 }
 
 fn open(root: &Path, shared: bool, durability: Durability) -> Arc<dyn Backend> {
@@ -186,6 +210,116 @@ async fn a_delete_that_finds_nothing_answers_when_that_is_durable() {
     }
 }
 
+/// Where files have one name. A listing of versions that has read the directory of the bucket while an object was away
+/// comes to its key by the history alone.
+#[tokio::test]
+async fn a_history_stays_while_an_object_is_brought_back() {
+    const TEST: &str = "half_done::a_history_stays_while_an_object_is_brought_back";
+    if !is_child_with(TEST, [("T2GATE_TEST_LINKS", "none")]) {
+        return;
+    }
+    for op in ["put key 2 10", "delete key"] {
+        for call in [&[Call::Sync], &[Call::Add]] {
+            let mut histories = Vec::new();
+            for after in 0.. {
+                let tree = Tree::new(false).await;
+                tree.subject.put("key", "first").await;
+                fail(call, Errno::IO.raw_os_error(), after);
+                let outcome = try_perform(&tree.subject, op).await;
+                if !disarm() {
+                    outcome.unwrap();
+                    break;
+                }
+                if outcome.is_err() && tree.subject.ready().await.is_ok() {
+                    assert_eq!(tree.subject.get("key").await.unwrap(), "first", "{op}, {call:?}");
+                    histories.push(tree.history("key"));
+                    tree.subject.put("key", "second").await;
+                    clear(&tree.subject).await;
+                    assert_eq!(tree.history("key"), None, "gone with the last version");
+                }
+            }
+            assert!(histories.contains(&Some(Vec::new())), "{op}, {call:?}: {histories:?}");
+        }
+    }
+}
+
+/// What is refused has made nothing, so nobody need look for it among the versions.
+#[tokio::test]
+async fn a_complete_that_is_refused_is_not_noted_as_begun() {
+    let tree = Tree::new(false).await;
+    tree.subject.put("key", "there").await;
+    let upload = tree.subject.upload("key").await;
+    let part = tree.subject.part(&upload, 1, "part").await;
+    let mut request = tree.subject.complete_request(&upload, vec![part]);
+    request.condition.if_none_match = true;
+    let refused = tree.subject.complete_multipart_upload(request.clone()).await;
+    assert!(matches!(refused, Err(BackendError::PreconditionFailed)), "{refused:?}");
+    let uploads = tree.root.path().join(".t2/uploads");
+    let dir = uploads
+        .join(tree.subject.bucket.as_str())
+        .join(upload.upload_id.as_str());
+    let noted = rustix::fs::getxattr(&dir, "user.t2gate.completing", &mut [0; 16]);
+    assert_eq!(noted, Err(Errno::NODATA));
+    request.condition.if_none_match = false;
+    tree.subject.complete_multipart_upload(request).await.unwrap();
+    assert_eq!(tree.subject.get("key").await.unwrap(), "part");
+}
+
+/// However many somebody has put there.
+#[tokio::test]
+async fn one_look_at_a_key_puts_few_things_in_their_places() {
+    let tree = Tree::new(false).await;
+    for n in 0..5 {
+        tree.subject.put("key", format!("{n}")).await;
+    }
+    let (bucket, ids) = (tree.subject.bucket.clone(), ids(&tree.subject).await);
+    let history = tree.history_path("key");
+    let Tree { subject, root } = tree;
+    drop(subject);
+    for name in names(&history).unwrap() {
+        fs::rename(history.join(&name), history.join(format!("{name}.away"))).unwrap();
+    }
+    let subject = Subject::of(open(root.path(), false, Durability::ProcessSafe), bucket).await;
+    let damaged = list(&subject).await;
+    assert!(matches!(damaged, Err(BackendError::Internal { .. })), "{damaged:?}");
+    assert_eq!(super::half_done::ids(&subject).await, ids);
+}
+
+/// Somebody who reads puts an object that was away in its place, where a bucket that is to be deleted is looked at: it must
+/// be seen in one place or the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_is_not_deleted_while_an_object_of_it_is_brought_back() {
+    const ROUNDS: u32 = 100;
+    let tree = Tree::new(false).await;
+    tree.subject.put("key", "first").await;
+    let marker = tree.subject.delete("key").await.version_id.unwrap();
+    let [_, kept] = <[String; 2]>::try_from(tree.history("key").unwrap()).unwrap();
+    tree.subject
+        .delete_object(by_id(&tree.subject, "key", marker))
+        .await
+        .unwrap();
+    let (history, place) = (tree.history_path("key"), tree.path("key"));
+    // To look at these takes a while.
+    for n in 0..200 {
+        fs::create_dir(tree.path(&format!("theirs-{n}"))).unwrap();
+    }
+    for round in 0..ROUNDS {
+        fs::create_dir_all(&history).unwrap();
+        fs::rename(&place, history.join(format!("{kept}.away"))).unwrap();
+        let subject = tree.subject.clone();
+        let deleting = tokio::spawn(async move { subject.delete_bucket(&subject.bucket).await });
+        for _ in 0..round * 20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(tree.subject.get("key").await.unwrap(), "first", "round {round}");
+        let refused = deleting.await.unwrap();
+        assert!(
+            matches!(refused, Err(BackendError::BucketNotEmpty)),
+            "round {round}: {refused:?}"
+        );
+    }
+}
+
 /// A Complete that is sent again after a crash and another write makes no second version of the object.
 #[tokio::test]
 async fn a_complete_that_is_sent_again_is_known_by_what_it_made() {
@@ -200,17 +334,18 @@ async fn a_complete_that_is_sent_again_is_known_by_what_it_made() {
         ("repeated d/m 1", false),
     ] {
         for point in 1.. {
-            let root = tempfile::tempdir().unwrap();
-            let tree = subject(root.path(), "bucket", Durability::ProcessSafe).await;
+            let temp = tempfile::tempdir().unwrap();
+            let root = temp.path().join("root");
+            let tree = subject(&root, "bucket", Durability::ProcessSafe).await;
             perform(&tree, "enable").await;
             if is_suspended {
                 perform(&tree, "suspend").await;
             }
             drop(tree);
-            if !run_child(root.path(), &[op.to_owned()], point, How::ALONE) {
+            if !run_child(&root, &[op.to_owned()], point, How::ALONE) {
                 break;
             }
-            let tree = subject(root.path(), "bucket", Durability::ProcessSafe).await;
+            let tree = subject(&root, "bucket", Durability::ProcessSafe).await;
             let made = ids(&tree).await;
             perform(&tree, "enable").await;
             for n in 0..3 {
