@@ -285,41 +285,6 @@ async fn one_look_at_a_key_puts_few_things_in_their_places() {
     assert_eq!(super::half_done::ids(&subject).await, ids);
 }
 
-/// Somebody who reads puts an object that was away in its place, where a bucket that is to be deleted is looked at: it must
-/// be seen in one place or the other.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_is_not_deleted_while_an_object_of_it_is_brought_back() {
-    const ROUNDS: u32 = 100;
-    let tree = Tree::new(false).await;
-    tree.subject.put("key", "first").await;
-    let marker = tree.subject.delete("key").await.version_id.unwrap();
-    let [_, kept] = <[String; 2]>::try_from(tree.history("key").unwrap()).unwrap();
-    tree.subject
-        .delete_object(by_id(&tree.subject, "key", marker))
-        .await
-        .unwrap();
-    let (history, place) = (tree.history_path("key"), tree.path("key"));
-    // To look at these takes a while.
-    for n in 0..200 {
-        fs::create_dir(tree.path(&format!("theirs-{n}"))).unwrap();
-    }
-    for round in 0..ROUNDS {
-        fs::create_dir_all(&history).unwrap();
-        fs::rename(&place, history.join(format!("{kept}.away"))).unwrap();
-        let subject = tree.subject.clone();
-        let deleting = tokio::spawn(async move { subject.delete_bucket(&subject.bucket).await });
-        for _ in 0..round * 20 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(tree.subject.get("key").await.unwrap(), "first", "round {round}");
-        let refused = deleting.await.unwrap();
-        assert!(
-            matches!(refused, Err(BackendError::BucketNotEmpty)),
-            "round {round}: {refused:?}"
-        );
-    }
-}
-
 /// A Complete that is sent again after a crash and another write makes no second version of the object.
 #[tokio::test]
 async fn a_complete_that_is_sent_again_is_known_by_what_it_made() {
