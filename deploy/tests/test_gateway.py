@@ -122,3 +122,13 @@ def test_what_the_schema_cannot_see_the_gateway_refuses_by_name(variable, gatewa
     assert done.returncode == 2, done
     assert variable in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("service", ["sftp", "webhdfs"])
+def test_a_release_says_which_feature_a_service_needs(service, gateway, scratch):
+    """The tests of the crates run with all features; what is released has the default ones."""
+    config = scratch / "t2gate.toml"
+    config.write_text(f'[backend]\nkind = "opendal"\nservice = "{service}"\n')
+    done = run(gateway, "check", "--no-probe", "--config", config, check=False, cwd="/")
+    assert done.returncode == 2, done
+    assert f'needs a build with the Cargo feature "{service}"' in done.stderr, done.stderr
