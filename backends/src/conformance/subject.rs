@@ -12,6 +12,9 @@ use crate::{
     VersioningStatus, WriteCondition,
 };
 
+/// A read is begun again so often at most: nobody replaces an object faster.
+const MAX_READS: usize = 1000;
+
 /// The backend under test, with a bucket of its own. Clones are the same backend and bucket.
 #[derive(Debug, Clone)]
 pub struct Subject {
@@ -151,7 +154,7 @@ impl Subject {
     /// The object's bytes, `None` where there is no object. Checks what must hold of every read. Where reads are not
     /// stable, one that lost its object is begun again.
     pub async fn get(&self, key: &str) -> Option<Bytes> {
-        loop {
+        for _ in 0..MAX_READS {
             let open = match self.open(key).await {
                 Ok(open) => open,
                 Err(BackendError::NoSuchKey | BackendError::DeleteMarker { .. }) => return None,
@@ -163,6 +166,7 @@ impl Subject {
                 Err(error) => panic!("{key:?} cannot be read: {error:?}"),
             }
         }
+        panic!("{key:?} cannot be read: each time something of it is gone");
     }
 
     pub async fn delete(&self, key: &str) -> DeleteObjectOutcome {

@@ -64,7 +64,14 @@ impl Core {
             .ok_or(BackendError::NoSuchUpload)
     }
 
-    pub(super) async fn upload_record(
+    /// `None` also where it has ended.
+    async fn upload_record(&self, bucket: &BucketName, id: &UploadId) -> Result<Option<UploadRecord>, BackendError> {
+        let record = self.recorded_upload(bucket, id).await?;
+        Ok(record.filter(|record| record.ended.is_none()))
+    }
+
+    /// What is recorded of an upload, ended or not.
+    pub(super) async fn recorded_upload(
         &self,
         bucket: &BucketName,
         id: &UploadId,
@@ -264,22 +271,47 @@ impl Core {
         .await
     }
 
-    /// Removes an upload and its parts, but for what an object consists of: says whether there is one that it made.
+    /// Ends an upload, which is none from then on: says whether there is an object that it made. Its parts are removed, but
+    /// for what that object consists of. Where another gateway may just now be making one of them, they stay for the
+    /// sweeper, which [removes](Self::remove_ended) them when no write can be that old.
     pub(super) async fn end_upload(&self, bucket: &BucketName, record: &UploadRecord) -> Result<bool, BackendError> {
-        let (Ok(id), Ok(key)) = (UploadId::parse(record.id.clone()), Key::parse(record.key.clone())) else {
+        let Ok(id) = UploadId::parse(record.id.clone()) else {
             return Ok(false);
         };
-        let at = Target { bucket, key: &key };
-        let made = match self.layout {
-            StoreLayout::Transparent => None,
-            StoreLayout::Encoded => {
-                let head = self.head(bucket, &key).await?;
-                self.made(at, head.as_ref(), record).await?
-            }
-        };
+        let made = self.made_of(bucket, record).await?;
+        if made.is_none() && self.layout == StoreLayout::Encoded && self.level >= Level::CompareAndSet {
+            let ended = record.ended_at(self.clock.now());
+            let key = StoreKey::upload(bucket, &id);
+            let none = Precondition::None;
+            self.store
+                .write(&key, ended.to_bytes(), Dress::default(), &none)
+                .await?;
+            return Ok(false);
+        }
         self.remove_upload_but(bucket, &id, made.as_deref().unwrap_or_default())
             .await?;
         Ok(made.is_some())
+    }
+
+    /// Removes an upload and its parts, but for what an object consists of. To be called where no commit is under way.
+    pub(super) async fn remove_ended(&self, bucket: &BucketName, record: &UploadRecord) -> Result<(), BackendError> {
+        let Ok(id) = UploadId::parse(record.id.clone()) else {
+            return Ok(());
+        };
+        let made = self.made_of(bucket, record).await?;
+        self.remove_upload_but(bucket, &id, &made.unwrap_or_default()).await
+    }
+
+    /// The blobs of the version that the upload has made, if it has. In the transparent layout an object has bytes of its
+    /// own.
+    async fn made_of(&self, bucket: &BucketName, record: &UploadRecord) -> Result<Option<Vec<Blob>>, BackendError> {
+        match (self.layout, Key::parse(record.key.clone())) {
+            (StoreLayout::Encoded, Ok(key)) => {
+                let head = self.head(bucket, &key).await?;
+                self.made(Target { bucket, key: &key }, head.as_ref(), record).await
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The blobs of the version that the upload has made, if it has.

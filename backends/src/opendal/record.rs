@@ -486,9 +486,20 @@ pub(super) struct UploadRecord {
     /// Of the bucket that it was begun in.
     #[n(6)]
     pub(super) bucket_id: Box<str>,
+    /// Since when it is no upload any more, and its parts only wait until no write can be under way that uses them.
+    #[n(7)]
+    pub(super) ended: Option<i64>,
 }
 
 impl UploadRecord {
+    /// The same, ended then.
+    pub(super) fn ended_at(&self, time: Timestamp) -> Self {
+        Self {
+            ended: Some(time.unix_nanos()),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn new(upload: &MultipartUpload, attributes: &ObjectAttributes, bucket_id: Box<str>) -> Self {
         Self {
             id: upload.upload_id.as_str().into(),
@@ -498,6 +509,7 @@ impl UploadRecord {
             checksum: upload.checksum.map(checksum_codes),
             rest: Rest::from(attributes),
             bucket_id,
+            ended: None,
         }
     }
 

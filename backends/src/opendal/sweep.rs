@@ -68,9 +68,16 @@ impl Core {
             while let Some(found) = uploads.next().await? {
                 let Ok(id) = UploadId::parse(found.name) else { continue };
                 let _upload = self.locks.upload(&id).await;
-                let Some(record) = self.upload_record(&bucket, &id).await? else {
+                let Some(record) = self.recorded_upload(&bucket, &id).await? else {
                     continue;
                 };
+                if let Some(ended) = record.ended {
+                    if Timestamp::from_unix_nanos(ended) <= before {
+                        self.remove_ended(&bucket, &record).await?;
+                        swept += 1;
+                    }
+                    continue;
+                }
                 let Ok(key) = Key::parse(record.key.clone()) else {
                     continue;
                 };
@@ -106,7 +113,7 @@ impl Core {
                 };
                 let _upload = self.locks.upload(&id).await;
                 let newest = self.newest_part(&bucket, &id).await?;
-                if newest.is_none_or(|newest| newest > before) || self.upload_record(&bucket, &id).await?.is_some() {
+                if newest.is_none_or(|newest| newest > before) || self.recorded_upload(&bucket, &id).await?.is_some() {
                     continue;
                 }
                 // Their blobs may be an object's by now: those are looked at by themselves.
@@ -200,7 +207,7 @@ impl Core {
                 .await?;
             let part = read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes));
             if part.is_some_and(|part| part.blob.id() == Some(id))
-                && self.upload_record(&bucket, &upload).await?.is_some()
+                && self.recorded_upload(&bucket, &upload).await?.is_some()
             {
                 return Ok(true);
             }

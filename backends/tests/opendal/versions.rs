@@ -404,11 +404,17 @@ fn assert_kept(now: &Known, before: &Known, all: &[&Done], context: &str) {
     }
 }
 
-/// Everything that is there is old.
+/// Everything that is there is old, and then so is what the first look has ended.
 async fn sweep(store: &Simulated) {
-    let year = SystemClock.now().unix_seconds() + 365 * 86_400;
+    sweep_at(store, 365).await;
+    sweep_at(store, 368).await;
+}
+
+/// In so many days.
+async fn sweep_at(store: &Simulated, days: i64) {
+    let seconds = SystemClock.now().unix_seconds() + days * 86_400;
     let sweeper = super::open_store(OpendalOptions {
-        clock: Arc::new(TestClock::new(Timestamp::from_unix(year, 0))),
+        clock: Arc::new(TestClock::new(Timestamp::from_unix(seconds, 0))),
         ..store.options(None)
     });
     sweeper.sweep(Duration::from_hours(24)).await.unwrap();
@@ -648,4 +654,69 @@ async fn of_completes_at_two_gateways_one_does_the_work() {
             }
         }
     }
+}
+
+/// One gateway completes an upload, and is stopped before each of its calls in turn; meanwhile another aborts it, or
+/// sweeps it as abandoned. If the first one says that there is an object, it is whole and stays so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_ended_while_another_gateway_completes_it_leaves_no_broken_object() {
+    let mut both = 0;
+    for sweeps in [false, true] {
+        for call in 0.. {
+            let context = format!("stopped before call {call}; swept: {sweeps}");
+            let store = Simulated::new();
+            let counter = Counter::new(At::Wait);
+            let s = subject(gateway(&store, Some(counter.clone()))).await;
+            let upload = s.upload(KEY).await;
+            let parts = vec![s.part(&upload, 1, large(3)).await];
+            let next = other(&store, &s).await;
+            counter.arm(call);
+            let mut task = tokio::spawn({
+                let (s, upload) = (s.clone(), upload.clone());
+                async move { s.complete(&upload, parts).await }
+            });
+            let finished = tokio::select! {
+                () = counter.reached.notified() => None,
+                done = &mut task => Some(done.unwrap()),
+            };
+            let came = finished.is_none();
+            let ended = if sweeps {
+                sweep_at(&store, 365).await;
+                Ok(())
+            } else {
+                next.abort_multipart_upload(&upload).await
+            };
+            if came && ended.is_ok() {
+                let listed = next.list_multipart_uploads(next.all_uploads()).await.unwrap();
+                assert!(listed.entries.is_empty(), "{context}: {listed:?}");
+            }
+            counter.go.notify_one();
+            let completed = match finished {
+                Some(done) => done,
+                None => task.await.unwrap(),
+            };
+            assert!(
+                completed.is_ok() || ended.is_ok(),
+                "{context}: {completed:?}, {ended:?}"
+            );
+            both += usize::from(completed.is_ok() && ended.is_ok());
+            sweep_at(&store, 368).await;
+            sweep_at(&store, 371).await;
+            match &completed {
+                Ok(_) => assert!(next.get(KEY).await == Some(large(3)), "{context}"),
+                Err(BackendError::NoSuchUpload) => assert_eq!(next.get(KEY).await, None, "{context}"),
+                Err(error) => panic!("{context}: {error:?}"),
+            }
+            let aborted = next.abort_multipart_upload(&upload).await;
+            assert!(
+                matches!(aborted, Err(BackendError::NoSuchUpload)),
+                "{context}: {aborted:?}"
+            );
+            emptied_and_swept(&store, &next, &context).await;
+            if !came {
+                break;
+            }
+        }
+    }
+    assert!(both > 0, "no abort came between the look at the upload and the commit");
 }
