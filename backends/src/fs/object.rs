@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-pub(super) use self::{commit::LARGE, find::find_once};
+pub(super) use self::{commit::LARGE, find::find_once, unlinkable::away_file};
 use super::{
     Store,
     bucket::Bucket,

@@ -17,7 +17,7 @@ use t2gate_backends::{BackendError, BucketName, FsOptions, UploadEntry, conforma
 use crate::{
     again,
     beside::{has_side_files, mark_of, side_files},
-    open_at,
+    dir_in_memory, open_at,
     ops::{Op, Ops, Seen, clear, expect, list, perform, see, subject_of},
 };
 
@@ -260,7 +260,7 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
     let shared = how.shared;
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut crashes, mut starts) = (0, 0);
-    let clean = tempfile::tempdir().unwrap();
+    let clean = dir_in_memory();
     runtime.block_on(prepare(clean.path(), &[], false));
     // Killed while it looks what the file system can, a start leaves something to the next one.
     let is_killed = |point: &u64| {
@@ -273,7 +273,7 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
     assert!(how.links || can_keep_versions);
     let scenarios = scenarios.into_iter();
     for scenario in scenarios.filter(|scenario| can_keep_versions || !scenario.needs_versions()) {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = dir_in_memory();
         for point in 1.. {
             let root = temp.path().join(format!("{point}"));
             let before = runtime.block_on(prepare(&root, &scenario.before, shared));

@@ -14,7 +14,7 @@ use t2gate_backends::{
 use crate::{
     again,
     beside::has_side_files,
-    open_at,
+    dir_in_memory, open_at,
     ops::{Seen, content_of, expect, see, subject, try_perform},
 };
 
@@ -85,7 +85,7 @@ fn faulty_child() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let probed = tempfile::tempdir().unwrap();
+    let probed = dir_in_memory();
     drop(again(|| open_at(probed.path())));
     let can_keep_versions = !has_side_files(probed.path());
     let mut faults = 0;
@@ -107,7 +107,7 @@ fn faulty_child() {
 
 /// Whether the fault happened.
 async fn one_fault(before: &[&str], op: &str, errno: Errno, calls: &'static [Call], words: &str, after: u64) -> bool {
-    let root = tempfile::tempdir().unwrap();
+    let root = dir_in_memory();
     // It goes through the motions, on whatever file system this is.
     let subject_then = subject(root.path(), "bucket", Durability::PowerSafe).await;
     let mut old = Seen::default();

@@ -24,7 +24,7 @@ use crate::{
     again,
     beside::has_extended_attributes,
     crash::{How, run_child},
-    is_child, is_child_with,
+    dir_in_memory, is_child, is_child_with,
     ops::{clear, list, perform, see, subject, try_perform},
 };
 
@@ -299,7 +299,7 @@ async fn a_complete_that_is_sent_again_is_known_by_what_it_made() {
         ("repeated d/m 1", false),
     ] {
         for point in 1.. {
-            let temp = tempfile::tempdir().unwrap();
+            let temp = dir_in_memory();
             let root = temp.path().join("root");
             let tree = subject(&root, "bucket", Durability::ProcessSafe).await;
             perform(&tree, "enable").await;

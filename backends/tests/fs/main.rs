@@ -12,6 +12,7 @@ mod in_turn;
 mod kept_lines;
 mod kept_order;
 mod large;
+mod look;
 mod opening;
 mod ops;
 mod pages;
@@ -25,7 +26,7 @@ mod versions;
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use t2gate_backends::{
@@ -46,13 +47,34 @@ mod overlay {
     use super::*;
 
     fn open() -> (Arc<dyn Backend>, TempDir) {
-        let root = tempfile::tempdir().unwrap();
+        let root = dir_in_memory();
         let fs = FsBackend::open(options(root.path())).unwrap();
         let versioned = Versioned::new(fs, Arc::new(SystemClock)).expect("fs keeps what is displaced");
         (Arc::new(versioned), root)
     }
 
     versions_suite!(open);
+}
+
+/// For tests that would mostly wait for a disk, which is not what they are about. On a disk all the same where `TMPDIR`
+/// says so, and where memory has no user extended attributes (before Linux 6.6) or less than 1 GiB of room.
+pub(crate) fn dir_in_memory() -> TempDir {
+    const ROOM: u64 = 1 << 30;
+    static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let memory = Path::new("/dev/shm");
+        let is_good = || -> Option<()> {
+            let stat = rustix::fs::statvfs(memory).ok()?;
+            let probe = tempfile::tempdir_in(memory).ok()?;
+            rustix::fs::setxattr(probe.path(), "user.t2gate", b"x", rustix::fs::XattrFlags::empty()).ok()?;
+            (stat.f_bavail.saturating_mul(stat.f_frsize) >= ROOM).then_some(())
+        };
+        if std::env::var_os("TMPDIR").is_none() && is_good().is_some() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        }
+    });
+    tempfile::tempdir_in(&*PLACE).unwrap()
 }
 
 /// A backend with a bucket, and the directory that it lies in. It does not sync, so that tests are quick.

@@ -10,7 +10,7 @@ use t2gate_backends::{
 };
 use tempfile::TempDir;
 
-use crate::{again, in_turn::InTurn, open_at, options};
+use crate::{again, dir_in_memory, in_turn::InTurn, open_at, options};
 
 mod processes;
 
@@ -30,7 +30,7 @@ mod one {
     use super::*;
 
     fn open() -> (Arc<dyn Backend>, TempDir) {
-        let root = tempfile::tempdir().unwrap();
+        let root = dir_in_memory();
         (Arc::new(open_shared(root.path())), root)
     }
 
@@ -42,7 +42,7 @@ mod two {
     use super::*;
 
     fn open() -> (Arc<dyn Backend>, TempDir) {
-        let root = tempfile::tempdir().unwrap();
+        let root = dir_in_memory();
         let open = || -> Arc<dyn Backend> {
             let versioned = Versioned::new(open_shared(root.path()), Arc::new(SystemClock));
             Arc::new(versioned.expect("fs keeps what is displaced"))

@@ -10,7 +10,7 @@ use t2gate_backends::{
 };
 use tempfile::TempDir;
 
-use crate::{again, options};
+use crate::{again, dir_in_memory, options};
 
 struct Tree {
     subject: Subject,
@@ -489,7 +489,7 @@ async fn versions_of_a_bucket_that_somebody_else_removed_are_put_away() {
 /// Two windows of memory and more for the names of one key's versions, and pages that go on where the last ended.
 #[tokio::test]
 async fn a_key_of_many_versions_is_listed_whole_in_little_memory() {
-    let root = tempfile::tempdir().unwrap();
+    let root = dir_in_memory();
     let mut small = options(root.path());
     small.listing_cache_bytes = 0;
     let fs = FsBackend::open(small).unwrap();

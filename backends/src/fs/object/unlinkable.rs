@@ -206,6 +206,17 @@ impl Store {
     }
 }
 
+/// The file of an object that is away, if it has no other name there.
+pub(in crate::fs) fn away_file(history: &History, away: Kept) -> Result<Option<(OwnedFd, Meta)>, Error> {
+    match history.dir_of(away) {
+        Some(dir) if history.meta(away)?.is_none() => {
+            let entry = dir::look_up_in(dir.as_fd(), &away.away_name());
+            Ok(entry.map_err(Error::io("could not open a version"))?.into_file())
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Gives `name` a name that nothing has.
 pub(super) fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> Result<(), Errno> {
     crash::fault(Call::Add)?;

@@ -217,7 +217,7 @@ impl History {
         Ok(None)
     }
 
-    pub(super) fn meta(&self, kept: Kept) -> Result<Option<Meta>, Error> {
+    pub(in crate::fs) fn meta(&self, kept: Kept) -> Result<Option<Meta>, Error> {
         let Some(dir) = self.dir_of(kept) else {
             return Ok(None);
         };

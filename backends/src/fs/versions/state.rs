@@ -1,7 +1,7 @@
 //! What a key is, as a commit step finds it.
 
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{BorrowedFd, OwnedFd},
     fs::OFlags,
     io::Errno,
 };
@@ -18,7 +18,7 @@ use crate::{
         error::Error,
         intent::Intent,
         keeping::{Attributes, Recorded},
-        object::{LARGE, split, strs},
+        object::{LARGE, away_file, split, strs},
     },
     key_codec::{Names, StorageName},
 };
@@ -440,17 +440,6 @@ fn is_another_thing(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> bool {
         Ok(meta) => !meta.is_file(),
         Err(Errno::NOENT | Errno::NOTDIR) => true,
         Err(_) => false,
-    }
-}
-
-/// The file of an object that is away, if it has no other name there.
-fn away_file(history: &History, away: Kept) -> Result<Option<(OwnedFd, Meta)>, Error> {
-    match history.dir_of(away) {
-        Some(dir) if history.meta(away)?.is_none() => {
-            let entry = dir::look_up_in(dir.as_fd(), &away.away_name());
-            Ok(entry.map_err(Error::io("could not open a version"))?.into_file())
-        }
-        _ => Ok(None),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Held, Tree, by_id, names, open, parts, uploads};
 use crate::{
     again,
     crash::{How, run_child},
-    is_child, is_child_with,
+    dir_in_memory, is_child, is_child_with,
     ops::{list, perform, subject},
 };
 
@@ -24,7 +24,7 @@ const FAIL: i32 = Errno::IO.raw_os_error();
 async fn cut_off(before: &[&str], op: &str) -> Vec<TempDir> {
     let mut roots = Vec::new();
     for point in 1.. {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = dir_in_memory();
         let root = temp.path().join("root");
         let tree = subject(&root, "bucket", Durability::ProcessSafe).await;
         for op in before {

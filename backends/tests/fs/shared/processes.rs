@@ -24,7 +24,7 @@ use super::open_shared;
 use crate::{
     again,
     crash::litter,
-    open_at,
+    dir_in_memory, open_at,
     register::{Call, Did, judge, play},
 };
 
@@ -121,7 +121,7 @@ fn start(root: &Path, roles: impl IntoIterator<Item = String>) -> Vec<Process> {
 }
 
 async fn root() -> (TempDir, Arc<FsBackend>, Subject) {
-    let root = tempfile::tempdir().unwrap();
+    let root = dir_in_memory();
     let backend = Arc::new(open_shared(root.path()));
     let bucket = BucketName::parse("bucket").unwrap();
     let subject = Subject::of(Arc::clone(&backend) as Arc<dyn Backend>, bucket).await;
