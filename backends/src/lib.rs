@@ -24,8 +24,9 @@ mod types;
 mod versioning;
 
 pub use self::opendal::{
-    DEFAULT_STORE_MEMORY_BYTES, OpendalBackend, OpendalOpenError, OpendalOptions, ProbeLine, ProbeOutcome, ProbeReport,
-    StoreCallOutcome, StoreLayout, StoreLevel, StoreObserver, missing_service, store_services,
+    DEFAULT_STORE_MEMORY_BYTES, DEFAULT_STORE_RETRY_DELAY, OpendalBackend, OpendalOpenError, OpendalOptions, ProbeLine,
+    ProbeOutcome, ProbeReport, StoreCallOutcome, StoreLayout, StoreLevel, StoreObserver, missing_service,
+    store_services,
 };
 pub use backend::{Backend, ByteStream, ObjectReader, OpenObject};
 pub use body::{BodyError, BodyEvent, BodySource, BodySummary, ObjectBody};

@@ -67,6 +67,8 @@ use crate::{
 
 /// [`OpendalOptions::memory_bytes`] unless it is set: with it a process stays below 128 MiB, however many upload.
 pub const DEFAULT_STORE_MEMORY_BYTES: u64 = 64 << 20;
+/// [`OpendalOptions::retry_delay`] unless it is set. Most often a connection has ended that was idle.
+pub const DEFAULT_STORE_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// A commit that others were faster than, so often, gives up.
 const ATTEMPTS: usize = 32;
 /// The name for messages and logs.
@@ -94,6 +96,9 @@ pub struct OpendalOptions {
     pub abandoned_upload_age: Option<Duration>,
     /// Who is told of the calls of the store, also of those of the probe.
     pub observer: Option<Arc<dyn StoreObserver>>,
+    /// What fails for a passing reason is tried again up to four times: after so long or up to twice as long, and each
+    /// time after four times as long as before.
+    pub retry_delay: Duration,
 }
 
 impl OpendalOptions {
@@ -108,6 +113,7 @@ impl OpendalOptions {
             memory_bytes: DEFAULT_STORE_MEMORY_BYTES,
             abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
             observer: None,
+            retry_delay: DEFAULT_STORE_RETRY_DELAY,
         }
     }
 
@@ -261,7 +267,12 @@ async fn probed(options: &OpendalOptions) -> Result<(Arc<Store>, ProbeReport, Pr
             service: options.service.clone(),
         });
     }
-    let store = Store::open(&options.service, &options.options, options.observer.clone());
+    let store = Store::open(
+        &options.service,
+        &options.options,
+        options.observer.clone(),
+        options.retry_delay,
+    );
     let store = Arc::new(store.map_err(|reason| OpendalOpenError::Configuration {
         service: options.service.clone(),
         reason,

@@ -105,7 +105,7 @@ pub(super) async fn remove(store: &Store, blob: &Blob) {
 
 /// Removes whatever lies under a blob's name.
 pub(super) async fn remove_all(store: &Store, id: Stamp) -> Result<(), StoreError> {
-    let mut entries = store.list(&StoreDir::blob(id), "", false, None, None).await?;
+    let mut entries = store.list(&StoreDir::blob(id), "", false, None, None);
     while let Some(found) = entries.next().await? {
         if let Ok(segment) = found.name.parse() {
             store

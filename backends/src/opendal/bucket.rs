@@ -1,5 +1,6 @@
 //! Buckets: a record each, under a name that no key reaches. What lies in the store without one is nobody's.
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
@@ -31,11 +32,13 @@ impl Core {
     pub(super) async fn bucket(&self, bucket: &BucketName) -> Result<Bucket, BackendError> {
         let changes = self.locks.changes(bucket);
         let key = StoreKey::bucket_record(bucket);
-        let Some((bytes, token)) = self.store.read(&key, MAX_RECORD_BYTES).await? else {
+        let known = |bytes: &Bytes| {
+            let record = BucketRecord::of_bytes(bytes)?;
+            Some((record.info(bucket)?, record))
+        };
+        let Some((known, token)) = self.store.read_as(&key, MAX_RECORD_BYTES, known).await? else {
             return Err(BackendError::NoSuchBucket);
         };
-        let record = BucketRecord::of_bytes(&bytes);
-        let known = record.and_then(|record| Some((record.info(bucket)?, record)));
         let (info, record) = known.ok_or_else(|| {
             BackendError::internal("a bucket's record is damaged, or of a later version", key.to_string())
         })?;
@@ -138,10 +141,7 @@ impl Core {
         max: usize,
     ) -> Result<Vec<BucketInfo>, BackendError> {
         let mut names = Vec::new();
-        let mut entries = self
-            .store
-            .list(&StoreDir::bucket_records(), "", false, None, None)
-            .await?;
+        let mut entries = self.store.list(&StoreDir::bucket_records(), "", false, None, None);
         while let Some(found) = entries.next().await? {
             let Ok(name) = BucketName::parse(found.name) else {
                 continue;
@@ -223,10 +223,7 @@ impl Core {
 
     async fn upload_ids(&self, bucket: &BucketName) -> Result<Vec<UploadId>, BackendError> {
         let mut ids = Vec::new();
-        let mut entries = self
-            .store
-            .list(&StoreDir::uploads(bucket), "", false, None, None)
-            .await?;
+        let mut entries = self.store.list(&StoreDir::uploads(bucket), "", false, None, None);
         while let Some(found) = entries.next().await? {
             ids.extend(UploadId::parse(found.name).ok());
         }
@@ -236,10 +233,7 @@ impl Core {
     /// Whether anything at all lies in the bucket's directory, also what is no object for the gateway; but not what is
     /// left of a key that has no version any more.
     async fn holds_anything(&self, bucket: &BucketName) -> Result<bool, BackendError> {
-        let mut entries = self
-            .store
-            .list(&StoreDir::bucket(bucket), "", true, None, Some(2))
-            .await?;
+        let mut entries = self.store.list(&StoreDir::bucket(bucket), "", true, None, Some(2));
         while let Some(found) = entries.next().await? {
             match self.layout {
                 super::StoreLayout::Transparent => return Ok(true),
@@ -257,10 +251,7 @@ impl Core {
 
     /// Whether the store answers.
     pub(super) async fn ready(&self) -> Result<(), BackendError> {
-        let mut entries = self
-            .store
-            .list(&StoreDir::bucket_records(), "", false, None, Some(1))
-            .await?;
+        let mut entries = self.store.list(&StoreDir::bucket_records(), "", false, None, Some(1));
         entries.next().await?;
         Ok(())
     }
@@ -269,7 +260,7 @@ impl Core {
     /// that account; else their names are given back, in order: nobody sees them.
     pub(super) async fn adopt(&self) -> Result<Vec<BucketName>, BackendError> {
         let mut unclaimed = Vec::new();
-        let mut entries = self.store.list(&StoreDir::root(), "", false, None, None).await?;
+        let mut entries = self.store.list(&StoreDir::root(), "", false, None, None);
         while let Some(found) = entries.next().await? {
             let name = found.name.strip_suffix('/').map(BucketName::parse);
             let Some(Ok(name)) = name else { continue };

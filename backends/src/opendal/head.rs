@@ -3,9 +3,8 @@
 //! The head is the current object, or where the newest version is a delete marker, that; and it says which versions
 //! are kept beside. Whatever becomes of a key's versions is one write of its head.
 
-use std::time::Duration;
-
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 
 use super::{
     Core, StoreLayout,
@@ -17,9 +16,6 @@ use super::{
 use crate::{
     BackendError, BucketName, CurrentVersion, Key, KeyState, ObjectInfo, Stamp, Timestamp, Version, VersioningStatus,
 };
-
-/// A header that is damaged is read again after so long, then after 10 ms less, and so on.
-const DAMAGED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A record of the encoded layout as it was read: a head, or a version in a history.
 #[derive(Debug)]
@@ -45,39 +41,36 @@ impl Core {
 
     /// What lies at `place`, if it is of `key`: some stores fold names, and two keys may share a hash.
     pub(super) async fn recorded(&self, place: StoreKey, key: &Key) -> Result<Option<Recorded>, BackendError> {
-        let mut pause = DAMAGED_PAUSE;
-        loop {
-            let Some((bytes, token)) = self.store.read(&place, MAX_OBJECT_BYTES).await? else {
-                return Ok(None);
+        // Where a write is under way there may be a header of one object, and bytes of another as long.
+        let judges_bytes = self.store.shows_half_written();
+        let known = |bytes: &Bytes| {
+            let (record, inline) = Record::of_object(bytes)?;
+            let kind = record.kind()?;
+            let info = match kind {
+                Kind::Object => Some(record.describe(key.clone(), record.modified(), None)?),
+                Kind::DeleteMarker | Kind::Nothing | Kind::Tombstone => None,
             };
-            let known = Record::of_object(&bytes).and_then(|(record, inline)| {
-                let kind = record.kind()?;
-                let info = match kind {
-                    Kind::Object => Some(record.describe(key.clone(), record.modified(), None)?),
-                    Kind::DeleteMarker | Kind::Nothing | Kind::Tombstone => None,
-                };
-                Some((record, inline, kind, info))
-            });
-            if let Some((record, inline, kind, info)) = known {
-                return Ok((record.key.as_deref() == Some(key.as_str())).then_some(Recorded {
-                    place,
-                    record,
-                    kind,
-                    inline,
-                    token,
-                    info,
-                }));
-            }
-            if pause.is_zero() {
-                return Err(BackendError::internal(
-                    "an object's header is damaged, or of a later version",
-                    place.to_string(),
-                ));
-            }
-            // A WebDAV server may let see what is half written.
-            tokio::time::sleep(pause).await;
-            pause = pause.checked_sub(Duration::from_millis(10)).unwrap_or_default();
-        }
+            let is_whole =
+                !judges_bytes || !record.blobs.is_empty() || info.as_ref().is_none_or(|info| is_of(&inline, info));
+            is_whole.then_some((record, inline, kind, info))
+        };
+        let Some((known, token)) = self.store.read_as(&place, MAX_OBJECT_BYTES, known).await? else {
+            return Ok(None);
+        };
+        let (record, inline, kind, info) = known.ok_or_else(|| {
+            BackendError::internal(
+                "an object's header is damaged, or of a later version",
+                place.to_string(),
+            )
+        })?;
+        Ok((record.key.as_deref() == Some(key.as_str())).then_some(Recorded {
+            place,
+            record,
+            kind,
+            inline,
+            token,
+            info,
+        }))
     }
 
     /// Whether what is called `name` in the bucket's directory is the head of a key that has nothing any more.
@@ -87,11 +80,12 @@ impl Core {
             Some(Named::Key(key)) => StoreLayout::Encoded.object(bucket, &key)?,
             Some(Named::Cut) => StoreKey::cut(bucket, name),
         };
-        let Some((bytes, _)) = self.store.read(&place, MAX_OBJECT_BYTES).await? else {
+        let read = self.store.read_as(&place, MAX_OBJECT_BYTES, Record::of_object).await?;
+        let Some((found, _)) = read else {
             // Deleted meanwhile.
             return Ok(true);
         };
-        let record = Record::of_object(&bytes).map(|(record, _)| record);
+        let record = found.map(|(record, _)| record);
         Ok(record.is_some_and(|record| record.kind() == Some(Kind::Nothing)))
     }
 }
@@ -153,6 +147,11 @@ impl Recorded {
             inline: self.inline,
         })
     }
+}
+
+/// Whether the bytes are those that the tag is of. One that is no MD5 is believed.
+fn is_of(bytes: &Bytes, info: &ObjectInfo) -> bool {
+    info.etag.as_md5().is_none_or(|md5| md5[..] == Md5::digest(bytes)[..])
 }
 
 /// What decisions ask where a key may have no head.

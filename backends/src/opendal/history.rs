@@ -120,10 +120,7 @@ impl Core {
         let start_after = below
             .filter(|_| ordered && self.profile.starts_after)
             .map(|below| StoreKey::history(at.bucket, at.key, below).to_string());
-        let mut entries = self
-            .store
-            .list(&dir, "", false, start_after.as_deref(), Some(room))
-            .await?;
+        let mut entries = self.store.list(&dir, "", false, start_after.as_deref(), Some(room));
         let mut stamps = std::collections::BTreeSet::new();
         while let Some(found) = entries.next().await? {
             let stamp = StoreDir::history_stamp(&found.name);
@@ -205,6 +202,41 @@ impl Core {
         };
         if let Err(error) = dropped.await {
             tracing::warn!(%error, "a version that is gone is left to the next write of its key");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{OpendalBackend, OpendalOptions, SystemClock, Versioned, VersioningStatus, conformance::Subject};
+
+    #[tokio::test]
+    async fn a_page_of_versions_is_without_their_bytes() {
+        let clock = Arc::new(SystemClock);
+        let backend = OpendalBackend::open(OpendalOptions::new("memory", clock.clone()))
+            .await
+            .unwrap();
+        let core = backend.core.clone();
+        let versioned = Arc::new(Versioned::new(backend, clock).unwrap());
+        let s = Subject::with_versioning(versioned, Some(VersioningStatus::Enabled)).await;
+        for seed in 0..3 {
+            s.put("key", vec![seed; 1000]).await;
+        }
+        let key = s.key("key");
+        let at = Target {
+            bucket: &s.bucket,
+            key: &key,
+        };
+        let head = core.head(at.bucket, at.key).await.unwrap().unwrap();
+        let kept = core.kept_below(at, head.keeping().unwrap(), None, 10).await.unwrap();
+        assert_eq!(kept.len(), 2);
+        for (version, kept) in &kept {
+            assert_eq!((kept.record.size, kept.inline.len()), (1000, 0));
+            let (_, alone) = core.kept_at(at, version.stamp).await.unwrap().unwrap();
+            assert_eq!(alone.inline.len(), 1000);
         }
     }
 }

@@ -82,8 +82,7 @@ impl Core {
         }
         let mut entries = self
             .store
-            .list(&dir, beginning, !rolls_up, start_after.as_deref(), Some(limit))
-            .await?;
+            .list(&dir, beginning, !rolls_up, start_after.as_deref(), Some(limit));
         while let Some(found) = entries.next().await? {
             if found.name.ends_with('/') {
                 let is_new = split != Some(&*found.name) && rules.is_after(&found.name, marker);
@@ -110,7 +109,7 @@ impl Core {
         marker: Option<&str>,
         start_after: Option<&str>,
     ) -> Result<bool, BackendError> {
-        let mut entries = self.store.list(dir, prefix, true, start_after, None).await?;
+        let mut entries = self.store.list(dir, prefix, true, start_after, None);
         while let Some(found) = entries.next().await? {
             if !found.name.ends_with('/')
                 && found.name.starts_with(prefix)

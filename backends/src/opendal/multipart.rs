@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
+
 use super::{
     Core, Level, StoreLayout,
     blob::{self, Blob},
@@ -76,8 +78,10 @@ impl Core {
         bucket: &BucketName,
         id: &UploadId,
     ) -> Result<Option<UploadRecord>, BackendError> {
-        let read = self.store.read(&StoreKey::upload(bucket, id), MAX_RECORD_BYTES).await?;
-        let record = read.and_then(|(bytes, _)| UploadRecord::of_bytes(&bytes));
+        let key = StoreKey::upload(bucket, id);
+        let of = |bytes: &Bytes| UploadRecord::of_bytes(bytes);
+        let read = self.store.read_as(&key, MAX_RECORD_BYTES, of).await?;
+        let record = read.and_then(|(record, _)| record);
         // Some stores fold names that differ in case.
         Ok(record.filter(|record| *record.id == *id.as_str()))
     }
@@ -131,8 +135,9 @@ impl Core {
         part_number: PartNumber,
     ) -> Result<Option<PartRecord>, BackendError> {
         let key = StoreKey::part(bucket, id, part_number);
-        let read = self.store.read(&key, MAX_RECORD_BYTES).await?;
-        Ok(read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes)))
+        let of = |bytes: &Bytes| PartRecord::of_bytes(bytes);
+        let read = self.store.read_as(&key, MAX_RECORD_BYTES, of).await?;
+        Ok(read.and_then(|(record, _)| record))
     }
 
     async fn parts(
@@ -386,10 +391,7 @@ impl Core {
         id: &UploadId,
     ) -> Result<Vec<PartNumber>, BackendError> {
         let mut numbers = Vec::new();
-        let mut entries = self
-            .store
-            .list(&StoreDir::parts(bucket, id), "", false, None, None)
-            .await?;
+        let mut entries = self.store.list(&StoreDir::parts(bucket, id), "", false, None, None);
         while let Some(found) = entries.next().await? {
             numbers.extend(PartNumber::parse(&found.name).ok());
         }
@@ -445,8 +447,7 @@ impl Core {
         let mut page = Page::new(rules, 0);
         let mut entries = self
             .store
-            .list(&StoreDir::uploads(&request.bucket), "", false, None, None)
-            .await?;
+            .list(&StoreDir::uploads(&request.bucket), "", false, None, None);
         loop {
             let mut ids = Vec::with_capacity(READS);
             while ids.len() < READS

@@ -119,8 +119,9 @@ impl Core {
     }
 
     pub(super) async fn side(&self, nonce: Stamp) -> Result<Option<Record>, BackendError> {
-        let read = self.store.read(&StoreKey::side(nonce), MAX_HEADER_BYTES).await?;
-        Ok(read.and_then(|(bytes, _)| Record::of_side(&bytes)))
+        let of = |bytes: &Bytes| Record::of_side(bytes);
+        let read = self.store.read_as(&StoreKey::side(nonce), MAX_HEADER_BYTES, of).await?;
+        Ok(read.and_then(|(record, _)| record))
     }
 
     /// The key of an object whose name in the store has not all of it.
@@ -129,10 +130,8 @@ impl Core {
             return Ok(None);
         };
         let place = StoreKey::cut(bucket, name);
-        let read = self.store.read(&place, MAX_OBJECT_BYTES).await?;
-        let record = read
-            .and_then(|(bytes, _)| Record::of_object(&bytes))
-            .map(|(record, _)| record);
+        let read = self.store.read_as(&place, MAX_OBJECT_BYTES, Record::of_object).await?;
+        let record = read.and_then(|(found, _)| found).map(|(record, _)| record);
         // A copy that something else has made under another name is none.
         let key = record.and_then(|record| record.key).filter(|key| {
             let key = Key::parse(key.clone()).ok();

@@ -256,10 +256,7 @@ impl Probe<'_> {
     async fn names(&self, start_after: Option<&str>) -> Result<Vec<String>, StoreError> {
         let dir = StoreDir::probe(self.run);
         let start_after = start_after.map(|name| format!("{}{name}", dir.as_str()));
-        let mut entries = self
-            .store
-            .list(&dir, "order", true, start_after.as_deref(), None)
-            .await?;
+        let mut entries = self.store.list(&dir, "order", true, start_after.as_deref(), None);
         let mut names = Vec::new();
         while let Some(found) = entries.next().await? {
             if !found.name.ends_with('/') {
@@ -437,10 +434,7 @@ impl Probe<'_> {
     /// Last: it removes all that the probe wrote.
     async fn deletes(&self) -> Answer {
         for _ in 0..2 {
-            let mut entries = self
-                .store
-                .list(&StoreDir::probe(self.run), "", true, None, None)
-                .await?;
+            let mut entries = self.store.list(&StoreDir::probe(self.run), "", true, None, None);
             let mut names = Vec::new();
             while let Some(found) = entries.next().await? {
                 if !found.name.ends_with('/') {

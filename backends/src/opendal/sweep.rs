@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     bucket::MAX_RECORD_BYTES,
     history::Target,
     key::{StoreDir, StoreKey},
-    record::{Owner, PartRecord, Record},
+    record::{Owner, Record},
     store::Precondition,
 };
 use crate::{BackendError, BucketName, Key, PartNumber, Stamp, Timestamp, UploadId, UploadRef};
@@ -57,14 +58,11 @@ impl Core {
 
     async fn sweep_uploads(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
-        let mut buckets = self.store.list(&StoreDir::all_uploads(), "", false, None, None).await?;
+        let mut buckets = self.store.list(&StoreDir::all_uploads(), "", false, None, None);
         while let Some(found) = buckets.next().await? {
             let name = found.name.trim_end_matches('/').to_owned();
             let Ok(bucket) = BucketName::parse(name) else { continue };
-            let mut uploads = self
-                .store
-                .list(&StoreDir::uploads(&bucket), "", false, None, None)
-                .await?;
+            let mut uploads = self.store.list(&StoreDir::uploads(&bucket), "", false, None, None);
             while let Some(found) = uploads.next().await? {
                 let Ok(id) = UploadId::parse(found.name) else { continue };
                 let _upload = self.locks.upload(&id).await;
@@ -99,14 +97,11 @@ impl Core {
     /// Parts whose upload is gone: whoever removed it did not come to its end.
     async fn sweep_parts(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
-        let mut buckets = self.store.list(&StoreDir::all_parts(), "", false, None, None).await?;
+        let mut buckets = self.store.list(&StoreDir::all_parts(), "", false, None, None);
         while let Some(found) = buckets.next().await? {
             let name = found.name.trim_end_matches('/').to_owned();
             let Ok(bucket) = BucketName::parse(name) else { continue };
-            let mut uploads = self
-                .store
-                .list(&StoreDir::bucket_parts(&bucket), "", false, None, None)
-                .await?;
+            let mut uploads = self.store.list(&StoreDir::bucket_parts(&bucket), "", false, None, None);
             while let Some(found) = uploads.next().await? {
                 let Ok(id) = UploadId::parse(found.name.trim_end_matches('/')) else {
                     continue;
@@ -130,7 +125,7 @@ impl Core {
     async fn sweep_blobs(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
         let mut known = HashSet::new();
-        let mut blobs = self.store.list(&StoreDir::blobs(), "", false, None, None).await?;
+        let mut blobs = self.store.list(&StoreDir::blobs(), "", false, None, None);
         while let Some(found) = blobs.next().await? {
             let Some(id) = Stamp::parse(found.name.trim_end_matches('/')) else {
                 continue;
@@ -155,16 +150,16 @@ impl Core {
     /// Tombstones on which nobody comes late any more.
     async fn sweep_tombstones(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
-        let mut notes = self.store.list(&StoreDir::burials(), "", false, None, None).await?;
+        let mut notes = self.store.list(&StoreDir::burials(), "", false, None, None);
         while let Some(found) = notes.next().await? {
             let Some(note) = Stamp::parse(&found.name).filter(|note| note.time() <= before) else {
                 continue;
             };
             let place = StoreKey::burial(note);
-            let Some((bytes, _)) = self.store.read(&place, MAX_RECORD_BYTES).await? else {
+            let Some((found, _)) = self.store.read_as(&place, MAX_RECORD_BYTES, Record::of_object).await? else {
                 continue;
             };
-            let buried = Record::of_object(&bytes).and_then(|(record, _)| {
+            let buried = found.and_then(|(record, _)| {
                 let bucket = BucketName::parse(record.bucket.clone()?).ok()?;
                 Some((bucket, Key::parse(record.key.clone()?).ok()?, record.version()?))
             });
@@ -187,10 +182,14 @@ impl Core {
         if known.contains(&id) {
             return Ok(true);
         }
-        let read = self.store.read(&StoreKey::blob_owner(id), MAX_RECORD_BYTES).await?;
+        let of = |bytes: &Bytes| Owner::of_bytes(bytes);
+        let read = self
+            .store
+            .read_as(&StoreKey::blob_owner(id), MAX_RECORD_BYTES, of)
+            .await?;
         // Written first and removed last: what has none is being removed, or was.
-        let Some((bytes, _)) = read else { return Ok(false) };
-        let parsed = Owner::of_bytes(&bytes).and_then(|owner| {
+        let Some((owner, _)) = read else { return Ok(false) };
+        let parsed = owner.and_then(|owner| {
             let bucket = BucketName::parse(owner.bucket.clone()).ok()?;
             Some((bucket, Key::parse(owner.key.clone()).ok()?, owner.part))
         });
@@ -201,11 +200,7 @@ impl Core {
         if let Some((upload, number)) = part
             && let (Ok(upload), Ok(number)) = (UploadId::parse(upload), PartNumber::new(number))
         {
-            let read = self
-                .store
-                .read(&StoreKey::part(&bucket, &upload, number), MAX_RECORD_BYTES)
-                .await?;
-            let part = read.and_then(|(bytes, _)| PartRecord::of_bytes(&bytes));
+            let part = self.part(&bucket, &upload, number).await?;
             if part.is_some_and(|part| part.blob.id() == Some(id))
                 && self.recorded_upload(&bucket, &upload).await?.is_some()
             {
@@ -252,13 +247,13 @@ impl Core {
     /// What a start was cut off in.
     async fn sweep_probes(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
-        let mut runs = self.store.list(&StoreDir::probes(), "", false, None, None).await?;
+        let mut runs = self.store.list(&StoreDir::probes(), "", false, None, None);
         while let Some(found) = runs.next().await? {
             let run = Stamp::parse(found.name.trim_end_matches('/'));
             let Some(run) = run.filter(|run| run.time() <= before) else {
                 continue;
             };
-            let mut names = self.store.list(&StoreDir::probe(run), "", true, None, None).await?;
+            let mut names = self.store.list(&StoreDir::probe(run), "", true, None, None);
             while let Some(found) = names.next().await? {
                 // Directories end in a slash, and no such name is given.
                 if let Some(key) = StoreKey::left_by_probe(run, &found.name) {
@@ -272,7 +267,7 @@ impl Core {
 
     async fn sweep_asides(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
-        let mut asides = self.store.list(&StoreDir::asides(), "", false, None, None).await?;
+        let mut asides = self.store.list(&StoreDir::asides(), "", false, None, None);
         while let Some(found) = asides.next().await? {
             if let Some(id) = Stamp::parse(&found.name).filter(|id| id.time() <= before) {
                 self.store.delete(&StoreKey::aside(id), &Precondition::None).await?;
@@ -284,7 +279,7 @@ impl Core {
 
     async fn sweep_sides(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
-        let mut sides = self.store.list(&StoreDir::sides(), "", false, None, None).await?;
+        let mut sides = self.store.list(&StoreDir::sides(), "", false, None, None);
         while let Some(found) = sides.next().await? {
             let Some(nonce) = Stamp::parse(&found.name).filter(|nonce| nonce.time() <= before) else {
                 continue;

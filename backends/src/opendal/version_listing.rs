@@ -269,7 +269,7 @@ impl Core {
     ) -> Result<Vec<Group>, BackendError> {
         // By name: a common prefix could be a key's name too, and then comes first as it is in it.
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-        let mut entries = self.store.list(&StoreDir::bucket(bucket), "", true, None, None).await?;
+        let mut entries = self.store.list(&StoreDir::bucket(bucket), "", true, None, None);
         while let Some(found) = entries.next().await? {
             if found.name.ends_with('/') {
                 continue;

@@ -13,7 +13,7 @@ use super::{
     history::Target,
     object::Data,
     record::{Keeping, Kind, Record, StoredVersion},
-    store::{Precondition, Store, StoreError},
+    store::{Precondition, StoreError},
 };
 use crate::{
     BackendError, BucketName, DeleteObject, DeleteObjectOutcome, DeletePlan, Displaced, ObjectInfo, Stamp, UploadId,
@@ -195,7 +195,7 @@ impl Core {
     ) -> Result<bool, BackendError> {
         let place = self.place(at.bucket, at.key)?;
         let object = record.to_object(inline);
-        let mut pauses = Store::pauses();
+        let mut attempts = self.store.attempts("write");
         // Whether an attempt before may have taken effect, and its reply was lost.
         let mut unclear = false;
         loop {
@@ -222,12 +222,10 @@ impl Core {
                 Err(unknown) if is_refused => return Err(unknown),
                 _ => {}
             }
-            let Some(pause) = pauses.next().filter(|_| passing) else {
+            if !passing || !attempts.another(&self.store, place.as_str(), &error).await {
                 return Err(error.into());
-            };
+            }
             unclear = true;
-            tracing::warn!(key = %place, ?error, "a write to the store is tried again");
-            tokio::time::sleep(pause).await;
         }
     }
 

@@ -17,7 +17,10 @@ use opendal::{
 };
 use tokio::time::Instant;
 
-use super::{secrets::Secrets, store::is_unavailable};
+use super::{
+    secrets::Secrets,
+    store::{as_unavailable, is_unavailable},
+};
 
 /// How one attempt of a call of a store went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,7 +86,7 @@ impl StoreCallOutcome {
 ///
 /// The names of operations are words of this module, never of a client's:
 ///
-/// - `stat`, `delete`, `copy`, `list` (one listing, all its pages);
+/// - `stat`, `delete`, `copy`, `list` (one listing, all its pages; of each directory where the store looks no deeper);
 /// - `read_open`, until the store begins to answer, and `read`, the body that follows;
 /// - `write`, bytes that are handed over (kept in memory where they do not fill a part yet), `write_copy`, a part that
 ///   the store takes from an object of its own, `write_close`, which makes the object, `write_abort`.
@@ -176,7 +179,10 @@ impl Watch {
             // Nobody reads what these say.
             ErrorKind::NotFound | ErrorKind::ConditionNotMatch => error,
             kind if self.secrets.are_in(&format!("{error:?}")) => {
-                let told = Error::new(kind, self.secrets.masked(&error.to_string()));
+                let mut told = Error::new(kind, self.secrets.masked(&error.to_string()));
+                if is_unavailable(&error) {
+                    told = as_unavailable(told);
+                }
                 if error.is_temporary() {
                     told.set_temporary()
                 } else {

@@ -4,6 +4,7 @@
 //! store that is missing then fails its tests: `backends/tests/stores/install` gets them all.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+mod failures;
 mod memory;
 mod simulated;
 #[cfg(feature = "store-tests")]

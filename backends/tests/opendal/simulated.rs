@@ -25,10 +25,24 @@ use t2gate_backends::OpendalOptions;
 
 const SCHEME: &str = "simulated";
 
-/// Told before and after each call, and may keep it waiting or fail it.
+/// A call of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Stat,
+    Read,
+    /// Of what does not begin the object.
+    ReadRest,
+    /// What follows the first half of a body that was read.
+    ReadOn,
+    Write,
+    Delete,
+    List,
+}
+
+/// Told before and after each call, of which name it is, and may keep it waiting or fail it.
 pub(super) trait Hook: Send + Sync {
-    fn before(&self) -> BoxFuture<'static, Result<()>>;
-    fn after(&self) -> BoxFuture<'static, Result<()>>;
+    fn before(&self, call: Call, path: &str) -> BoxFuture<'static, Result<()>>;
+    fn after(&self, call: Call, path: &str) -> BoxFuture<'static, Result<()>>;
 }
 
 /// What several clients reach.
@@ -39,6 +53,8 @@ pub(super) struct Simulated {
     conditional_deletes: bool,
     /// Whether listings come in byte order and start after a name; else they come the other way round.
     ordered: bool,
+    /// Whether a listing goes deeper than one directory.
+    deep: bool,
 }
 
 struct Client {
@@ -59,6 +75,7 @@ impl Simulated {
             objects: Arc::default(),
             conditional_deletes: true,
             ordered: true,
+            deep: true,
         }
     }
 
@@ -72,6 +89,11 @@ impl Simulated {
 
     pub(super) fn unordered(self) -> Self {
         Self { ordered: false, ..self }
+    }
+
+    /// Lists one directory at a time.
+    pub(super) fn shallow(self) -> Self {
+        Self { deep: false, ..self }
     }
 
     /// What opens a gateway on it.
@@ -88,6 +110,19 @@ impl Simulated {
 
     fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Buffer>> {
         lock(&self.objects)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Vec<u8>> {
+        self.objects().get(name).map(Buffer::to_vec)
+    }
+
+    /// Whoever writes it.
+    pub(super) fn set(&self, name: &str, bytes: Vec<u8>) {
+        self.objects().insert(name.to_owned(), bytes.into());
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        self.objects().remove(name);
     }
 
     /// What lies there under names that begin so.
@@ -163,13 +198,13 @@ impl fmt::Debug for SimulatedService {
 
 impl SimulatedService {
     /// One call: whatever `work` does, it does at one moment.
-    async fn call<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    async fn call<T>(&self, call: Call, path: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         if let Some(hook) = &self.0.hook {
-            hook.before().await?;
+            hook.before(call, path).await?;
         }
         let done = work();
         if let Some(hook) = &self.0.hook {
-            hook.after().await?;
+            hook.after(call, path).await?;
         }
         done
     }
@@ -202,7 +237,7 @@ impl Service for SimulatedService {
             delete: true,
             delete_with_if_match: self.0.store.conditional_deletes,
             list: true,
-            list_with_recursive: true,
+            list_with_recursive: self.0.store.deep,
             list_with_start_after: self.0.store.ordered,
             ..Capability::default()
         }
@@ -213,7 +248,7 @@ impl Service for SimulatedService {
     }
 
     async fn stat(&self, _: &OperationContext, path: &str, _: OpStat) -> Result<RpStat> {
-        let found = self.call(|| self.get(path)).await?;
+        let found = self.call(Call::Stat, path, || self.get(path)).await?;
         Ok(RpStat::new(metadata(&found)))
     }
 
@@ -267,10 +302,39 @@ struct Reader {
 
 impl oio::StreamRead for Reader {
     async fn open(&self, range: BytesRange) -> Result<(RpRead, Box<dyn oio::ReadStreamDyn>)> {
-        let bytes = self.service.call(|| self.service.get(&self.path)).await?;
+        let (service, path) = (&self.service, &self.path);
+        let call = if range.offset() > 0 { Call::ReadRest } else { Call::Read };
+        let bytes = service.call(call, path, || service.get(path)).await?;
         let metadata = metadata(&bytes);
         let bytes = bytes.slice(range.to_content_range(bytes.len())?);
-        Ok((RpRead::new(metadata), Box::new(bytes)))
+        let middle = bytes.len() / 2;
+        let halves = Halves {
+            service: service.clone(),
+            path: path.clone(),
+            first: Some(bytes.slice(..middle)).filter(|first| !first.is_empty()),
+            second: Some(bytes.slice(middle..)).filter(|_| middle > 0 || !bytes.is_empty()),
+        };
+        Ok((RpRead::new(metadata), Box::new(halves)))
+    }
+}
+
+/// A body, as it was when the reading of it began.
+struct Halves {
+    service: SimulatedService,
+    path: String,
+    first: Option<Buffer>,
+    second: Option<Buffer>,
+}
+
+impl oio::ReadStream for Halves {
+    async fn read(&mut self) -> Result<Buffer> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        if let (Some(_), Some(hook)) = (&self.second, &self.service.0.hook) {
+            hook.before(Call::ReadOn, &self.path).await?;
+        }
+        Ok(self.second.take().unwrap_or_default())
     }
 }
 
@@ -303,7 +367,7 @@ impl oio::Write for Writer {
             objects.insert(path.clone(), bytes.clone());
             Ok(())
         };
-        service.call(set).await?;
+        service.call(Call::Write, path, set).await?;
         Ok(metadata(&bytes))
     }
 
@@ -333,7 +397,7 @@ impl oio::List for Lister {
                 }
                 Ok(names)
             };
-            self.names = Some(self.service.call(list).await?.into_iter());
+            self.names = Some(self.service.call(Call::List, &self.path, list).await?.into_iter());
         }
         let name = self.names.as_mut().and_then(Iterator::next);
         Ok(name.map(|name| oio::Entry::new(&name, MetadataBuilder::unknown().build())))
@@ -353,6 +417,6 @@ impl oio::OneShotDelete for Deleter {
             objects.remove(&path);
             Ok(())
         };
-        self.0.call(delete).await
+        self.0.call(Call::Delete, &path, delete).await
     }
 }

@@ -63,7 +63,7 @@ fn open(service: &str, options: &[(&str, &str)]) -> (Store, Arc<Told>) {
         .map(|&(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let told = Arc::new(Told::default());
-    let store = Store::open(service, &options, Some(told.clone())).unwrap();
+    let store = Store::open(service, &options, Some(told.clone()), crate::DEFAULT_STORE_RETRY_DELAY).unwrap();
     (store, told)
 }
 
@@ -97,7 +97,7 @@ async fn every_call_is_told_of_once_with_what_it_moved() {
     store.read(&a, 1000).await.unwrap().unwrap();
     assert_eq!(told.calls(), [("read_open", Fine), ("read", Fine)]);
 
-    let mut entries = store.list(&StoreDir::probe(run()), "", true, None, None).await.unwrap();
+    let mut entries = store.list(&StoreDir::probe(run()), "", true, None, None);
     while entries.next().await.unwrap().is_some() {}
     drop(entries);
     assert_eq!(told.calls(), [("list", Fine)]);
@@ -124,7 +124,7 @@ async fn time_that_a_client_takes_is_not_the_stores_and_to_leave_is_no_fault() {
         stream.next().await.unwrap().unwrap();
         tokio::time::advance(Duration::from_secs(3600)).await;
     }
-    let mut entries = store.list(&StoreDir::probe(run()), "", true, None, None).await.unwrap();
+    let mut entries = store.list(&StoreDir::probe(run()), "", true, None, None);
     entries.next().await.unwrap().unwrap();
     tokio::time::advance(Duration::from_secs(3600)).await;
     drop(entries);

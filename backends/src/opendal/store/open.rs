@@ -1,0 +1,108 @@
+//! Opening a store: its service, and the layers that every call of it passes.
+
+use std::{
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
+
+use opendal::{
+    Operator,
+    layers::{CapabilityCheckLayer, CapabilityOverrideLayer, RetryLayer, TimeoutLayer},
+};
+
+use super::{
+    Store,
+    again::{RETRIES, RETRY_FACTOR},
+};
+use crate::opendal::{
+    secrets::Secrets,
+    watch::{Retries, StoreObserver, WatchLayer},
+};
+
+/// Set when it is known that a client for HTTP can be had: to find out takes a while.
+static HAS_TLS: OnceLock<()> = OnceLock::new();
+
+/// Services that are no matter of HTTP.
+const WITHOUT_HTTP: [&str; 2] = ["memory", "sftp"];
+/// Services whose objects are never seen half written. Of others that is not known: WebDAV's servers write files in place.
+const WRITES_WHOLE: [&str; 10] = [
+    "azblob", "b2", "cos", "gcs", "memory", "obs", "oss", "s3", "sftp", "swift",
+];
+/// Calls that carry no body end after so long, and are tried again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// One part of a body, or a copy of up to 5 GiB inside the store, ends after so long: 8 MiB at 30 KiB/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+impl Store {
+    /// Opens the service `scheme` with its own options. No error says what is secret among them. `retry_delay` is as in
+    /// [`OpendalOptions`](crate::OpendalOptions::retry_delay).
+    pub(in crate::opendal) fn open(
+        scheme: &str,
+        options: &[(String, String)],
+        observer: Option<Arc<dyn StoreObserver>>,
+        retry_delay: Duration,
+    ) -> Result<Self, String> {
+        opendal::install_default();
+        // opendal makes one for all, at the first call, and panics where there is none to be had.
+        if !WITHOUT_HTTP.contains(&scheme) && HAS_TLS.get().is_none() {
+            reqwest::Client::builder().build().map_err(|error| {
+                let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                format!("there can be no TLS, also SSL_CERT_FILE names no root certificates: {error}{cause}")
+            })?;
+            HAS_TLS.get_or_init(|| ());
+        }
+        let secrets = Secrets::among(options);
+        let op = Operator::via_iter(scheme, options.iter().cloned())
+            .map_err(|error| secrets.masked(&error.to_string()).into_owned())?;
+        let writes_in_place = op.info().scheme() == "sftp";
+        let op = op
+            .layer(CapabilityOverrideLayer::new(move |mut capability| {
+                // It makes the file first and writes it then.
+                capability.write_with_if_not_exists &= !writes_in_place;
+                capability
+            }))
+            .layer(CapabilityCheckLayer::default())
+            .layer(
+                TimeoutLayer::new()
+                    .with_timeout(CALL_TIMEOUT)
+                    .with_io_timeout(BODY_TIMEOUT),
+            )
+            .layer(WatchLayer::new(observer.clone(), secrets));
+        let once = op.clone();
+        let op = op.layer(
+            RetryLayer::new()
+                .with_jitter()
+                .with_min_delay(retry_delay)
+                .with_factor(f32::from(RETRY_FACTOR))
+                .with_max_times(RETRIES)
+                .with_notify(Retries(observer.clone())),
+        );
+        let joining = op.clone().layer(CapabilityOverrideLayer::new(|mut capability| {
+            capability.write_multi_min_size = Some(1);
+            capability
+        }));
+        let streaming = op.clone().layer(CapabilityOverrideLayer::new(|mut capability| {
+            capability.write_can_copy_from = false;
+            capability
+        }));
+        let joins_inside = AtomicBool::new(op.info().capability().write_can_copy_from);
+        Ok(Self {
+            op,
+            once,
+            joining,
+            streaming,
+            joins_inside,
+            writes_in_place,
+            shows_half_written: !WRITES_WHOLE.contains(&scheme),
+            observer,
+            retry_delay,
+        })
+    }
+}
+
+/// What this build reaches, in order.
+pub(in crate::opendal) fn services() -> Vec<String> {
+    opendal::install_default();
+    let mut services: Vec<String> = opendal::OperatorRegistry::get().schemes().into_iter().collect();
+    services.sort_unstable();
+    services
+}

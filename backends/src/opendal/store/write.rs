@@ -1,0 +1,216 @@
+//! Writes: of bytes at hand, in parts, and of what the store has already.
+
+use bytes::Bytes;
+use opendal::{
+    Buffer,
+    options::{ReadOptions, WriteOptions},
+};
+
+use super::{Dress, MAX_COPY_BYTES, MAX_PARTS, MIN_PART_BYTES, Piece, Precondition, Store, StoreError, error::failed};
+use crate::{BackendError, Clock as _, Stamp, SystemClock, opendal::key::StoreKey};
+
+impl Store {
+    /// One write of bytes at hand.
+    pub(in crate::opendal) async fn write(
+        &self,
+        key: &StoreKey,
+        bytes: impl Into<Buffer>,
+        dress: Dress,
+        precondition: &Precondition,
+    ) -> Result<(), StoreError> {
+        let options = self.write_options(dress, precondition);
+        if self.writes_in_place {
+            return self.write_and_rename(key, bytes.into(), options).await;
+        }
+        let written = self.op.write_options(key.as_str(), bytes, options).await;
+        written.map(drop).map_err(failed)
+    }
+
+    /// As [`write`](Self::write), in one attempt. `true` says of a failure that another may be given the store.
+    pub(in crate::opendal) async fn write_once(
+        &self,
+        key: &StoreKey,
+        bytes: Bytes,
+        precondition: &Precondition,
+    ) -> Result<(), (StoreError, bool)> {
+        if self.writes_in_place {
+            let written = self.write(key, bytes, Dress::default(), precondition).await;
+            return written.map_err(|error| (error, false));
+        }
+        let options = self.write_options(Dress::default(), precondition);
+        let written = self.once.write_options(key.as_str(), bytes, options).await;
+        written.map(drop).map_err(|error| {
+            let passing = error.is_temporary();
+            (failed(error), passing)
+        })
+    }
+
+    async fn write_and_rename(&self, key: &StoreKey, bytes: Buffer, options: WriteOptions) -> Result<(), StoreError> {
+        let random =
+            getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
+        let aside = StoreKey::aside(Stamp::new(SystemClock.now(), random));
+        let written = async {
+            self.op.write_options(aside.as_str(), bytes, options).await?;
+            self.op.rename(aside.as_str(), key.as_str()).await
+        };
+        let outcome = written.await.map_err(failed);
+        if outcome.is_err()
+            && let Err(error) = self.delete(&aside, &Precondition::None).await
+        {
+            tracing::warn!(key = %aside, ?error, "what was not renamed is left to the sweeper");
+        }
+        outcome
+    }
+
+    /// Makes an object of pieces: `inside` the store, or by reading and writing. Ends what it began, whatever happens; to
+    /// be called where nothing drops it. Holds as much in memory as [`joining_bytes`](Self::joining_bytes) says.
+    pub(in crate::opendal) async fn join(
+        &self,
+        key: &StoreKey,
+        pieces: &[Piece],
+        inside: bool,
+        dress: Dress,
+        precondition: &Precondition,
+    ) -> Result<(), StoreError> {
+        let total: u64 = pieces.iter().map(|piece| piece.size).sum();
+        // What is smaller than a part is read and written also inside: parts of the least size, so that little is.
+        let (op, chunk) = match pieces {
+            // Of any size it is a whole part.
+            [piece] if inside => (&self.joining, piece.size.clamp(1, MIN_PART_BYTES)),
+            _ if inside => (&self.op, MIN_PART_BYTES),
+            _ => (&self.streaming, chunk_for(total) as u64),
+        };
+        let options = WriteOptions {
+            chunk: usize::try_from(chunk).ok(),
+            concurrent: 1,
+            ..self.write_options(dress, precondition)
+        };
+        let mut writer = op.writer_options(key.as_str(), options).await.map_err(failed)?;
+        let copied = async {
+            for piece in pieces {
+                let mut at = 0;
+                while at < piece.size {
+                    let end = piece.size.min(at + MAX_COPY_BYTES);
+                    let options = ReadOptions {
+                        range: (at..end).into(),
+                        if_match: piece.token.as_ref().map(|token| token.0.clone()),
+                        content_length_hint: Some(piece.size),
+                        ..ReadOptions::default()
+                    };
+                    writer.copy_from_options(piece.key.as_str(), options).await?;
+                    at = end;
+                }
+            }
+            writer.close().await
+        };
+        let outcome = copied.await;
+        if outcome.is_err() {
+            end(&mut writer, key).await;
+        }
+        outcome.map(drop).map_err(failed)
+    }
+
+    /// A writer for `total` bytes that come in pieces. The second value is how much it may hold in memory.
+    pub(in crate::opendal) async fn writer(&self, key: &StoreKey, total: u64) -> Result<Writer, StoreError> {
+        let options = WriteOptions {
+            chunk: Some(chunk_for(total)),
+            concurrent: 1,
+            ..WriteOptions::default()
+        };
+        let writer = self.op.writer_options(key.as_str(), options).await.map_err(failed)?;
+        Ok(Writer {
+            writer,
+            key: key.clone(),
+        })
+    }
+
+    /// What [`writer`](Self::writer) for so many bytes holds in memory at most.
+    pub(in crate::opendal) fn writer_bytes(total: u64) -> u64 {
+        3 * chunk_for(total) as u64
+    }
+
+    /// What [`join`](Self::join) of these pieces holds in memory at most.
+    pub(in crate::opendal) fn joining_bytes(pieces: &[Piece], inside: bool) -> u64 {
+        match pieces {
+            // It does not pass through the gateway.
+            [_] if inside => 0,
+            _ if inside => 3 * MIN_PART_BYTES,
+            _ => Self::writer_bytes(pieces.iter().map(|piece| piece.size).sum()),
+        }
+    }
+
+    fn write_options(&self, dress: Dress, precondition: &Precondition) -> WriteOptions {
+        let capability = self.capability();
+        let header = |kept: bool, text: Option<Box<str>>| text.filter(|text| kept && is_plain(text)).map(String::from);
+        WriteOptions {
+            cache_control: header(capability.write_with_cache_control, dress.content.cache_control),
+            content_type: header(capability.write_with_content_type, dress.content.content_type),
+            content_disposition: header(
+                capability.write_with_content_disposition,
+                dress.content.content_disposition,
+            ),
+            content_encoding: header(capability.write_with_content_encoding, dress.content.content_encoding),
+            user_metadata: dress.user,
+            if_match: match precondition {
+                Precondition::Is(token) => Some(token.0.clone()),
+                Precondition::None | Precondition::Absent => None,
+            },
+            if_not_exists: *precondition == Precondition::Absent,
+            ..WriteOptions::default()
+        }
+    }
+}
+
+/// How large the parts of a body of `total` bytes are.
+fn chunk_for(total: u64) -> usize {
+    // Some room is left below the number of parts that there can be.
+    let needed = total.div_ceil(MAX_PARTS - 100).next_multiple_of(1 << 20);
+    usize::try_from(needed.max(MIN_PART_BYTES)).unwrap_or(usize::MAX)
+}
+
+/// What every header can say.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+}
+
+/// An upload that was begun is not left to the store.
+async fn end(writer: &mut opendal::Writer, key: &StoreKey) {
+    if let Err(error) = writer.abort().await {
+        tracing::warn!(%key, %error, "an upload in the store could not be aborted");
+    }
+}
+
+/// Writes one object in parts. To be held where nothing drops it before [`close`](Self::close) or
+/// [`abort`](Self::abort).
+pub(in crate::opendal) struct Writer {
+    writer: opendal::Writer,
+    key: StoreKey,
+}
+
+impl Writer {
+    pub(in crate::opendal) async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.writer.write(bytes).await.map_err(failed)
+    }
+
+    pub(in crate::opendal) async fn close(&mut self) -> Result<(), StoreError> {
+        self.writer.close().await.map(drop).map_err(failed)
+    }
+
+    pub(in crate::opendal) async fn abort(&mut self) {
+        end(&mut self.writer, &self.key).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_with_the_body_and_never_number_more_than_there_can_be() {
+        assert_eq!(chunk_for(0) as u64, MIN_PART_BYTES);
+        for total in [1_u64, 5 << 30, 50 << 30, 5 << 40] {
+            let chunk = chunk_for(total) as u64;
+            assert!(total.div_ceil(chunk) <= MAX_PARTS, "{total}");
+        }
+    }
+}
