@@ -10,7 +10,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -195,20 +195,24 @@ impl Machine {
             .args([self.image(), self.mount_point()]))
     }
 
-    /// How many requests of each writer were acknowledged before the power went.
+    /// How many requests of each writer were acknowledged before the power went, so long `after` the first of them.
     fn cut_while_writing(&mut self, seed: u64, level: &str, after: Duration) -> Vec<usize> {
         let mut child = self.child(seed, level);
         let lines = BufReader::new(child.stderr.take().unwrap());
+        let (begin, begun) = mpsc::channel();
         let counting = std::thread::spawn(move || {
             let mut counts = vec![0; usize::try_from(WRITERS).unwrap()];
             // Other lines tell of the writes that failed for lack of power.
             for line in lines.lines().map_while(Result::ok) {
                 if let Some(count) = line.parse().ok().and_then(|writer: usize| counts.get_mut(writer)) {
                     *count += 1;
+                    // Heard once.
+                    begin.send(()).ok();
                 }
             }
             counts
         });
+        begun.recv().expect("the child writes");
         std::thread::sleep(after);
         self.cut();
         child.kill().unwrap();
