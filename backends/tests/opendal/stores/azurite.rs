@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use t2gate_backends::{Backend, OpendalOptions, StoreLevel, conformance_suite};
 
-use super::server::{Server, make, root};
+use super::server::{Server, make, next_number, root, set};
 
 /// The account that every emulator of Azure's has, and its published key.
 const ACCOUNT: &str = "devstoreaccount1";
@@ -23,10 +23,14 @@ pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
             port.to_string(),
         ]
     });
-    let endpoint = format!("endpoint=\"{}/{ACCOUNT}\"", server.url());
-    make(&format!(":azureblob,account={ACCOUNT},key=\"{KEY}\",{endpoint}:store"));
+    make_container(&server, "store");
     server
 });
+
+fn make_container(server: &Server, name: &str) {
+    let endpoint = format!("endpoint=\"{}/{ACCOUNT}\"", server.url());
+    make(&format!(":azureblob,account={ACCOUNT},key=\"{KEY}\",{endpoint}:{name}"));
+}
 
 pub(super) fn options() -> OpendalOptions {
     let (endpoint, root) = (format!("{}/{ACCOUNT}", SERVER.url()), root());
@@ -42,8 +46,17 @@ pub(super) fn options() -> OpendalOptions {
     )
 }
 
+/// With a container of its own.
+fn options_alone() -> OpendalOptions {
+    let name = format!("store-{}", next_number());
+    make_container(&SERVER, &name);
+    let mut options = options();
+    set(&mut options, "container", &name);
+    options
+}
+
 fn open() -> (Arc<dyn Backend>, ()) {
-    (crate::open(options()), ())
+    (crate::open(options_alone()), ())
 }
 
 conformance_suite!(open);
@@ -55,7 +68,7 @@ mod encoded {
     fn open() -> (Arc<dyn Backend>, ()) {
         let options = OpendalOptions {
             layout: Some(t2gate_backends::StoreLayout::Encoded),
-            ..options()
+            ..options_alone()
         };
         (crate::versioned(options), ())
     }

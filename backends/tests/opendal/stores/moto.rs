@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use t2gate_backends::{Backend, StoreLayout, StoreLevel, conformance_suite};
 
-use super::server::{Server, make_bucket, s3_options};
+use super::server::{Server, make_bucket, s3_options, s3_options_alone};
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let server = Server::start("venv/bin/moto_server", |_, port| {
@@ -15,7 +15,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
 });
 
 fn open() -> (Arc<dyn Backend>, ()) {
-    (crate::open(s3_options(&SERVER)), ())
+    (crate::open(s3_options_alone(&SERVER)), ())
 }
 
 conformance_suite!(open);
@@ -26,7 +26,7 @@ mod encoded {
     fn options() -> t2gate_backends::OpendalOptions {
         t2gate_backends::OpendalOptions {
             layout: Some(StoreLayout::Encoded),
-            ..s3_options(&SERVER)
+            ..s3_options_alone(&SERVER)
         }
     }
 

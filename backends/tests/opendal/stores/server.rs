@@ -1,6 +1,7 @@
 //! Servers, for as long as this process lives.
 
 use std::{
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -124,6 +125,33 @@ fn try_make(remote: &str, answers: impl Fn() -> bool) -> bool {
         assert!(begun.elapsed() < Duration::from_secs(60), "{made:?}");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// The number of a bucket or container that no other test has: emulators look through all of one for each page of a
+/// listing.
+pub(super) fn next_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The options of a store that speaks S3 and asks for no signature, with a bucket of its own.
+pub(super) fn s3_options_alone(server: &Server) -> t2gate_backends::OpendalOptions {
+    let bucket = format!("store-{}", next_number());
+    let mut connection = TcpStream::connect(server.address).unwrap();
+    let head = format!("host: {}\r\ncontent-length: 0\r\nconnection: close", server.address);
+    write!(connection, "PUT /{bucket} HTTP/1.1\r\n{head}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer.split(' ').nth(1), Some("200"), "{answer}");
+    let mut options = s3_options(server);
+    set(&mut options, "bucket", &bucket);
+    options
+}
+
+/// Gives an option of the service another value.
+pub(super) fn set(options: &mut t2gate_backends::OpendalOptions, name: &str, value: &str) {
+    let option = options.options.iter_mut().find(|(known, _)| known == name);
+    value.clone_into(&mut option.unwrap().1);
 }
 
 /// The options of a store that speaks S3.
