@@ -92,7 +92,7 @@ pub struct OpendalOptions {
     /// What bodies on their way to the store may have of memory, all together.
     pub memory_bytes: u64,
     /// A multipart upload that no part has come to for so long is ended, and what a crash has left is removed when it is
-    /// as old. `None`: never.
+    /// as old. `None`: no upload is, and what a crash has left is removed after a week.
     pub abandoned_upload_age: Option<Duration>,
     /// Who is told of the calls of the store, also of those of the probe.
     pub observer: Option<Arc<dyn StoreObserver>>,
@@ -180,7 +180,7 @@ pub struct OpendalBackend {
     core: Core,
     report: ProbeReport,
     unclaimed: Vec<BucketName>,
-    sweeper: Option<JoinHandle<()>>,
+    sweeper: JoinHandle<()>,
 }
 
 /// What the requests of a backend share.
@@ -224,9 +224,7 @@ impl OpendalBackend {
             adopt: options.adopt,
         };
         let unclaimed = core.adopt().await?;
-        let sweeper = options
-            .abandoned_upload_age
-            .map(|age| core.clone().sweep_now_and_then(age));
+        let sweeper = core.clone().sweep_now_and_then(options.abandoned_upload_age);
         Ok(Self {
             core,
             report,
@@ -257,7 +255,7 @@ impl OpendalBackend {
     /// Removes what crashes have left that is older than `age`, and ends uploads that nobody has gone on with for so
     /// long. Gives how many of either there were.
     pub async fn sweep(&self, age: Duration) -> Result<usize, BackendError> {
-        self.core.sweep(age).await
+        self.core.sweep(Some(age)).await
     }
 }
 
@@ -286,9 +284,7 @@ async fn probed(options: &OpendalOptions) -> Result<(Arc<Store>, ProbeReport, Pr
 
 impl Drop for OpendalBackend {
     fn drop(&mut self) {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.abort();
-        }
+        self.sweeper.abort();
     }
 }
 

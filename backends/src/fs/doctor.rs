@@ -6,7 +6,7 @@ mod report;
 mod tree;
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
@@ -44,7 +44,7 @@ pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
     let left = doctor.names(&doctor.staging)?;
     let mut still: HashSet<Box<str>> = left.iter().cloned().collect();
     if repair && !left.is_empty() {
-        start(root, &lock)?;
+        let _swept = start(root, &lock)?;
         doctor = Doctor::open(root, repair)?;
         still = doctor.names(&doctor.staging)?.into_iter().collect();
     }
@@ -53,8 +53,11 @@ pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
         report.add(FsFindingKind::Staging, format!(".t2/staging/{name}"), repaired);
     }
     doctor.examine(&mut report)?;
-    if doctor.noted.get() {
-        start(root, &lock)?;
+    let noted = doctor.noted.take();
+    if !noted.is_empty() && !start(root, &lock)? {
+        for at in noted {
+            report.findings[at].repaired = false;
+        }
     }
     Ok(report)
 }
@@ -79,16 +82,17 @@ fn could_not_open(path: &Path) -> impl Fn(Errno) -> FsOpenError {
     }
 }
 
-/// As the gateway does, which follows the notes in staging.
-fn start(root: &Path, lock: &OwnedFd) -> Result<(), FsOpenError> {
+/// As the gateway does, which follows the notes in staging: unless a bucket's record is damaged. Whether it did.
+fn start(root: &Path, lock: &OwnedFd) -> Result<bool, FsOpenError> {
     let options = FsOptions {
         durability: Durability::PowerSafe,
         ..FsOptions::new(root, Arc::new(SystemClock))
     };
     let lock = fcntl_dupfd_cloexec(lock, 0).map_err(could_not_open(root))?;
     match Store::open_locked(options, lock) {
-        // A damaged record is found again.
-        Ok(_) | Err(FsOpenError::Damaged { .. }) => Ok(()),
+        Ok(_) => Ok(true),
+        // It is found again.
+        Err(FsOpenError::Damaged { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -108,8 +112,8 @@ struct Doctor {
     records: OwnedFd,
     uploads: OwnedFd,
     versions: OwnedFd,
-    /// Something is left for the next start to do.
-    noted: Cell<bool>,
+    /// The findings that the next start repairs.
+    noted: RefCell<Vec<usize>>,
 }
 
 /// What was met in the tree.
@@ -161,7 +165,7 @@ impl Doctor {
             records,
             uploads: part("uploads")?,
             versions: part("versions")?,
-            noted: Cell::new(false),
+            noted: RefCell::default(),
             root,
             space,
         })

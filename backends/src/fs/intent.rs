@@ -200,7 +200,7 @@ impl Store {
             let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
             return found.as_ref().map_or(Ok(false), names_it);
         }
-        let versions = self.key_versions(&bucket, bucket_dir.as_fd(), &key, &name)?;
+        let versions = self.seen_versions(&bucket, bucket_dir.as_fd(), &key, &name)?;
         if versions
             .current
             .is_some_and(|current| current.side_id.as_deref() == Some(id))

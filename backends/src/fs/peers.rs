@@ -122,6 +122,10 @@ impl Store {
         let Some(Own { name: own, .. }) = &peers.own else {
             return Ok(0);
         };
+        // What ended processes have left tells what is to be changed.
+        if self.durable.check_writable().is_err() {
+            return Ok(0);
+        }
         let failed = || Error::io(FAILED);
         let Some(_sweeping) = FileLock::try_now(&*peers.locks, "sweep").map_err(failed())? else {
             return Ok(0);

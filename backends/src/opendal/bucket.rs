@@ -214,7 +214,13 @@ impl Core {
         }
         self.locks.note_change(bucket);
         for id in uploads {
-            if let Err(error) = self.remove_upload_but(bucket, &id, &[]).await {
+            let ended = async {
+                match self.recorded_upload(bucket, &id).await? {
+                    Some(record) => self.end_upload(bucket, &record).await.map(drop),
+                    None => self.remove_upload_but(bucket, &id, &[]).await,
+                }
+            };
+            if let Err(error) = ended.await {
                 tracing::warn!(%bucket, upload = %id, %error, "an upload of a bucket that is gone is left to the sweeper");
             }
         }
@@ -265,8 +271,12 @@ impl Core {
             let name = found.name.strip_suffix('/').map(BucketName::parse);
             let Some(Ok(name)) = name else { continue };
             match self.bucket(&name).await {
-                Err(BackendError::NoSuchBucket) if self.holds_anything(&name).await? => unclaimed.push(name),
-                Ok(_) | Err(BackendError::NoSuchBucket) => {}
+                Err(BackendError::NoSuchBucket) => match self.holds_anything(&name).await {
+                    Ok(true) => unclaimed.push(name),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%name, %error, "a directory cannot be read, and is nobody's"),
+                },
+                Ok(_) => {}
                 Err(error) => return Err(error),
             }
         }

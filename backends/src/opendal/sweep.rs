@@ -1,20 +1,21 @@
 //! What crashes leave, and uploads that nobody goes on with. Nothing of a write under way is touched: only what is as
 //! old as no write gets, and what nothing names.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, time::Duration};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::task::JoinHandle;
 
 use super::{
-    Core, StoreLayout, blob,
+    Core, DEFAULT_ABANDONED_UPLOAD_AGE, StoreLayout, blob,
     bucket::MAX_RECORD_BYTES,
     history::Target,
     key::{StoreDir, StoreKey},
     record::{Owner, Record},
     store::Precondition,
 };
-use crate::{BackendError, BucketName, Key, PartNumber, Stamp, Timestamp, UploadId, UploadRef};
+use crate::{BackendError, BucketName, Key, Stamp, Timestamp, UploadId, UploadRef};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_hours(6);
@@ -27,11 +28,17 @@ const MAX_KNOWN: usize = 100_000;
 
 impl Core {
     /// The first look is not at the start: gateways that start again and again have other work.
-    pub(super) fn sweep_now_and_then(self, age: Duration) -> JoinHandle<()> {
+    pub(super) fn sweep_now_and_then(self, age: Option<Duration>) -> JoinHandle<()> {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(INTERVAL).await;
-                match self.sweep(age.max(LEAST_AGE)).await {
+                // No adapter's panic ends it for good.
+                let swept = AssertUnwindSafe(self.sweep(age.map(|age| age.max(LEAST_AGE))));
+                let Ok(swept) = swept.catch_unwind().await else {
+                    tracing::error!("looking for what is to be swept has panicked; it is tried again");
+                    continue;
+                };
+                match swept {
                     Ok(0) => {}
                     Ok(swept) => tracing::info!(swept, "what crashes and abandoned uploads had left is removed"),
                     Err(error) => tracing::warn!(%error, "the store could not be swept; it is tried again"),
@@ -40,12 +47,17 @@ impl Core {
         })
     }
 
-    pub(super) async fn sweep(&self, age: Duration) -> Result<usize, BackendError> {
-        let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_unix_nanos(self.clock.now().unix_nanos().saturating_sub(nanos));
+    /// Uploads are abandoned at that age, if at any.
+    pub(super) async fn sweep(&self, age: Option<Duration>) -> Result<usize, BackendError> {
+        let now = self.clock.now().unix_nanos();
+        let ago = |age: Duration| {
+            let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+            Timestamp::from_unix_nanos(now.saturating_sub(nanos))
+        };
+        let before = ago(age.unwrap_or(DEFAULT_ABANDONED_UPLOAD_AGE));
         // Each for itself: what fails in one is no reason to leave the others.
         let swept = [
-            self.sweep_uploads(before).await,
+            self.sweep_uploads(age.map(ago), ago(LEAST_AGE)).await,
             self.sweep_parts(before).await,
             self.sweep_blobs(before).await,
             self.sweep_tombstones(before).await,
@@ -56,7 +68,8 @@ impl Core {
         swept.into_iter().sum()
     }
 
-    async fn sweep_uploads(&self, before: Timestamp) -> Result<usize, BackendError> {
+    /// Ends uploads without activity since `abandoned`, and removes those that were ended before `ended`.
+    async fn sweep_uploads(&self, abandoned: Option<Timestamp>, ended: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
         let mut buckets = self.store.list(&StoreDir::all_uploads(), "", false, None, None);
         while let Some(found) = buckets.next().await? {
@@ -65,33 +78,48 @@ impl Core {
             let mut uploads = self.store.list(&StoreDir::uploads(&bucket), "", false, None, None);
             while let Some(found) = uploads.next().await? {
                 let Ok(id) = UploadId::parse(found.name) else { continue };
-                let _upload = self.locks.upload(&id).await;
-                let Some(record) = self.recorded_upload(&bucket, &id).await? else {
-                    continue;
-                };
-                if let Some(ended) = record.ended {
-                    if Timestamp::from_unix_nanos(ended) <= before {
-                        self.remove_ended(&bucket, &record).await?;
-                        swept += 1;
-                    }
-                    continue;
-                }
-                let Ok(key) = Key::parse(record.key.clone()) else {
-                    continue;
-                };
-                let upload = UploadRef {
-                    bucket: bucket.clone(),
-                    key,
-                    upload_id: id,
-                };
-                let begun = Timestamp::from_unix_nanos(record.initiated);
-                if self.last_activity(&upload, begun).await? <= before {
-                    self.end_upload(&bucket, &record).await?;
-                    swept += 1;
+                match self.sweep_upload(&bucket, &id, abandoned, ended).await {
+                    Ok(did) => swept += usize::from(did),
+                    Err(error) => tracing::warn!(%bucket, upload = %id, %error, "an upload is left to the next sweep"),
                 }
             }
         }
         Ok(swept)
+    }
+
+    /// Whether there was anything to do.
+    async fn sweep_upload(
+        &self,
+        bucket: &BucketName,
+        id: &UploadId,
+        abandoned: Option<Timestamp>,
+        ended: Timestamp,
+    ) -> Result<bool, BackendError> {
+        let _upload = self.locks.upload(id).await;
+        let Some(record) = self.recorded_upload(bucket, id).await? else {
+            return Ok(false);
+        };
+        if let Some(since) = record.ended {
+            let is_old = Timestamp::from_unix_nanos(since) <= ended;
+            if is_old {
+                self.remove_ended(bucket, &record).await?;
+            }
+            return Ok(is_old);
+        }
+        let (Some(abandoned), Ok(key)) = (abandoned, Key::parse(record.key.clone())) else {
+            return Ok(false);
+        };
+        let upload = UploadRef {
+            bucket: bucket.clone(),
+            key,
+            upload_id: id.clone(),
+        };
+        let begun = Timestamp::from_unix_nanos(record.initiated);
+        let is_old = self.last_activity(&upload, begun).await? <= abandoned;
+        if is_old {
+            self.end_upload(bucket, &record).await?;
+        }
+        Ok(is_old)
     }
 
     /// Parts whose upload is gone: whoever removed it did not come to its end.
@@ -106,20 +134,33 @@ impl Core {
                 let Ok(id) = UploadId::parse(found.name.trim_end_matches('/')) else {
                     continue;
                 };
-                let _upload = self.locks.upload(&id).await;
-                let newest = self.newest_part(&bucket, &id).await?;
-                if newest.is_none_or(|newest| newest > before) || self.recorded_upload(&bucket, &id).await?.is_some() {
-                    continue;
-                }
-                // Their blobs may be an object's by now: those are looked at by themselves.
-                for number in self.part_numbers(&bucket, &id).await? {
-                    let key = StoreKey::part(&bucket, &id, number);
-                    self.store.delete(&key, &Precondition::None).await?;
-                    swept += 1;
+                match self.sweep_parts_of(&bucket, &id, before).await {
+                    Ok(removed) => swept += removed,
+                    Err(error) => tracing::warn!(%bucket, upload = %id, %error, "parts are left to the next sweep"),
                 }
             }
         }
         Ok(swept)
+    }
+
+    async fn sweep_parts_of(
+        &self,
+        bucket: &BucketName,
+        id: &UploadId,
+        before: Timestamp,
+    ) -> Result<usize, BackendError> {
+        let _upload = self.locks.upload(id).await;
+        let newest = self.newest_part(bucket, id).await?;
+        if newest.is_none_or(|newest| newest > before) || self.recorded_upload(bucket, id).await?.is_some() {
+            return Ok(0);
+        }
+        // Their blobs may be an object's by now: those are looked at by themselves.
+        let numbers = self.part_numbers(bucket, id).await?;
+        for number in &numbers {
+            let key = StoreKey::part(bucket, id, *number);
+            self.store.delete(&key, &Precondition::None).await?;
+        }
+        Ok(numbers.len())
     }
 
     async fn sweep_blobs(&self, before: Timestamp) -> Result<usize, BackendError> {
@@ -197,15 +238,12 @@ impl Core {
             // Of a later version, perhaps.
             return Ok(true);
         };
-        if let Some((upload, number)) = part
-            && let (Ok(upload), Ok(number)) = (UploadId::parse(upload), PartNumber::new(number))
+        // Also one that another has replaced: who makes an object of the upload may have read of it before.
+        if let Some((upload, _)) = part
+            && let Ok(upload) = UploadId::parse(upload)
+            && self.recorded_upload(&bucket, &upload).await?.is_some()
         {
-            let part = self.part(&bucket, &upload, number).await?;
-            if part.is_some_and(|part| part.blob.id() == Some(id))
-                && self.recorded_upload(&bucket, &upload).await?.is_some()
-            {
-                return Ok(true);
-            }
+            return Ok(true);
         }
         let names = |record: &Record| record.blobs.iter().any(|blob| blob.id() == Some(id));
         if self.layout == StoreLayout::Transparent {
@@ -288,7 +326,14 @@ impl Core {
             let named = side.bucket.clone().and_then(|bucket| BucketName::parse(bucket).ok());
             let named = named.zip(side.key.clone().and_then(|key| Key::parse(key).ok()));
             let Some((bucket, key)) = named else { continue };
-            let record = self.current(&bucket, &key).await?.and_then(|current| current.record);
+            let current = match self.current(&bucket, &key).await {
+                Ok(current) => current,
+                Err(error) => {
+                    tracing::warn!(%nonce, %error, "whether anything has these attributes cannot be told, and they stay");
+                    continue;
+                }
+            };
+            let record = current.and_then(|current| current.record);
             if record.is_none_or(|record| record.nonce != side.nonce) {
                 self.store.delete(&StoreKey::side(nonce), &Precondition::None).await?;
                 swept += 1;

@@ -14,7 +14,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use opendal::{Error, ErrorKind, Result};
 use t2gate_backends::{
     Backend, BackendError, Clock as _, ObjectBody, OpendalBackend, OpendalOptions, PartNumber, StoreCallOutcome,
-    StoreObserver, SystemClock, TestClock, Timestamp, Versioned, VersioningStatus,
+    StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry, Versioned, VersioningStatus,
     conformance::{Subject, completed, read_whole},
 };
 use tokio::time::Instant;
@@ -429,7 +429,7 @@ async fn a_part_that_is_replaced_while_it_becomes_an_object_keeps_its_bytes() {
     let (s, script, second) = two(&store, None).await;
     let upload = s.upload(KEY).await;
     let parts = vec![s.part(&upload, 1, large(1)).await];
-    let replaced = upload.clone();
+    let (replaced, swept) = (upload.clone(), store.clone());
     let came = script.once(
         |when, call, path| (when, call) == (When::Before, Call::Write) && is_head(path),
         || {
@@ -437,6 +437,7 @@ async fn a_part_that_is_replaced_while_it_becomes_an_object_keeps_its_bytes() {
                 let number = PartNumber::new(1).unwrap();
                 let part = second.upload_part(&replaced, number, ObjectBody::from_bytes(large(2)));
                 completed(&part.await.unwrap());
+                sweeper(&swept, None).await.sweep(DAY).await.unwrap();
                 Ok(())
             }
             .boxed()
@@ -497,4 +498,56 @@ async fn behind_what_is_damaged_the_sweeper_goes_on() {
     sweeper(&store, None).await.sweep(DAY).await.unwrap();
     // Of whom the damaged header does not say, so they stay.
     assert_eq!(store.names(".t2/data/"), data[0]);
+}
+
+/// Which upload comes first is chance: there are some behind each that cannot be ended.
+#[tokio::test(start_paused = true)]
+async fn behind_uploads_of_damaged_keys_the_sweeper_goes_on() {
+    let store = Simulated::new();
+    let (s, _, _) = two(&store, None).await;
+    for _ in 0..3 {
+        s.upload("damaged").await;
+        s.upload("whole").await;
+    }
+    s.put("damaged", "old").await;
+    let head = store.names(&format!("{}/", s.bucket)).remove(0);
+    store.set(&head, b"rubbish".to_vec());
+    sweeper(&store, None).await.sweep(DAY).await.unwrap();
+    let left = s.list_multipart_uploads(s.all_uploads()).await.unwrap();
+    let left: Vec<_> = left
+        .entries
+        .iter()
+        .map(|entry| match entry {
+            UploadEntry::Upload(upload) => upload.key.as_str(),
+            UploadEntry::CommonPrefix(common) => common,
+        })
+        .collect();
+    assert_eq!(left, ["damaged"; 3]);
+}
+
+/// A bucket is deleted by one gateway while another makes an object of an upload there: an object without a bucket, but no
+/// broken one.
+#[tokio::test]
+async fn a_bucket_that_goes_while_an_upload_becomes_an_object_breaks_none() {
+    let store = Simulated::new();
+    let (s, script, second) = two(&store, None).await;
+    let upload = s.upload(KEY).await;
+    let parts = vec![s.part(&upload, 1, large(1)).await];
+    let came = script.once(
+        |when, call, path| (when, call) == (When::Before, Call::Write) && is_head(path),
+        || async move { Ok(second.delete_bucket(&second.bucket).await.unwrap()) }.boxed(),
+    );
+    s.complete(&upload, parts).await.unwrap();
+    assert_eq!(came.load(Ordering::SeqCst), 1);
+    // What lies there like a bucket becomes one for who adopts it.
+    let adopting = OpendalOptions {
+        adopt: Some(s.owner.clone()),
+        ..store.options(None)
+    };
+    let adopted = Subject::of(
+        Arc::new(OpendalBackend::open(adopting).await.unwrap()),
+        s.bucket.clone(),
+    )
+    .await;
+    assert_eq!(read(&adopted).await, large(1));
 }

@@ -271,6 +271,11 @@ impl<'a> Input<'a> {
             Route::DeleteObjects | Route::PutBucketAcl | Route::PutBucketVersioning | Route::PutObjectAcl => true,
             _ => false,
         };
+        // s3cmd copies large objects in parts, and sends either value with the source's metadata, read before.
+        let has_directive = || {
+            let directive = self.header("x-amz-metadata-directive")?;
+            Ok::<_, S3Error>(matches!(directive, Some("COPY" | "REPLACE")))
+        };
         let taken = [
             (
                 "x-amz-checksum-algorithm",
@@ -281,8 +286,10 @@ impl<'a> Input<'a> {
                 (is_put && !is_copy) || creates_upload || completes,
             ),
             ("x-amz-mp-object-size", completes),
-            // s3cmd copies large objects in parts, and sends either value with the source's metadata, read before.
-            ("x-amz-metadata-directive", (is_put && is_copy) || creates_upload),
+            (
+                "x-amz-metadata-directive",
+                (is_put && is_copy) || (creates_upload && has_directive()?),
+            ),
         ];
         for (name, is_taken) in taken {
             if !is_taken

@@ -194,23 +194,43 @@ impl Doctor {
             (replaced, FsFindingKind::ReplacedVersion),
         ] {
             if found {
-                let repaired = self.repair && self.leave_note(bucket, key);
-                report.add(kind, path.into(), repaired);
+                self.add_noted(report, kind, path.into(), bucket, key);
             }
         }
         complete
     }
 
-    /// Whether a file in a bucket is a version that a start puts into the history, or removes here because it has it there.
-    pub(super) fn is_version(&self, bucket: &BucketName, dir: &OwnedFd, name: &str, key: &str) -> bool {
-        let versioned = || bucket::load(&self.records, bucket).is_ok_and(|(info, _)| info.versioning.is_some());
+    /// Adds what the next start repairs, which comes at once.
+    pub(super) fn add_noted(
+        &self,
+        report: &mut FsReport,
+        kind: FsFindingKind,
+        path: String,
+        bucket: &BucketName,
+        key: &str,
+    ) {
+        let repaired = self.repair && self.leave_note(bucket, key);
+        if repaired {
+            self.noted.borrow_mut().push(report.findings.len());
+        }
+        report.add(kind, path, repaired);
+    }
+
+    /// Whether a file in a bucket is a version that a start puts into the history, or removes here because it has it
+    /// there. `None` where the bucket's record does not tell whether it has versions.
+    pub(super) fn is_version(&self, bucket: &BucketName, dir: &OwnedFd, name: &str, key: &str) -> Option<bool> {
+        let (info, _) = bucket::load(&self.records, bucket).ok()?;
+        Some(info.versioning.is_some() && self.is_version_of_key(bucket, dir, name, key))
+    }
+
+    fn is_version_of_key(&self, bucket: &BucketName, dir: &OwnedFd, name: &str, key: &str) -> bool {
         let version = || {
             let key = Key::parse(key).ok()?;
             let (file, meta) = dir::look_up(dir.as_fd(), [name]).ok()?.into_file()?;
             let record = Record::load(&file, &meta).ok()??;
             Some((meta, record.version(&key)?))
         };
-        let Some((meta, version)) = versioned().then(version).flatten() else {
+        let Some((meta, version)) = version() else {
             return false;
         };
         let storage = StorageName::of(key);
@@ -225,11 +245,10 @@ impl Doctor {
     }
 
     /// The next start, which comes at once, puts it right.
-    pub(super) fn leave_note(&self, bucket: &BucketName, key: &str) -> bool {
+    fn leave_note(&self, bucket: &BucketName, key: &str) -> bool {
         let note = Intent::tidy(&self.staging, bucket, key);
         let made = note.is_some();
         note.into_iter().for_each(Intent::leave);
-        self.noted.set(self.noted.get() || made);
         made
     }
 

@@ -121,17 +121,18 @@ impl Doctor {
                             continue;
                         }
                         if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::RegularFile) {
-                            let is_version = self.is_version(bucket, &dir, &name, &key);
-                            let put_away = || self.put_away(&dir, &name).is_ok();
-                            let repaired = self.repair
-                                && if is_version {
-                                    self.leave_note(bucket, &key)
-                                } else {
-                                    put_away()
-                                };
-                            report.add(FsFindingKind::TwoFiles, at(&name), repaired);
-                            if repaired && !is_version {
-                                continue;
+                            let kind = FsFindingKind::TwoFiles;
+                            match self.is_version(bucket, &dir, &name, &key) {
+                                Some(true) => self.add_noted(report, kind, at(&name), bucket, &key),
+                                Some(false) => {
+                                    let repaired = self.repair && self.put_away(&dir, &name).is_ok();
+                                    report.add(kind, at(&name), repaired);
+                                    if repaired {
+                                        continue;
+                                    }
+                                }
+                                // It may be the only copy of a version.
+                                None => report.add(kind, at(&name), false),
                             }
                         }
                         let examined = self.examine_file(bucket, &dir, &name, &key, &at(&name), report, seen);

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What a line costs, in bytes.
-const LINE_COST: usize = size_of::<Line>() + 80;
+const LINE_COST: usize = size_of::<Line>() + 144;
 /// So many lines share a place: of them, those stay that were used last.
 const WAYS: usize = 16;
 

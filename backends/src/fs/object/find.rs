@@ -59,7 +59,7 @@ impl Store {
             let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
             return Ok(found.map_or(Found::Nothing, |(file, meta)| Found::Object(file, meta)));
         }
-        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &name)?;
+        let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         Ok(match (versions.current, versions.newest) {
             (Some(current), _) => Found::Object(current.file, current.meta),
             (None, Some(marker)) if marker.marker => Found::Marker(marker),
@@ -102,7 +102,7 @@ impl Store {
         }
         // It may just be moving between the two, or say nothing of its version.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &name)?;
+        let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         if versions.current_version().is_some_and(|version| version.id() == *id)
             && let Some(current) = versions.current
         {
@@ -129,7 +129,7 @@ impl Store {
             return Ok(Some(VersionId::null()));
         }
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, &name)?;
+        let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         let is_it = versions
             .current
             .as_ref()

@@ -302,7 +302,7 @@ impl Store {
     ) -> Result<Vec<VersionEntry>, Error> {
         let name = StorageName::of(key.as_str());
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        let versions = self.key_versions(bucket, bucket_dir.as_fd(), &key, &name)?;
+        let versions = self.seen_versions(bucket, bucket_dir.as_fd(), &key, &name)?;
         let current = versions.current.as_ref().zip(versions.current_version());
         let after = match wanted.after {
             After::Start => None,

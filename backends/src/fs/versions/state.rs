@@ -191,8 +191,23 @@ pub(in crate::fs) fn last_modified(kept: Kept) -> Timestamp {
 }
 
 impl Store {
-    /// Looks at a key, and puts right what an interrupted write or somebody else has left. Under the key's lock.
+    /// What a key has, for who changes it: where nothing may be changed, [`BackendError::ReadOnly`]. Under the key's lock.
     pub(in crate::fs) fn key_versions(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: BorrowedFd<'_>,
+        key: &Key,
+        name: &StorageName,
+    ) -> Result<KeyVersions, Error> {
+        let found = self.seen_versions(bucket, bucket_dir, key, name)?;
+        // What is not put right is only seen as if it were.
+        self.durable.check_writable()?;
+        Ok(found)
+    }
+
+    /// Looks at a key, and puts right what an interrupted write or somebody else has left, where anything may be changed.
+    /// Under the key's lock.
+    pub(in crate::fs) fn seen_versions(
         &self,
         bucket: &Bucket,
         bucket_dir: BorrowedFd<'_>,

@@ -1,6 +1,8 @@
 //! Listings. Nothing of one is held but the store's page.
 
-use futures::TryStreamExt as _;
+use std::panic::AssertUnwindSafe;
+
+use futures::{FutureExt as _, TryStreamExt as _};
 use opendal::{ErrorKind, Lister, Operator, options::ListOptions};
 
 use super::{Found, Meta, Store, StoreError, again::Attempts, error::failed};
@@ -132,6 +134,14 @@ impl Directory {
             Some(lister) => lister,
             None => self.op.lister_options(&self.path, self.options.clone()).await?,
         };
-        self.lister.insert(lister).try_next().await
+        let next = AssertUnwindSafe(self.lister.insert(lister).try_next());
+        // sftp's adapter panics at a name that is no UTF-8.
+        next.catch_unwind().await.unwrap_or_else(|_| {
+            self.lister = None;
+            Err(opendal::Error::new(
+                ErrorKind::Unexpected,
+                "the adapter of the store panicked in a listing: is there a name that is no UTF-8?",
+            ))
+        })
     }
 }

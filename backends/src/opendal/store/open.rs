@@ -28,6 +28,9 @@ const WITHOUT_HTTP: [&str; 2] = ["memory", "sftp"];
 const WRITES_WHOLE: [&str; 10] = [
     "azblob", "b2", "cos", "gcs", "memory", "obs", "oss", "s3", "sftp", "swift",
 ];
+/// Services that make a file first and write it then: who is told that there is one already need not find all of it. So
+/// they create nothing only where there is none.
+const CREATES_FIRST: [&str; 3] = ["azdls", "sftp", "webhdfs"];
 /// Calls that carry no body end after so long, and are tried again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// One part of a body, or a copy of up to 5 GiB inside the store, ends after so long: 8 MiB at 30 KiB/s.
@@ -54,10 +57,10 @@ impl Store {
         let op = Operator::via_iter(scheme, options.iter().cloned())
             .map_err(|error| secrets.masked(&error.to_string()).into_owned())?;
         let writes_in_place = op.info().scheme() == "sftp";
+        let creates_first = CREATES_FIRST.contains(&scheme);
         let op = op
             .layer(CapabilityOverrideLayer::new(move |mut capability| {
-                // It makes the file first and writes it then.
-                capability.write_with_if_not_exists &= !writes_in_place;
+                capability.write_with_if_not_exists &= !creates_first;
                 capability
             }))
             .layer(CapabilityCheckLayer::default())
@@ -105,4 +108,29 @@ pub(in crate::opendal) fn services() -> Vec<String> {
     let mut services: Vec<String> = opendal::OperatorRegistry::get().schemes().into_iter().collect();
     services.sort_unstable();
     services
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_before_it_is_written_is_not_created_if_absent() {
+        let open = |service: &str, options: &[(&str, &str)]| {
+            let options: Vec<(String, String)> = options
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            Store::open(service, &options, None, Duration::ZERO).unwrap()
+        };
+        let account = [
+            ("endpoint", "https://127.0.0.1:1"),
+            ("account_name", "a"),
+            ("account_key", "a2V5"),
+        ];
+        let lake = open("azdls", &[&account[..], &[("filesystem", "f")]].concat());
+        assert!(!lake.capability().write_with_if_not_exists);
+        let blob = open("azblob", &[&account[..], &[("container", "c")]].concat());
+        assert!(blob.capability().write_with_if_not_exists);
+    }
 }

@@ -820,7 +820,8 @@ fn headers_are_taken_where_they_mean_something() {
         for headers in taken {
             assert_eq!(verdict(request, headers), None, "{request:?}: {headers:?}");
         }
-        for header in [algorithm, full, composite, size, replace, copy] {
+        let merge = ("x-amz-metadata-directive", "MERGE");
+        for header in [algorithm, full, composite, size, replace, copy, merge] {
             if !taken.iter().any(|taken| taken.contains(&header)) {
                 let code = verdict(request, &[header]);
                 let expected = match header {
