@@ -535,7 +535,13 @@ async fn a_bucket_that_goes_while_an_upload_becomes_an_object_breaks_none() {
     let parts = vec![s.part(&upload, 1, large(1)).await];
     let came = script.once(
         |when, call, path| (when, call) == (When::Before, Call::Write) && is_head(path),
-        || async move { Ok(second.delete_bucket(&second.bucket).await.unwrap()) }.boxed(),
+        || {
+            async move {
+                second.delete_bucket(&second.bucket).await.unwrap();
+                Ok(())
+            }
+            .boxed()
+        },
     );
     s.complete(&upload, parts).await.unwrap();
     assert_eq!(came.load(Ordering::SeqCst), 1);
