@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use md5::{Digest as _, Md5};
 
 use super::{
@@ -105,6 +105,9 @@ const COPY_SWAP: &str = "compare and set on copy (not used)";
 const DELETE_SWAP: &str = "compare and set on delete";
 const UNIQUE: &str = "a token is of one write: equal bytes make another";
 
+/// How often a question is asked at most.
+const ATTEMPTS: usize = 4;
+
 /// What the backend asks of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Profile {
@@ -162,31 +165,51 @@ impl Probe<'_> {
         self.note(LIST, self.lists().await);
         profile.ordered = self.note(ORDER, self.orders().await);
         profile.starts_after = self.note(START_AFTER, self.starts_after().await);
-        let creates = self.note(CREATE, self.creates(None).await);
-        let swaps = self.note(SWAP, self.swaps(None).await);
+        let creates = self
+            .ask(CREATE, |probe, attempt| probe.creates(false, attempt).boxed())
+            .await;
+        let swaps = self.ask(SWAP, |probe, _| probe.swaps(false).boxed()).await;
         self.note(UNIQUE, self.tells_writes_apart().await);
         profile.level = level(creates, swaps);
         // In the encoded layout nothing is joined.
         if self.layout == StoreLayout::Transparent && self.store.writes_in_parts() {
-            profile.copies = self.note(JOIN, self.joins().await);
+            profile.copies = self.ask(JOIN, |probe, _| probe.joins().boxed()).await;
             if !profile.copies {
                 self.store.join_by_streaming();
             }
-            let source = Some(self.key("source"));
-            let creates = self.note(JOIN_CREATE, self.creates(source.as_ref()).await);
-            let swaps = self.note(JOIN_SWAP, self.swaps(source.as_ref()).await);
+            let creates = self
+                .ask(JOIN_CREATE, |probe, attempt| probe.creates(true, attempt).boxed())
+                .await;
+            let swaps = self.ask(JOIN_SWAP, |probe, _| probe.swaps(true).boxed()).await;
             profile.level = profile.level.min(level(creates, swaps));
         }
         profile.md5_etags = self.note(MD5_TAGS, self.tags(profile.copies).await);
         self.note(COPY_SWAP, self.copies_swapped().await);
-        profile.conditional_deletes =
-            self.note(DELETE_SWAP, self.deletes_swapped().await) && profile.level == StoreLevel::CompareAndSet;
+        let deletes = self.ask(DELETE_SWAP, |probe, _| probe.deletes_swapped().boxed()).await;
+        profile.conditional_deletes = deletes && profile.level == StoreLevel::CompareAndSet;
         self.note(DELETE, self.deletes().await);
         profile
     }
 
     fn key(&self, name: &str) -> StoreKey {
         StoreKey::probe(self.run, name)
+    }
+
+    /// Asks again where what has to be taken was refused: the reply to it may have been lost, and a retry refused for
+    /// what the first attempt did. Taken for the store's answer, that would lower its level until the next start.
+    async fn ask(
+        &mut self,
+        question: &'static str,
+        ask: impl for<'p> Fn(&'p Self, usize) -> BoxFuture<'p, Answer>,
+    ) -> bool {
+        let mut answer = ask(self, 0).await;
+        for attempt in 1..ATTEMPTS {
+            if !matches!(answer, Err(StoreError::ConditionFailed | StoreError::NotFound)) {
+                break;
+            }
+            answer = ask(self, attempt).await;
+        }
+        self.note(question, answer)
     }
 
     fn note(&mut self, question: &'static str, answer: Answer) -> bool {
@@ -296,29 +319,31 @@ impl Probe<'_> {
         Ok(Some(self.names(Some(written[2])).await? == written[3..]))
     }
 
-    /// Writes `bytes`, joined from what `source` holds where there is one.
+    /// Writes `bytes`, where `joined` by joining what another object holds.
     async fn write(
         &self,
         key: &StoreKey,
         bytes: &'static [u8],
-        source: Option<&StoreKey>,
+        joined: bool,
         precondition: &Precondition,
     ) -> Result<(), StoreError> {
-        let Some(source) = source else {
+        if !joined {
             return self.put(key, bytes, precondition).await;
-        };
-        self.put(source, bytes, &Precondition::None).await?;
-        let pieces = [piece(source, bytes)];
+        }
+        let source = self.key("source");
+        self.put(&source, bytes, &Precondition::None).await?;
+        let pieces = [piece(&source, bytes)];
         let inside = self.store.joins_inside();
         self.store
             .join(key, &pieces, inside, Dress::default(), precondition)
             .await
     }
 
-    async fn creates(&self, source: Option<&StoreKey>) -> Answer {
-        let key = self.key(if source.is_some() { "joined-created" } else { "created" });
-        self.write(&key, b"first", source, &Precondition::Absent).await?;
-        let second = self.write(&key, b"second", source, &Precondition::Absent).await;
+    async fn creates(&self, joined: bool, attempt: usize) -> Answer {
+        let name = if joined { "joined-created" } else { "created" };
+        let key = self.key(&format!("{name}-{attempt}"));
+        self.write(&key, b"first", joined, &Precondition::Absent).await?;
+        let second = self.write(&key, b"second", joined, &Precondition::Absent).await;
         let refused = match second {
             Ok(()) => false,
             Err(StoreError::ConditionFailed) => true,
@@ -327,16 +352,16 @@ impl Probe<'_> {
         Ok(Some(refused && self.get(&key).await?.as_deref() == Some(b"first")))
     }
 
-    async fn swaps(&self, source: Option<&StoreKey>) -> Answer {
+    async fn swaps(&self, joined: bool) -> Answer {
         if !self.store.capability().write_with_if_match {
             return Ok(None);
         }
-        let key = self.key(if source.is_some() { "joined-swapped" } else { "swapped" });
-        self.write(&key, b"first", source, &Precondition::None).await?;
+        let key = self.key(if joined { "joined-swapped" } else { "swapped" });
+        self.write(&key, b"first", joined, &Precondition::None).await?;
         let Some(stale) = self.token(&key).await? else {
             return Ok(Some(false));
         };
-        self.write(&key, b"second", source, &Precondition::Is(stale.clone()))
+        self.write(&key, b"second", joined, &Precondition::Is(stale.clone()))
             .await?;
         let refused = |outcome| match outcome {
             Ok(()) => Ok(false),
@@ -344,11 +369,11 @@ impl Probe<'_> {
             Err(error) => Err(error),
         };
         let stale = Precondition::Is(stale);
-        let kept_out = refused(self.write(&key, b"third", source, &stale).await)?;
+        let kept_out = refused(self.write(&key, b"third", joined, &stale).await)?;
         let still = self.get(&key).await?.as_deref() == Some(b"second");
         // Nor does it create what is not there.
         let absent = self.key("never");
-        let absent_refused = refused(self.write(&absent, b"third", source, &stale).await)?;
+        let absent_refused = refused(self.write(&absent, b"third", joined, &stale).await)?;
         let nothing = self.get(&absent).await?.is_none();
         Ok(Some(kept_out && still && absent_refused && nothing))
     }

@@ -14,7 +14,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use opendal::{Error, ErrorKind, Result};
 use t2gate_backends::{
     Backend, BackendError, Clock as _, ObjectBody, OpendalBackend, OpendalOptions, PartNumber, StoreCallOutcome,
-    StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry, Versioned, VersioningStatus,
+    StoreLevel, StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry, Versioned, VersioningStatus,
     conformance::{Subject, completed, read_whole},
 };
 use tokio::time::Instant;
@@ -152,6 +152,38 @@ async fn sweeper(store: &Simulated, script: Option<&Arc<Script>>) -> OpendalBack
 }
 
 const DAY: Duration = Duration::from_hours(24);
+
+// ---- the probe
+
+/// What was done is refused when it is tried again. That is no answer to what the probe asks.
+#[tokio::test]
+async fn a_reply_that_is_lost_while_the_store_is_probed_changes_nothing_of_what_is_found() {
+    let store = Simulated::new();
+    let found = opened(store.options(None)).await.report().clone();
+    assert_eq!(found.level, StoreLevel::CompareAndSet, "{found}");
+    let mut lost = 0;
+    loop {
+        let script = Arc::<Script>::default();
+        let mut count = 0;
+        let came = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&came);
+        script.plan(move |when, call, _| {
+            let changes = when == When::After && matches!(call, Call::Write | Call::Delete);
+            count += usize::from(changes);
+            (changes && count == lost + 1).then(|| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                ready(Err(passes())).boxed()
+            })
+        });
+        let report = opened(store.options(Some(script))).await.report().clone();
+        assert_eq!(report, found, "the reply to change {lost} was lost");
+        if came.load(Ordering::SeqCst) == 0 {
+            break;
+        }
+        lost += 1;
+    }
+    assert!(lost > 20, "{lost}");
+}
 
 // ---- listings
 

@@ -352,7 +352,8 @@ impl oio::Write for Writer {
     }
 
     async fn close(&mut self) -> Result<Metadata> {
-        let bytes: Buffer = self.pieces.drain(..).flatten().collect();
+        // They stay: what failed may be tried again.
+        let bytes: Buffer = self.pieces.iter().cloned().flatten().collect();
         let (options, service, path) = (&self.options, &self.service, &self.path);
         let set = || {
             let mut objects = service.0.store.objects();
