@@ -10,6 +10,10 @@
 //! [`Capabilities`](crate::Capabilities) choose what is asked, nothing else does.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+use std::sync::LazyLock;
+
+use tokio::runtime::Runtime;
+
 /// Asserts that a call was refused so, and with nothing else.
 macro_rules! assert_refused {
     ($result:expr, $($refusal:tt)+) => {
@@ -38,6 +42,21 @@ pub mod versions;
 
 pub use scripted::{FailingBody, Gate, ScriptedBody, gate};
 pub use subject::{Subject, completed, read_whole};
+
+/// Runs a case on the runtime that all cases of a process share. On one of its own it would take the connections that it
+/// made to a server with it when it ends, also from another case whose request is on its way there.
+///
+/// # Panics
+///
+/// Where there can be no runtime, and as `case` does.
+pub fn run<T>(case: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(4).enable_all();
+        builder.build().expect("a runtime can be had")
+    });
+    RUNTIME.block_on(case)
+}
 
 /// One test for each case, in a module for each family. The argument names a function without parameters that gives
 /// `(Arc<dyn Backend>, guard)`: an empty store of its own, and what has to live as long as the store.
@@ -75,11 +94,13 @@ macro_rules! conformance_tests {
                 #[allow(unused_imports, reason = "what the expression names")]
                 use super::*;
                 $(
-                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                    async fn $case() {
-                        let (backend, _guard) = super::$open();
-                        let subject = $crate::conformance::Subject::with_versioning(backend, $versioning).await;
-                        $crate::conformance::$family::$case(subject).await;
+                    #[test]
+                    fn $case() {
+                        $crate::conformance::run(async {
+                            let (backend, _guard) = super::$open();
+                            let subject = $crate::conformance::Subject::with_versioning(backend, $versioning).await;
+                            $crate::conformance::$family::$case(subject).await;
+                        });
                     }
                 )*
             }

@@ -348,47 +348,59 @@ macro_rules! behind_a_broken_line {
         mod $store {
             use super::{super::$store, *};
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn small_requests_broken_once_anywhere() {
-                let ops = [
-                    Op::Put,
-                    Op::PutAttributes,
-                    Op::Create,
-                    Op::Replace,
-                    Op::ReplaceStale,
-                    Op::Delete,
-                    Op::Read,
-                    Op::List,
-                    Op::Bucket,
-                ];
-                broken_once_anywhere(&$store::SERVER, $store::options(), &ops).await;
+            #[test]
+            fn small_requests_broken_once_anywhere() {
+                t2gate_backends::conformance::run(async {
+                    let ops = [
+                        Op::Put,
+                        Op::PutAttributes,
+                        Op::Create,
+                        Op::Replace,
+                        Op::ReplaceStale,
+                        Op::Delete,
+                        Op::Read,
+                        Op::List,
+                        Op::Bucket,
+                    ];
+                    broken_once_anywhere(&$store::SERVER, $store::options(), &ops).await;
+                });
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn joined_objects_broken_once_anywhere() {
-                let ops = [Op::Multipart, Op::Abort, Op::Copy];
-                broken_once_anywhere(&$store::SERVER, $store::options(), &ops).await;
+            #[test]
+            fn joined_objects_broken_once_anywhere() {
+                t2gate_backends::conformance::run(async {
+                    let ops = [Op::Multipart, Op::Abort, Op::Copy];
+                    broken_once_anywhere(&$store::SERVER, $store::options(), &ops).await;
+                });
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn large_bodies_broken_once_anywhere() {
-                let ops = [Op::PutLarge, Op::ReadLarge];
-                broken_once_anywhere(&$store::SERVER, $store::options(), &ops).await;
+            #[test]
+            fn large_bodies_broken_once_anywhere() {
+                t2gate_backends::conformance::run(async {
+                    let ops = [Op::PutLarge, Op::ReadLarge];
+                    broken_once_anywhere(&$store::SERVER, $store::options(), &ops).await;
+                });
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn a_line_that_breaks_at_random() {
-                broken_at_random(&$store::SERVER, $store::options(), 1, 6).await;
+            #[test]
+            fn a_line_that_breaks_at_random() {
+                t2gate_backends::conformance::run(async {
+                    broken_at_random(&$store::SERVER, $store::options(), 1, 6).await;
+                });
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn a_line_that_breaks_often() {
-                broken_at_random(&$store::SERVER, $store::options(), 2, 3).await;
+            #[test]
+            fn a_line_that_breaks_often() {
+                t2gate_backends::conformance::run(async {
+                    broken_at_random(&$store::SERVER, $store::options(), 2, 3).await;
+                });
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn a_store_that_goes_on_refusing() {
-                refused_for_long(&$store::SERVER, $store::options()).await;
+            #[test]
+            fn a_store_that_goes_on_refusing() {
+                t2gate_backends::conformance::run(async {
+                    refused_for_long(&$store::SERVER, $store::options()).await;
+                });
             }
         }
     };

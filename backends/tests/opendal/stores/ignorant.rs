@@ -28,16 +28,18 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     server
 });
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_probe_finds_that_it_ignores_conditions() {
-    let report = OpendalBackend::probe(&s3_options(&SERVER)).await.unwrap();
-    assert_eq!(report.level, StoreLevel::Blobs, "{report}");
-    let asks_for_more = OpendalOptions {
-        least_level: StoreLevel::CreateIfAbsent,
-        ..s3_options(&SERVER)
-    };
-    match OpendalBackend::open(asks_for_more).await {
-        Err(OpendalOpenError::LevelTooLow { .. } | OpendalOpenError::NoMetadata { .. }) => {}
-        other => panic!("{other:?}"),
-    }
+#[test]
+fn the_probe_finds_that_it_ignores_conditions() {
+    t2gate_backends::conformance::run(async {
+        let report = OpendalBackend::probe(&s3_options(&SERVER)).await.unwrap();
+        assert_eq!(report.level, StoreLevel::Blobs, "{report}");
+        let asks_for_more = OpendalOptions {
+            least_level: StoreLevel::CreateIfAbsent,
+            ..s3_options(&SERVER)
+        };
+        match OpendalBackend::open(asks_for_more).await {
+            Err(OpendalOpenError::LevelTooLow { .. } | OpendalOpenError::NoMetadata { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    });
 }

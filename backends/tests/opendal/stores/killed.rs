@@ -45,48 +45,50 @@ fn key(index: usize) -> String {
 }
 
 /// The child: does all of [`OPS`] and notes what was acknowledged.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_child() {
-    let Ok(told) = std::env::var(TOLD) else {
-        return;
-    };
-    let text = fs::read_to_string(&told).unwrap();
-    let mut lines = text.lines();
-    let (service, bucket) = (lines.next().unwrap(), lines.next().unwrap());
-    let pairs: Vec<(&str, &str)> = lines.map(|line| line.split_once('=').unwrap()).collect();
-    let (layouts, options): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, _)| *name == LAYOUT);
-    let options = OpendalOptions {
-        layout: layouts.first().map(|_| StoreLayout::Encoded),
-        ..crate::options(service, &options)
-    };
-    let backend = OpendalBackend::open(options).await.unwrap();
-    let s = Subject::of(Arc::new(backend), BucketName::parse(bucket).unwrap()).await;
-    let mut noted = fs::File::create(format!("{told}.noted")).unwrap();
-    let mut note = |line: String| noted.write_all(format!("{line}\n").as_bytes()).unwrap();
-    note("begun".to_owned());
-    // The parent says go.
-    std::io::stdin().read_line(&mut String::new()).unwrap();
-    for (index, op) in OPS.into_iter().enumerate() {
-        let key = key(index);
-        if op == Op::Multipart {
-            // As the operation does, but what it would be resumed by is noted.
-            let upload_id = s.create_multipart_upload(s.create_upload_request(&key)).await.unwrap();
-            let upload = s.upload_ref(&key, upload_id.clone());
-            let mut parts = Vec::new();
-            for (number, bytes) in halves(&op.after(&key).unwrap()) {
-                let part = s
-                    .upload_part(&upload, number, ObjectBody::from_bytes(bytes))
-                    .await
-                    .unwrap();
-                parts.push(t2gate_backends::conformance::completed(&part));
+#[test]
+fn killed_child() {
+    t2gate_backends::conformance::run(async {
+        let Ok(told) = std::env::var(TOLD) else {
+            return;
+        };
+        let text = fs::read_to_string(&told).unwrap();
+        let mut lines = text.lines();
+        let (service, bucket) = (lines.next().unwrap(), lines.next().unwrap());
+        let pairs: Vec<(&str, &str)> = lines.map(|line| line.split_once('=').unwrap()).collect();
+        let (layouts, options): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, _)| *name == LAYOUT);
+        let options = OpendalOptions {
+            layout: layouts.first().map(|_| StoreLayout::Encoded),
+            ..crate::options(service, &options)
+        };
+        let backend = OpendalBackend::open(options).await.unwrap();
+        let s = Subject::of(Arc::new(backend), BucketName::parse(bucket).unwrap()).await;
+        let mut noted = fs::File::create(format!("{told}.noted")).unwrap();
+        let mut note = |line: String| noted.write_all(format!("{line}\n").as_bytes()).unwrap();
+        note("begun".to_owned());
+        // The parent says go.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        for (index, op) in OPS.into_iter().enumerate() {
+            let key = key(index);
+            if op == Op::Multipart {
+                // As the operation does, but what it would be resumed by is noted.
+                let upload_id = s.create_multipart_upload(s.create_upload_request(&key)).await.unwrap();
+                let upload = s.upload_ref(&key, upload_id.clone());
+                let mut parts = Vec::new();
+                for (number, bytes) in halves(&op.after(&key).unwrap()) {
+                    let part = s
+                        .upload_part(&upload, number, ObjectBody::from_bytes(bytes))
+                        .await
+                        .unwrap();
+                    parts.push(t2gate_backends::conformance::completed(&part));
+                }
+                note(format!("uploaded {}", upload_id.as_str()));
+                s.complete(&upload, parts).await.unwrap();
+            } else {
+                op.perform(&s, &key).await.unwrap();
             }
-            note(format!("uploaded {}", upload_id.as_str()));
-            s.complete(&upload, parts).await.unwrap();
-        } else {
-            op.perform(&s, &key).await.unwrap();
+            note("done".to_owned());
         }
-        note("done".to_owned());
-    }
+    });
 }
 
 /// Whether the child was killed, and what it noted.
@@ -231,21 +233,27 @@ async fn resume(s: &Subject, key: &str, upload_id: UploadId) {
 
 const IN_TURN: [Fault; 3] = [Fault::LoseReply, Fault::CutBody, Fault::CutRequest];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wherever_the_process_is_killed_what_it_acknowledged_is_there_and_nothing_is_left() {
-    killed_anywhere(&seaweedfs::SERVER, seaweedfs::options(), &IN_TURN).await;
+#[test]
+fn wherever_the_process_is_killed_what_it_acknowledged_is_there_and_nothing_is_left() {
+    t2gate_backends::conformance::run(async {
+        killed_anywhere(&seaweedfs::SERVER, seaweedfs::options(), &IN_TURN).await;
+    });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_of_a_store_that_keeps_blocks() {
-    killed_anywhere(&azurite::SERVER, azurite::options(), &IN_TURN).await;
+#[test]
+fn the_same_of_a_store_that_keeps_blocks() {
+    t2gate_backends::conformance::run(async {
+        killed_anywhere(&azurite::SERVER, azurite::options(), &IN_TURN).await;
+    });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_where_objects_are_made_of_blobs() {
-    let options = OpendalOptions {
-        layout: Some(StoreLayout::Encoded),
-        ..seaweedfs::options()
-    };
-    killed_anywhere(&seaweedfs::SERVER, options, &[Fault::CutRequest]).await;
+#[test]
+fn the_same_where_objects_are_made_of_blobs() {
+    t2gate_backends::conformance::run(async {
+        let options = OpendalOptions {
+            layout: Some(StoreLayout::Encoded),
+            ..seaweedfs::options()
+        };
+        killed_anywhere(&seaweedfs::SERVER, options, &[Fault::CutRequest]).await;
+    });
 }

@@ -48,16 +48,18 @@ mod encoded {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_probe_says_what_it_keeps() {
-    // It ignores the condition of a CompleteMultipartUpload, by which objects are joined.
-    let store = crate::open_store(s3_options(&SERVER));
-    assert_eq!(store.report().level, StoreLevel::CreateIfAbsent, "{}", store.report());
-    assert_eq!(store.layout(), StoreLayout::Transparent);
-    let encoded = t2gate_backends::OpendalOptions {
-        layout: Some(StoreLayout::Encoded),
-        ..s3_options(&SERVER)
-    };
-    let report = t2gate_backends::OpendalBackend::probe(&encoded).await.unwrap();
-    assert_eq!(report.level, StoreLevel::CompareAndSet, "{report}");
+#[test]
+fn the_probe_says_what_it_keeps() {
+    t2gate_backends::conformance::run(async {
+        // It ignores the condition of a CompleteMultipartUpload, by which objects are joined.
+        let store = crate::open_store(s3_options(&SERVER));
+        assert_eq!(store.report().level, StoreLevel::CreateIfAbsent, "{}", store.report());
+        assert_eq!(store.layout(), StoreLayout::Transparent);
+        let encoded = t2gate_backends::OpendalOptions {
+            layout: Some(StoreLayout::Encoded),
+            ..s3_options(&SERVER)
+        };
+        let report = t2gate_backends::OpendalBackend::probe(&encoded).await.unwrap();
+        assert_eq!(report.level, StoreLevel::CompareAndSet, "{report}");
+    });
 }

@@ -67,15 +67,19 @@ macro_rules! suite {
         )*
     };
     (@ $open:ident races a_key_and_those_below_it_can_be_written_at_once) => {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn a_key_and_those_below_it_can_be_written_in_turn() {
+        #[test]
+        fn a_key_and_those_below_it_can_be_written_in_turn() {
+            t2gate_backends::conformance::run(async {
             written_in_turn(Subject::new($open().0).await).await;
+            });
         }
     };
     (@ $open:ident $family:ident $case:ident) => {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $case() {
+        #[test]
+        fn $case() {
+            t2gate_backends::conformance::run(async {
             t2gate_backends::conformance::$family::$case(Subject::new($open().0).await).await;
+            });
         }
     };
 }
@@ -106,40 +110,44 @@ async fn written_in_turn(s: Subject) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_probe_says_what_it_keeps() {
-    let store = crate::open_store(s3_options(&SERVER));
-    assert_eq!(store.report().level, StoreLevel::CompareAndSet, "{}", store.report());
+#[test]
+fn the_probe_says_what_it_keeps() {
+    t2gate_backends::conformance::run(async {
+        let store = crate::open_store(s3_options(&SERVER));
+        assert_eq!(store.report().level, StoreLevel::CompareAndSet, "{}", store.report());
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_writers_at_two_gateways_one_wins() {
-    let options = s3_options(&SERVER);
-    let gateways = [crate::open(options.clone()), crate::open(options)];
-    let first = Subject::new(gateways[0].clone()).await;
-    let second = Subject::of(gateways[1].clone(), first.bucket.clone()).await;
-    let absent = WriteCondition {
-        if_none_match: true,
-        ..WriteCondition::default()
-    };
-    for round in 0..2 {
-        let key = format!("key-{round}");
-        let put = |s: &Subject, bytes: String| {
-            let (s, key, absent) = (s.clone(), key.clone(), absent.clone());
-            tokio::spawn(async move { s.put_if(absent, &key, bytes).await })
+#[test]
+fn of_writers_at_two_gateways_one_wins() {
+    t2gate_backends::conformance::run(async {
+        let options = s3_options(&SERVER);
+        let gateways = [crate::open(options.clone()), crate::open(options)];
+        let first = Subject::new(gateways[0].clone()).await;
+        let second = Subject::of(gateways[1].clone(), first.bucket.clone()).await;
+        let absent = WriteCondition {
+            if_none_match: true,
+            ..WriteCondition::default()
         };
-        let writers: Vec<_> = (0..4)
-            .map(|i| put(if i % 2 == 0 { &first } else { &second }, format!("writer {i}")))
-            .collect();
-        let mut won = Vec::new();
-        for writer in writers {
-            match writer.await.unwrap() {
-                Ok(info) => won.push(info),
-                Err(BackendError::PreconditionFailed | BackendError::Conflict) => {}
-                Err(error) => panic!("{error:?}"),
+        for round in 0..2 {
+            let key = format!("key-{round}");
+            let put = |s: &Subject, bytes: String| {
+                let (s, key, absent) = (s.clone(), key.clone(), absent.clone());
+                tokio::spawn(async move { s.put_if(absent, &key, bytes).await })
+            };
+            let writers: Vec<_> = (0..4)
+                .map(|i| put(if i % 2 == 0 { &first } else { &second }, format!("writer {i}")))
+                .collect();
+            let mut won = Vec::new();
+            for writer in writers {
+                match writer.await.unwrap() {
+                    Ok(info) => won.push(info),
+                    Err(BackendError::PreconditionFailed | BackendError::Conflict) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
             }
+            assert_eq!(won.len(), 1, "{won:?}");
+            assert_eq!(second.info(&key).await, won[0]);
         }
-        assert_eq!(won.len(), 1, "{won:?}");
-        assert_eq!(second.info(&key).await, won[0]);
-    }
+    });
 }

@@ -72,41 +72,45 @@ fn open() -> (Arc<dyn Backend>, ()) {
 
 conformance_suite!(open);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_probe_says_what_it_keeps() {
-    let store = crate::open_store(options());
-    assert_eq!(store.report().level, StoreLevel::Blobs, "{}", store.report());
-    assert_eq!(store.layout(), StoreLayout::Encoded);
+#[test]
+fn the_probe_says_what_it_keeps() {
+    t2gate_backends::conformance::run(async {
+        let store = crate::open_store(options());
+        assert_eq!(store.report().level, StoreLevel::Blobs, "{}", store.report());
+        assert_eq!(store.layout(), StoreLayout::Encoded);
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_object_is_never_half_there_and_nothing_is_left() {
-    let options = options();
-    let (backend, clock) = open_on_day_0(options.clone()).await;
-    let s = Subject::new(backend.clone()).await;
-    Op::Put.prepare(&s, "key").await;
-    let reading = {
-        let s = s.clone();
-        tokio::spawn(async move {
-            loop {
-                let found = fetch(&s, "key").await.unwrap();
-                if found == Op::PutLarge.after("key") {
-                    return;
-                }
-                assert!(found == Op::Put.before("key") || found == Op::Put.after("key"));
-            }
-        })
-    };
-    for _ in 0..20 {
-        Op::Put.perform(&s, "key").await.unwrap();
+#[test]
+fn an_object_is_never_half_there_and_nothing_is_left() {
+    t2gate_backends::conformance::run(async {
+        let options = options();
+        let (backend, clock) = open_on_day_0(options.clone()).await;
+        let s = Subject::new(backend.clone()).await;
         Op::Put.prepare(&s, "key").await;
-    }
-    Op::PutLarge.perform(&s, "key").await.unwrap();
-    reading.await.unwrap();
-    let aside = names(&options).await;
-    let is_file = |name: &&String| name.starts_with(".t2/new/") && !name.ends_with('/');
-    let aside: Vec<_> = aside.iter().filter(is_file).collect();
-    assert!(aside.is_empty(), "{aside:?}");
-    s.delete("key").await;
-    nothing_is_left(&backend, &clock, &options).await;
+        let reading = {
+            let s = s.clone();
+            tokio::spawn(async move {
+                loop {
+                    let found = fetch(&s, "key").await.unwrap();
+                    if found == Op::PutLarge.after("key") {
+                        return;
+                    }
+                    assert!(found == Op::Put.before("key") || found == Op::Put.after("key"));
+                }
+            })
+        };
+        for _ in 0..20 {
+            Op::Put.perform(&s, "key").await.unwrap();
+            Op::Put.prepare(&s, "key").await;
+        }
+        Op::PutLarge.perform(&s, "key").await.unwrap();
+        reading.await.unwrap();
+        let aside = names(&options).await;
+        let is_file = |name: &&String| name.starts_with(".t2/new/") && !name.ends_with('/');
+        let aside: Vec<_> = aside.iter().filter(is_file).collect();
+        assert!(aside.is_empty(), "{aside:?}");
+        s.delete("key").await;
+        nothing_is_left(&backend, &clock, &options).await;
+    });
 }

@@ -31,9 +31,11 @@ fn open() -> (Arc<dyn Backend>, ()) {
 
 conformance_suite!(open);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_probe_says_what_it_keeps() {
-    let store = crate::open_store(options());
-    assert_eq!(store.report().level, StoreLevel::Blobs);
-    assert_eq!(store.layout(), StoreLayout::Encoded);
+#[test]
+fn the_probe_says_what_it_keeps() {
+    t2gate_backends::conformance::run(async {
+        let store = crate::open_store(options());
+        assert_eq!(store.report().level, StoreLevel::Blobs);
+        assert_eq!(store.layout(), StoreLayout::Encoded);
+    });
 }
