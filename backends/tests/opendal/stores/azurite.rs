@@ -4,13 +4,16 @@ use std::sync::{Arc, LazyLock};
 
 use t2gate_backends::{Backend, OpendalOptions, StoreLevel, conformance_suite};
 
-use super::server::{Server, make, next_number, root, set};
+use super::server::{Server, in_turn, make, next_number, root, set};
 
 /// The account that every emulator of Azure's has, and its published key.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
+pub(super) static SERVER: LazyLock<Server> = LazyLock::new(start);
+static SECOND: LazyLock<Server> = LazyLock::new(start);
+
+fn start() -> Server {
     let server = Server::start("azurite/node_modules/.bin/azurite-blob", |_, port| {
         vec![
             "--skipApiVersionCheck".to_owned(),
@@ -25,7 +28,7 @@ pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
     });
     make_container(&server, "store");
     server
-});
+}
 
 fn make_container(server: &Server, name: &str) {
     let endpoint = format!("endpoint=\"{}/{ACCOUNT}\"", server.url());
@@ -33,7 +36,11 @@ fn make_container(server: &Server, name: &str) {
 }
 
 pub(super) fn options() -> OpendalOptions {
-    let (endpoint, root) = (format!("{}/{ACCOUNT}", SERVER.url()), root());
+    options_at(&SERVER)
+}
+
+fn options_at(server: &Server) -> OpendalOptions {
+    let (endpoint, root) = (format!("{}/{ACCOUNT}", server.url()), root());
     crate::options(
         "azblob",
         &[
@@ -49,8 +56,9 @@ pub(super) fn options() -> OpendalOptions {
 /// With a container of its own.
 fn options_alone() -> OpendalOptions {
     let name = format!("store-{}", next_number());
-    make_container(&SERVER, &name);
-    let mut options = options();
+    let server = in_turn([&SERVER, &SECOND]);
+    make_container(server, &name);
+    let mut options = options_at(server);
     set(&mut options, "container", &name);
     options
 }

@@ -2,20 +2,27 @@
 
 use std::sync::{Arc, LazyLock};
 
-use t2gate_backends::{Backend, StoreLayout, StoreLevel, conformance_suite};
+use t2gate_backends::{Backend, OpendalOptions, StoreLayout, StoreLevel, conformance_suite};
 
-use super::server::{Server, make_bucket, s3_options, s3_options_alone};
+use super::server::{Server, in_turn, make_bucket, s3_options, s3_options_alone};
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| {
+static SERVER: LazyLock<Server> = LazyLock::new(start);
+static SECOND: LazyLock<Server> = LazyLock::new(start);
+
+fn start() -> Server {
     let server = Server::start("venv/bin/moto_server", |_, port| {
         ["-H", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned).into()
     });
     make_bucket(&server);
     server
-});
+}
+
+fn options_alone() -> OpendalOptions {
+    s3_options_alone(in_turn([&SERVER, &SECOND]))
+}
 
 fn open() -> (Arc<dyn Backend>, ()) {
-    (crate::open(s3_options_alone(&SERVER)), ())
+    (crate::open(options_alone()), ())
 }
 
 conformance_suite!(open);
@@ -23,10 +30,10 @@ conformance_suite!(open);
 mod encoded {
     use super::*;
 
-    fn options() -> t2gate_backends::OpendalOptions {
-        t2gate_backends::OpendalOptions {
+    fn options() -> OpendalOptions {
+        OpendalOptions {
             layout: Some(StoreLayout::Encoded),
-            ..s3_options_alone(&SERVER)
+            ..options_alone()
         }
     }
 
@@ -55,7 +62,7 @@ fn the_probe_says_what_it_keeps() {
         let store = crate::open_store(s3_options(&SERVER));
         assert_eq!(store.report().level, StoreLevel::CreateIfAbsent, "{}", store.report());
         assert_eq!(store.layout(), StoreLayout::Transparent);
-        let encoded = t2gate_backends::OpendalOptions {
+        let encoded = OpendalOptions {
             layout: Some(StoreLayout::Encoded),
             ..s3_options(&SERVER)
         };

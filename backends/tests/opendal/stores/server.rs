@@ -5,7 +5,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -72,6 +75,12 @@ impl Server {
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+}
+
+/// One of two of a kind, in turn: an emulator is a single busy process, and most tests wait for it.
+pub(super) fn in_turn(servers: [&'static LazyLock<Server>; 2]) -> &'static Server {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    servers[NEXT.fetch_add(1, Ordering::Relaxed) % servers.len()]
 }
 
 fn stores() -> PathBuf {
