@@ -99,7 +99,7 @@ pub use self::{
     layout::FsOpenError,
 };
 use crate::{
-    AccountId, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
+    AccountId, Adoption, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
     CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject, DeleteObjectOutcome, ETag,
     ListMultipartUploads, ListObjectVersions, ListObjects, ListParts, MultipartUpload, ObjectAttributes, ObjectBody,
     ObjectInfo, ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject, UploadId, UploadPage,
@@ -115,8 +115,8 @@ pub struct FsOptions {
     /// For the times of buckets and uploads. Objects have those of their files.
     pub clock: Arc<dyn Clock>,
     pub durability: Durability,
-    /// Who gets the directories under the root that are nobody's bucket yet. Without, they are not served.
-    pub adopt: Option<AccountId>,
+    /// Who gets the directories under the root that are nobody's bucket yet. What nobody gets is not served.
+    pub adoption: Adoption,
     /// How many bytes of what listings have read are kept in memory from one to the next: names of directories, in order,
     /// and what was said of objects.
     pub listing_cache_bytes: usize,
@@ -142,7 +142,7 @@ impl FsOptions {
             root: root.into(),
             clock,
             durability: Durability::default(),
-            adopt: None,
+            adoption: Adoption::default(),
             listing_cache_bytes: DEFAULT_LISTING_CACHE_BYTES,
             abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
             shared: false,
@@ -200,7 +200,7 @@ impl FsBackend {
     /// [ends abandoned uploads](Self::sweep_uploads), once an hour. But for none of this if it is to be
     /// [read only](FsOptions::read_only): then it just takes the lock.
     pub fn open(options: FsOptions) -> Result<Self, FsOpenError> {
-        let (root, owner) = (options.root.clone(), options.adopt.clone());
+        let (root, adoption) = (options.root.clone(), options.adoption.clone());
         if options.read_only {
             return Ok(Self {
                 store: Arc::new(Store::look(&options)?),
@@ -214,7 +214,7 @@ impl FsBackend {
         };
         let store = Arc::new(Store::open(options)?);
         let unclaimed = store
-            .adopt(owner.as_ref())
+            .adopt(&adoption)
             .map_err(std::io::Error::other)
             .map_err(failed("could not look for buckets that were there before"))?;
         let upkeep = Upkeep::start(&store).map_err(failed("could not start a thread"))?;
@@ -237,7 +237,7 @@ impl FsBackend {
     }
 
     /// Directories under the root, as they were at the start, that could be buckets and are nobody's: they are not
-    /// served until [`FsOptions::adopt`] names an owner. None where it is [read only](FsOptions::read_only).
+    /// served until [`FsOptions::adoption`] names an owner. None where it is [read only](FsOptions::read_only).
     pub fn unclaimed(&self) -> &[BucketName] {
         &self.unclaimed
     }

@@ -47,6 +47,6 @@ pub use fs::{SimulatedFolding, simulate_folding};
 pub use memory::MemoryBackend;
 pub use multipart::{AssembleError, Assembled, StoredPart, assemble};
 pub use request::*;
-pub use routes::{BucketPattern, InvalidBucketPattern, Routes};
+pub use routes::{Adoption, BucketPattern, InvalidBucketPattern, Routes};
 pub use types::*;
 pub use versioning::{CurrentVersion, DeletePlan, Displaced, KeyState, VersionClock, Versioned, WritePlan};

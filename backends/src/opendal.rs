@@ -58,7 +58,7 @@ pub use self::{
     watch::{StoreCallOutcome, StoreObserver},
 };
 use crate::{
-    AccountId, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
+    AccountId, Adoption, Backend, BackendError, BucketInfo, BucketName, BucketSetting, Capabilities, Clock,
     CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DEFAULT_ABANDONED_UPLOAD_AGE,
     DeleteObject, DeleteObjectOutcome, ListMultipartUploads, ListObjectVersions, ListObjects, ListParts,
     MultipartUpload, ObjectBody, ObjectInfo, ObjectPage, ObjectRef, OpenObject, Part, PartNumber, PartPage, PutObject,
@@ -87,8 +87,8 @@ pub struct OpendalOptions {
     pub least_level: StoreLevel,
     /// For the times of buckets and uploads, and in the encoded layout of objects.
     pub clock: Arc<dyn Clock>,
-    /// Who gets what lies in the store as if in a bucket and is nobody's yet. Without, it is not served.
-    pub adopt: Option<AccountId>,
+    /// Who gets what lies in the store as if in a bucket and is nobody's yet. What nobody gets is not served.
+    pub adoption: Adoption,
     /// What bodies on their way to the store may have of memory, all together.
     pub memory_bytes: u64,
     /// A multipart upload that no part has come to for so long is ended, and what a crash has left is removed when it is
@@ -109,7 +109,7 @@ impl OpendalOptions {
             layout: None,
             least_level: StoreLevel::Blobs,
             clock,
-            adopt: None,
+            adoption: Adoption::default(),
             memory_bytes: DEFAULT_STORE_MEMORY_BYTES,
             abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
             observer: None,
@@ -193,7 +193,7 @@ struct Core {
     locks: Arc<Locks>,
     budget: Budget,
     clock: Arc<dyn Clock>,
-    adopt: Option<AccountId>,
+    adoption: Adoption,
 }
 
 impl OpendalBackend {
@@ -221,7 +221,7 @@ impl OpendalBackend {
             locks: Arc::new(Locks::new()),
             budget: Budget::new(options.memory_bytes),
             clock: options.clock,
-            adopt: options.adopt,
+            adoption: options.adoption,
         };
         let unclaimed = core.adopt().await?;
         let sweeper = core.clone().sweep_now_and_then(options.abandoned_upload_age);

@@ -1,8 +1,8 @@
-//! Which store a bucket is in, by its name. Pure.
+//! Which store a bucket is in, and who gets one that was there before, by its name. Pure.
 
 use std::fmt;
 
-use crate::BucketName;
+use crate::{AccountId, BucketName};
 
 /// The name of a bucket, or a glob for names: `*` stands for any number of characters, `?` for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +119,39 @@ impl Routes {
     }
 }
 
+/// Who gets the directories that were there before the gateway and are nobody's bucket yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adoption {
+    entries: Vec<(BucketPattern, Option<AccountId>)>,
+    others: Option<AccountId>,
+}
+
+impl Adoption {
+    /// The first pattern that matches a directory's name says its owner. Where it says none, and where none matches,
+    /// `others` is.
+    pub fn new(entries: Vec<(BucketPattern, Option<AccountId>)>, others: Option<AccountId>) -> Self {
+        Self { entries, others }
+    }
+
+    /// Without one a directory is not served.
+    pub fn owner(&self, bucket: &BucketName) -> Option<&AccountId> {
+        let entry = self.entries.iter().find(|(pattern, _)| pattern.matches(bucket));
+        entry.and_then(|(_, owner)| owner.as_ref()).or(self.others.as_ref())
+    }
+
+    /// Who gets what no pattern gives to another.
+    pub fn others(&self) -> Option<&AccountId> {
+        self.others.as_ref()
+    }
+}
+
+/// One account gets all.
+impl From<AccountId> for Adoption {
+    fn from(others: AccountId) -> Self {
+        Self::new(Vec::new(), Some(others))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -191,6 +224,30 @@ mod tests {
         ] {
             assert_eq!(pattern(first).covers(&pattern(second)), expected, "{first} {second}");
         }
+    }
+
+    #[test]
+    fn the_first_pattern_that_matches_says_the_owner() {
+        let account = |id: &str| AccountId::parse(id).expect(id);
+        let entries = vec![
+            (pattern("logs-old"), None),
+            (pattern("logs-*"), Some(account("ops"))),
+            (pattern("*-new"), Some(account("web"))),
+        ];
+        let adoption = Adoption::new(entries.clone(), Some(account("rest")));
+        for (bucket, owner) in [
+            ("logs-old", "rest"),
+            ("logs-new", "ops"),
+            ("site-new", "web"),
+            ("data", "rest"),
+        ] {
+            assert_eq!(adoption.owner(&name(bucket)), Some(&account(owner)), "{bucket}");
+        }
+        let adoption = Adoption::new(entries, None);
+        for (bucket, owner) in [("logs-old", None), ("logs-1", Some("ops")), ("data", None)] {
+            assert_eq!(adoption.owner(&name(bucket)), owner.map(account).as_ref(), "{bucket}");
+        }
+        assert_eq!(Adoption::default().owner(&name("data")), None);
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub async fn open_storage_of(
 fn fs_options(config: &config::Backend, clock: Arc<dyn Clock>) -> FsOptions {
     FsOptions {
         durability: config.durability,
-        adopt: config.adopt_account.clone(),
+        adoption: config.adoption.clone(),
         listing_cache_bytes: config.listing_cache,
         abandoned_upload_age: config.abandoned_upload_age,
         shared: config.shared,
@@ -129,7 +129,7 @@ pub fn store_options(config: &config::Backend, clock: Arc<dyn Clock>) -> Opendal
         options: store.options.0.clone(),
         layout: store.layout,
         least_level: store.least_level,
-        adopt: config.adopt_account.clone(),
+        adoption: config.adoption.clone(),
         memory_bytes: store.memory,
         abandoned_upload_age: config.abandoned_upload_age,
         ..OpendalOptions::new(store.service.clone(), clock)

@@ -175,14 +175,19 @@ impl Config {
                 if faults.is_empty() =>
             {
                 let keys = configured.or(from_environment);
-                for (i, backend) in backends.iter().enumerate() {
-                    let Some(problem) = unknown_account(backend, keys.as_ref()) else {
-                        continue;
-                    };
+                let of_backends = backends.iter().enumerate().filter_map(|(i, backend)| {
                     let key = if several_backends {
                         format!("{BACKENDS}.{i}.adopt_account")
                     } else {
                         "backend.adopt_account".to_owned()
+                    };
+                    Some((key, backend.adoption.others()?))
+                });
+                let of_buckets = backends.accounts.iter();
+                let of_buckets = of_buckets.map(|(i, account)| (format!("bucket.{i}.account"), account));
+                for (key, account) in of_backends.chain(of_buckets) {
+                    let Some(problem) = unknown_account(account, keys.as_ref()) else {
+                        continue;
                     };
                     let source = source_of(&figment, file, &key);
                     let key = written(&key);
@@ -209,8 +214,7 @@ impl Config {
 }
 
 /// What is wrong with the account that is to adopt buckets, if it is none of those that there are.
-fn unknown_account(backend: &Backend, keys: Option<&KeyTable>) -> Option<String> {
-    let id = backend.adopt_account.as_ref()?;
+fn unknown_account(id: &AccountId, keys: Option<&KeyTable>) -> Option<String> {
     let known = match keys {
         Some(keys) => keys.accounts().any(|account| account.id == *id),
         // The key file has one account.

@@ -7,12 +7,12 @@ use super::{
     dir::{self, Meta},
     error::Error,
 };
-use crate::{AccountId, BucketInfo, BucketName, CannedAcl};
+use crate::{Adoption, BucketInfo, BucketName, CannedAcl};
 
 impl Store {
-    /// Looks for directories that are nobody's bucket and could be one. With an `owner` they become private buckets of
-    /// that account; else their names are given back, in order: nobody sees them.
-    pub(super) fn adopt(&self, owner: Option<&AccountId>) -> Result<Vec<BucketName>, Error> {
+    /// Looks for directories that are nobody's bucket and could be one. Those that have an owner become private
+    /// buckets of that account. The names of the others are given back, in order: nobody sees them.
+    pub(super) fn adopt(&self, adoption: &Adoption) -> Result<Vec<BucketName>, Error> {
         let failed = |source: Errno| Error::io("could not look for directories under the root")(source);
         // What another process is just making is no directory from before.
         let _serial = self.administer()?;
@@ -29,8 +29,12 @@ impl Store {
             }
         }
         unclaimed.sort();
-        let Some(owner) = owner else { return Ok(unclaimed) };
+        let mut nobodys = Vec::new();
         for bucket in unclaimed {
+            let Some(owner) = adoption.owner(&bucket) else {
+                nobodys.push(bucket);
+                continue;
+            };
             let info = BucketInfo {
                 bucket,
                 owner: owner.clone(),
@@ -42,6 +46,6 @@ impl Store {
             self.make(&info)?;
             tracing::info!(bucket = %info.bucket, %owner, "a directory that was there is a bucket now");
         }
-        Ok(Vec::new())
+        Ok(nobodys)
     }
 }

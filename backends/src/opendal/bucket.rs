@@ -92,8 +92,9 @@ impl Core {
         }
         // Something else's objects become nobody's by accident.
         if self.holds_anything(&request.bucket).await? {
+            let owner = self.adoption.owner(&request.bucket).cloned();
             return Err(BackendError::BucketAlreadyExists {
-                owner: self.adopt.clone().unwrap_or(request.owner),
+                owner: owner.unwrap_or(request.owner),
             });
         }
         let info = BucketInfo {
@@ -262,8 +263,8 @@ impl Core {
         Ok(())
     }
 
-    /// Looks for directories that are nobody's bucket and could be one. With an owner they become private buckets of
-    /// that account; else their names are given back, in order: nobody sees them.
+    /// Looks for directories that are nobody's bucket and could be one. Those that have an owner become private
+    /// buckets of that account. The names of the others are given back, in order: nobody sees them.
     pub(super) async fn adopt(&self) -> Result<Vec<BucketName>, BackendError> {
         let mut unclaimed = Vec::new();
         let mut entries = self.store.list(&StoreDir::root(), "", false, None, None);
@@ -282,8 +283,12 @@ impl Core {
         }
         unclaimed.sort();
         unclaimed.dedup();
-        let Some(owner) = &self.adopt else { return Ok(unclaimed) };
+        let mut nobodys = Vec::new();
         for bucket in unclaimed {
+            let Some(owner) = self.adoption.owner(&bucket) else {
+                nobodys.push(bucket);
+                continue;
+            };
             let info = BucketInfo {
                 bucket,
                 owner: owner.clone(),
@@ -298,7 +303,7 @@ impl Core {
             }
             tracing::info!(bucket = %info.bucket, %owner, "what was in the store is a bucket now");
         }
-        Ok(Vec::new())
+        Ok(nobodys)
     }
 
     /// Replaces only what `token` is about, where the store can judge that.

@@ -199,7 +199,7 @@ async fn what_is_opened_read_only_is_not_changed_by_anything() {
         let clock = Arc::new(SystemClock);
         let options = FsOptions {
             shared,
-            adopt: Some(AccountId::parse("owner").unwrap()),
+            adoption: AccountId::parse("owner").unwrap().into(),
             ..FsOptions::new(root.path(), clock.clone())
         };
         let open =

@@ -3,8 +3,8 @@
 use std::{fs, sync::Arc};
 
 use t2gate_backends::{
-    AccountId, Backend, BackendError, BucketName, CannedAcl, CreateBucket, FsBackend, FsOpenError, FsOptions, Key,
-    ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
+    AccountId, Adoption, Backend, BackendError, BucketName, BucketPattern, CannedAcl, CreateBucket, FsBackend,
+    FsOpenError, FsOptions, Key, ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
 };
 
 use crate::{Tree, again, open_at};
@@ -178,7 +178,7 @@ async fn directories_that_were_there_are_told_of_and_served_once_they_have_an_ow
 
     let owner = AccountId::parse("owner").unwrap();
     let options = FsOptions {
-        adopt: Some(owner.clone()),
+        adoption: owner.clone().into(),
         ..FsOptions::new(root.path(), Arc::new(SystemClock))
     };
     let backend = FsBackend::open(options).unwrap();
@@ -195,4 +195,19 @@ async fn directories_that_were_there_are_told_of_and_served_once_they_have_an_ow
 
     // Its owner is on record: it stays a bucket without being adopted again.
     assert!(open_at(root.path()).unwrap().head_bucket(&photos).await.is_ok());
+
+    // Some may have an owner, and others none.
+    for name in ["logs-2026", "music"] {
+        fs::create_dir(root.path().join(name)).unwrap();
+    }
+    let pattern = BucketPattern::parse("logs-*").unwrap();
+    let other = AccountId::parse("other").unwrap();
+    let options = FsOptions {
+        adoption: Adoption::new(vec![(pattern, Some(other.clone()))], None),
+        ..FsOptions::new(root.path(), Arc::new(SystemClock))
+    };
+    let backend = FsBackend::open(options).unwrap();
+    let [logs, music] = ["logs-2026", "music"].map(|name| BucketName::parse(name).unwrap());
+    assert_eq!(backend.unclaimed(), [music]);
+    assert_eq!(backend.head_bucket(&logs).await.unwrap().owner, other);
 }

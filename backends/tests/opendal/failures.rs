@@ -579,7 +579,7 @@ async fn a_bucket_that_goes_while_an_upload_becomes_an_object_breaks_none() {
     assert_eq!(came.load(Ordering::SeqCst), 1);
     // What lies there like a bucket becomes one for who adopts it.
     let adopting = OpendalOptions {
-        adopt: Some(s.owner.clone()),
+        adoption: s.owner.clone().into(),
         ..store.options(None)
     };
     let adopted = Subject::of(

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt, fs, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use t2gate_backends::{
-    AccountId, DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, DEFAULT_STORE_MEMORY_BYTES, Durability,
-    StoreLayout, StoreLevel, missing_service, store_services,
+    AccountId, Adoption, DEFAULT_ABANDONED_UPLOAD_AGE, DEFAULT_LISTING_CACHE_BYTES, DEFAULT_STORE_MEMORY_BYTES,
+    Durability, StoreLayout, StoreLevel, missing_service, store_services,
 };
 
 use super::{
@@ -22,8 +22,8 @@ pub struct Backend {
     pub kind: BackendKind,
     /// The data directory: the tree that `fs` serves, and, below `.t2/`, what the gateway keeps for itself.
     pub root: PathBuf,
-    /// The account that gets the directories under `root` that are nobody's bucket yet.
-    pub adopt_account: Option<AccountId>,
+    /// Who gets the directories that are nobody's bucket yet.
+    pub adoption: Adoption,
     /// What an acknowledged write to `fs` survives.
     pub durability: Durability,
     /// How many bytes of names of directories are kept, in order, for listings.
@@ -285,7 +285,7 @@ impl RawBackend {
             name: name?.into(),
             kind: kind?,
             root: self.root.into(),
-            adopt_account: adopt_account?,
+            adoption: adopt_account?.map(Adoption::from).unwrap_or_default(),
             durability: durability?,
             listing_cache: listing_cache?,
             abandoned_upload_age: (!age.is_zero()).then_some(age),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use t2gate_backends::{BucketPattern, Routes};
+use t2gate_backends::{AccountId, Adoption, BucketPattern, Routes};
 
 use super::{
     backend::{Backend, BackendKind, RawBackend},
@@ -26,6 +26,8 @@ pub struct Backends {
     pub others: Vec<Backend>,
     /// Which bucket lies where: 0 is the default, then come the others.
     pub routes: Routes,
+    /// The accounts that `[[bucket]]` entries name, by the numbers of these.
+    pub(super) accounts: Vec<(usize, AccountId)>,
 }
 
 impl Backends {
@@ -40,7 +42,8 @@ impl Backends {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawBucket {
     name: String,
-    backend: String,
+    backend: Option<String>,
+    account: Option<String>,
 }
 
 /// What was written.
@@ -78,17 +81,42 @@ impl RawBackends {
             return None;
         }
         let names: Vec<&str> = backends.iter().map(|backend| &*backend.name).collect();
-        let routes = check_buckets(self.buckets, &names, found);
+        let buckets = check_buckets(self.buckets, &names, found);
         if found.len() > before {
             return None;
         }
-        let mut backends = backends.into_iter();
+        let owners: Vec<_> = buckets
+            .iter()
+            .map(|bucket| (bucket.pattern.clone(), bucket.account.clone()))
+            .collect();
+        let accounts = buckets.iter().enumerate();
+        let accounts = accounts.filter_map(|(i, bucket)| Some((i, bucket.account.clone()?)));
+        let accounts = accounts.collect();
+        let routes = Routes::new(
+            buckets
+                .into_iter()
+                .map(|bucket| (bucket.pattern, bucket.backend))
+                .collect(),
+        );
+        let mut backends = backends.into_iter().map(|backend| Backend {
+            adoption: Adoption::new(owners.clone(), backend.adoption.others().cloned()),
+            ..backend
+        });
         Some(Backends {
             default: backends.next()?,
             others: backends.collect(),
             routes,
+            accounts,
         })
     }
+}
+
+/// A `[[bucket]]` that is right.
+struct Bucket {
+    pattern: BucketPattern,
+    /// The number of its backend.
+    backend: usize,
+    account: Option<AccountId>,
 }
 
 /// A fault where the numbers of a list have a gap, which only a variable can make.
@@ -147,46 +175,61 @@ fn check_list(listed: BTreeMap<usize, RawBackend>, found: &mut Vec<(String, Stri
     backends.into_iter().map(|(_, backend)| backend).collect()
 }
 
-/// Which backend has which bucket. Every entry has to have an effect, and every backend has to have a bucket that it
-/// could be asked for.
-fn check_buckets(Numbered(raw): Numbered<RawBucket>, names: &[&str], found: &mut Vec<(String, String)>) -> Routes {
+/// Which backend has which bucket, and who gets it. Every entry has to have an effect, and every backend has to have a
+/// bucket that it could be asked for. What is given back counts only where nothing is found.
+fn check_buckets(Numbered(raw): Numbered<RawBucket>, names: &[&str], found: &mut Vec<(String, String)>) -> Vec<Bucket> {
     check_numbers("bucket", &raw, found);
-    let mut entries: Vec<(BucketPattern, usize)> = Vec::new();
+    let mut entries: Vec<Bucket> = Vec::new();
     let before = found.len();
-    for (i, RawBucket { name, backend }) in raw {
+    for (i, RawBucket { name, backend, account }) in raw {
         let mut faults = Faults::of(&format!("bucket.{i}"));
         let expected = "the name of a bucket, or a pattern for names with '*' and '?'";
         let pattern = BucketPattern::parse(&*name).ok();
         let pattern = faults.expect("name", &name, expected, pattern);
         let known = format!("the name of a backend: {}", names.join(", "));
-        let number = names.iter().position(|known| *known == backend);
-        let number = faults.expect("backend", &backend, &known, number);
-        if let (Some(pattern), Some(number)) = (pattern, number) {
-            if let Some(covering) = entries.iter().position(|(earlier, _)| earlier.covers(&pattern)) {
+        let number = match (backend, &account) {
+            // It is there for the account's sake.
+            (None, Some(_)) => Some(0),
+            (backend, _) => {
+                let backend = backend.unwrap_or_default();
+                let number = names.iter().position(|known| *known == backend);
+                faults.expect("backend", &backend, &known, number)
+            }
+        };
+        let account = account.map(|id| {
+            let parsed = AccountId::parse(&*id).ok();
+            faults.expect("account", &id, "the id of an account", parsed)
+        });
+        if let (Some(pattern), Some(backend)) = (pattern, number) {
+            if let Some(covering) = entries.iter().position(|earlier| earlier.pattern.covers(&pattern)) {
                 let problem = format!(
                     "never matches: bucket.{covering}, \"{}\", takes all that it could",
-                    entries[covering].0
+                    entries[covering].pattern
                 );
                 faults.add("name", problem);
             }
-            entries.push((pattern, number));
+            entries.push(Bucket {
+                pattern,
+                backend,
+                account: account.flatten(),
+            });
         }
         found.extend(faults.into_found());
     }
     if found.len() > before {
-        return Routes::default();
+        return entries;
     }
     let takes_all = entries
         .iter()
-        .any(|(pattern, _)| pattern.as_str().bytes().all(|b| b == b'*'));
+        .any(|bucket| bucket.pattern.as_str().bytes().all(|b| b == b'*'));
     for (number, name) in names.iter().enumerate() {
-        let is_named = entries.iter().any(|&(_, named)| named == number);
+        let is_named = entries.iter().any(|bucket| bucket.backend == number);
         if !is_named && (number > 0 || takes_all) {
             let problem = format!("no bucket can be in \"{name}\": no [[bucket]] gives it one");
             found.push((format!("{BACKENDS}.{number}"), problem));
         }
     }
-    Routes::new(entries)
+    entries
 }
 
 /// Whether two directories are one, or one holds the other. Symbolic links are followed as far as there is something.

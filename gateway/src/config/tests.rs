@@ -637,7 +637,7 @@ fn the_examples_of_stores_load() {
 
 #[test]
 fn only_an_account_that_there_is_can_adopt_buckets() {
-    let adopting = |toml: &str| load(toml, &[]).map(|config| config.backends.default.adopt_account);
+    let adopting = |toml: &str| load(toml, &[]).map(|config| config.backends.default.adoption.others().cloned());
     let default = AccountId::parse("default").unwrap();
     assert_eq!(
         adopting("[backend]\nadopt_account = \"default\"").unwrap(),
@@ -646,4 +646,7 @@ fn only_an_account_that_there_is_can_adopt_buckets() {
     assert_eq!(adopting("").unwrap(), None);
     let error = adopting("[backend]\nadopt_account = \"nobody\"").unwrap_err();
     assert!(error.to_string().contains("backend.adopt_account"), "{error}");
+    let error = adopting("[[bucket]]\nname = \"logs\"\naccount = \"nobody\"").unwrap_err();
+    assert!(error.to_string().contains("bucket.0.account"), "{error}");
+    assert!(error.to_string().contains("no account \"nobody\""), "{error}");
 }

@@ -151,7 +151,7 @@ impl Greeting<'_> {
         };
         writeln!(
             f,
-            "  not served {}{more}: directories without an owner; backend.adopt_account gives them one",
+            "  not served {}{more}: directories without an owner; backend.adopt_account, or [[bucket]] with account, gives them one",
             names.join(", ")
         )
     }

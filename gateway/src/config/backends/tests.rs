@@ -1,6 +1,6 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use t2gate_backends::{BucketName, Durability};
+use t2gate_backends::{AccountId, BucketName, Durability};
 
 use super::super::{BackendKind, Config, ConfigError, Overrides};
 
@@ -305,6 +305,57 @@ fn an_account_that_adopts_is_looked_for_in_each_backend() {
         faults(&adopting, &[]),
         ["t2gate.toml: backend.1.adopt_account: there is no account \"nobody\""]
     );
+}
+
+#[test]
+fn what_was_there_belongs_to_whom_its_entry_says() {
+    const ACCOUNTS: &str = r#"
+        [[account]]
+        id = "ops"
+        key = [{ id = "OPS00000000000000001", secret = "a-secret-of-forty-characters-for-testing", kind = "master" }]
+        [[account]]
+        id = "web"
+        key = [{ id = "WEB00000000000000001", secret = "a-secret-of-forty-characters-for-testing", kind = "master" }]
+    "#;
+    let owners = |toml: &str| {
+        let backends = load(&format!("{toml}{ACCOUNTS}"), &[], None).unwrap().backends;
+        let owner = |bucket: &str| {
+            let bucket = BucketName::parse(bucket).unwrap();
+            let mut owners = backends.iter().map(|backend| backend.adoption.owner(&bucket));
+            let owner = owners.next().unwrap().map(|id| id.as_str().to_owned());
+            assert!(owners.all(|other| other.map(AccountId::as_str) == owner.as_deref()));
+            (owner.unwrap_or_default(), backends.routes.store_of(&bucket))
+        };
+        ["logs-old", "logs-new", "data"].map(owner)
+    };
+    let of = |owner: &str, store| (owner.to_owned(), store);
+    // One backend: there is no need to name it.
+    let one = "[backend]\nadopt_account = \"web\"\n[[bucket]]\nname = \"logs-*\"\naccount = \"ops\"\n";
+    assert_eq!(owners(one), [of("ops", 0), of("ops", 0), of("web", 0)]);
+    let none = one.replace("adopt_account = \"web\"", "");
+    assert_eq!(owners(&none), [of("ops", 0), of("ops", 0), of("", 0)]);
+    // The first entry that matches counts in all that it says, and does not say.
+    let several = "[[backend]]\nname = \"main\"\nroot = \"a\"\n[[backend]]\nname = \"archive\"\nroot = \"b\"\n\
+                   [[bucket]]\nname = \"logs-old\"\nbackend = \"archive\"\n\
+                   [[bucket]]\nname = \"logs-*\"\nbackend = \"archive\"\naccount = \"ops\"\n\
+                   [[bucket]]\nname = \"*\"\naccount = \"web\"\n";
+    assert_eq!(owners(several), [of("", 1), of("ops", 1), of("web", 0)]);
+}
+
+#[test]
+fn an_entry_for_buckets_says_where_they_lie_or_whose_they_are() {
+    for (entry, key) in [
+        ("name = \"logs\"", "bucket.0.backend"),
+        (
+            "name = \"logs\"\nbackend = \"nowhere\"\naccount = \"default\"",
+            "bucket.0.backend",
+        ),
+        ("name = \"logs\"\naccount = \"no account!\"", "bucket.0.account"),
+        ("name = \"logs\"\naccount = \"\"", "bucket.0.account"),
+    ] {
+        let found = faults(&format!("[[bucket]]\n{entry}\n"), &[]);
+        assert!(found.len() == 1 && found[0].contains(key), "{entry}: {found:?}");
+    }
 }
 
 /// What stands behind `#   ` in the example, as a reader would take it over.
