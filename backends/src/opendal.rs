@@ -29,6 +29,7 @@ mod key;
 mod listing;
 mod locks;
 mod multipart;
+mod noted;
 mod object;
 mod page;
 mod probe;
@@ -120,7 +121,7 @@ impl OpendalOptions {
     /// The layout that is chosen where none is named.
     fn layout(&self) -> StoreLayout {
         self.layout.unwrap_or(match self.service.as_str() {
-            "s3" | "gcs" | "azblob" | "b2" | "oss" | "cos" | "obs" | "swift" => StoreLayout::Transparent,
+            "s3" | "gcs" | "azblob" | "oss" | "cos" | "obs" | "swift" => StoreLayout::Transparent,
             _ => StoreLayout::Encoded,
         })
     }
@@ -171,6 +172,26 @@ pub enum OpendalOpenError {
     LevelTooLow { asked: StoreLevel, report: ProbeReport },
     #[error("the transparent layout needs a store that keeps metadata with objects:\n{report}")]
     NoMetadata { report: ProbeReport },
+    #[error(
+        "the store was served in the layout \"{}\", and the configuration asks for \"{}\": objects of the one are none \
+         in the other",
+        .noted.word(), .asked.word()
+    )]
+    OtherLayout { noted: StoreLayout, asked: StoreLayout },
+    /// Also where the probe met a store that was not well.
+    #[error(
+        "the store had {noted}, which other gateways may rely on, and has {} now. If that is so for good: remove the \
+         object .t2/store from it when no gateway serves it\n{report}",
+        report.level
+    )]
+    LevelFell { noted: StoreLevel, report: ProbeReport },
+    #[error("the object .t2/store in the store is damaged, or a later version of the gateway has written it")]
+    UnknownFormat,
+    #[error(
+        "the transparent layout needs a store that refuses to read what has been replaced, and keeps names apart; the \
+         layout \"encoded\" does not:\n{report}"
+    )]
+    NotTransparent { report: ProbeReport },
     #[error("what the gateway keeps in the store could not be read")]
     Backend(#[from] BackendError),
 }
@@ -194,6 +215,8 @@ struct Core {
     budget: Budget,
     clock: Arc<dyn Clock>,
     adoption: Adoption,
+    /// A body that takes longer is refused: what has come of it is for the sweeper when it is twice as old.
+    longest_body: Duration,
 }
 
 impl OpendalBackend {
@@ -206,6 +229,9 @@ impl OpendalBackend {
         }
         if layout == StoreLayout::Transparent && !profile.metadata {
             return Err(OpendalOpenError::NoMetadata { report });
+        }
+        if layout == StoreLayout::Transparent && !(profile.reads_same && profile.names_apart) {
+            return Err(OpendalOpenError::NotTransparent { report });
         }
         if report.level < options.least_level {
             return Err(OpendalOpenError::LevelTooLow {
@@ -222,7 +248,9 @@ impl OpendalBackend {
             budget: Budget::new(options.memory_bytes),
             clock: options.clock,
             adoption: options.adoption,
+            longest_body: sweep::least_age(options.abandoned_upload_age) / 2,
         };
+        core.compare_with_what_is_noted(&report).await?;
         let unclaimed = core.adopt().await?;
         let sweeper = core.clone().sweep_now_and_then(options.abandoned_upload_age);
         Ok(Self {

@@ -33,6 +33,16 @@ pub enum StoreLayout {
     Encoded,
 }
 
+impl StoreLayout {
+    /// As configurations call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Transparent => "transparent",
+            Self::Encoded => "encoded",
+        }
+    }
+}
+
 /// A name in the store, safe to send: no empty, `.` or `..` segment, no white space at its ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct StoreKey(String);
@@ -40,6 +50,11 @@ pub(super) struct StoreKey(String);
 impl StoreKey {
     pub(super) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What is noted of the store itself.
+    pub(super) fn note() -> Self {
+        Self(format!("{RESERVED}store"))
     }
 
     /// The record of a bucket.

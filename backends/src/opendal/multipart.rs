@@ -99,7 +99,7 @@ impl Core {
             key: upload.key.as_str().into(),
             part: Some((upload.upload_id.as_str().into(), part_number.get())),
         };
-        let (new, summary) = blob::write(&self.store, &self.budget, self.nonce()?, &owner, body).await?;
+        let (new, summary) = self.receive_blob(self.nonce()?, &owner, body).await?;
         let (core, upload) = (self.clone(), upload.clone());
         run_to_end(async move {
             let Some(blob) = new.blob().cloned() else {
@@ -108,9 +108,13 @@ impl Core {
             let _upload = core.locks.in_upload(&upload.upload_id).await;
             // Parts of one number, one after the other: each removes what it replaces.
             let _part = core.locks.key(&upload.bucket, &upload.key).await;
-            core.upload(&bucket, &upload).await?;
+            let uploading = core.upload(&bucket, &upload).await?;
             let record = PartRecord::new(blob, summary.md5, &summary.checksum, core.clock.now());
             let replaced = core.part(&upload.bucket, &upload.upload_id, part_number).await?;
+            // An upload that could not be removed when it had become an object: that may consist of this part.
+            if replaced.is_some() && core.made_of(&upload.bucket, &uploading).await?.is_some() {
+                return Err(BackendError::NoSuchUpload);
+            }
             let key = StoreKey::part(&upload.bucket, &upload.upload_id, part_number);
             let none = Precondition::None;
             // Before the record: that may be there though its reply is lost.

@@ -78,44 +78,32 @@ impl Core {
         };
         match self.layout {
             StoreLayout::Transparent => {
-                let Some(meta) = self.store.stat(&place).await? else {
-                    return Ok(None);
-                };
-                self.plain(place, key.clone(), meta).await.map(Some)
+                let mut alone = None;
+                loop {
+                    let Some(meta) = self.store.stat(&place).await? else {
+                        return Ok(None);
+                    };
+                    let record = Record::of_metadata(&meta);
+                    let aside = record.as_ref().filter(|record| record.rest.is_none());
+                    let side = match aside.and_then(Record::nonce) {
+                        Some(nonce) => self.side(nonce).await?,
+                        None => None,
+                    };
+                    // Its side object goes after it: it was replaced since, unless it is as before.
+                    if let Some(record) = aside.filter(|_| side.is_none())
+                        && alone.as_ref() != Some(&record.nonce)
+                    {
+                        alone = Some(record.nonce.clone());
+                        continue;
+                    }
+                    return Ok(Some(plain(place, key.clone(), meta, record, side)));
+                }
             }
             StoreLayout::Encoded => {
                 let head = self.head(bucket, key).await?;
                 Ok(head.and_then(|head| head.into_current(None)))
             }
         }
-    }
-
-    /// An object of the transparent layout.
-    async fn plain(&self, place: StoreKey, key: Key, meta: Meta) -> Result<Current, BackendError> {
-        let modified = last_modified(&meta);
-        let mut record = Record::of_metadata(&meta);
-        let mut info = None;
-        if let Some(found) = &record {
-            let mut rest = None;
-            if found.rest.is_none()
-                && let Some(nonce) = found.nonce()
-            {
-                // The object was replaced since, or its attributes are lost with their side object.
-                rest = self.side(nonce).await?.and_then(|side| side.rest);
-            }
-            info = found.describe(key.clone(), modified, rest);
-        }
-        let info = info.unwrap_or_else(|| {
-            record = None;
-            foreign(key, modified, &meta)
-        });
-        Ok(Current {
-            place,
-            info,
-            token: meta.token,
-            record,
-            inline: Bytes::new(),
-        })
     }
 
     pub(super) async fn side(&self, nonce: Stamp) -> Result<Option<Record>, BackendError> {
@@ -269,8 +257,28 @@ impl Core {
             let (bytes, summary, reserved) = blob::collect(body, &self.budget).await?;
             return Ok((Received::Whole(bytes, reserved), summary));
         }
-        let (blob, summary) = blob::write(&self.store, &self.budget, nonce, owner, body).await?;
+        let (blob, summary) = self.receive_blob(nonce, owner, body).await?;
         Ok((Received::Blob(blob), summary))
+    }
+
+    /// A body, laid aside.
+    pub(super) async fn receive_blob(
+        &self,
+        nonce: Stamp,
+        owner: &Owner,
+        body: ObjectBody,
+    ) -> Result<(NewBlob, BodySummary), BackendError> {
+        let received = blob::write(&self.store, &self.budget, nonce, owner, body).await?;
+        let latest = nonce
+            .time()
+            .unix_nanos()
+            .saturating_add_unsigned(u64::try_from(self.longest_body.as_nanos()).unwrap_or(u64::MAX));
+        if self.clock.now().unix_nanos() > latest {
+            return Err(BackendError::Busy {
+                context: "the body took so long that what came of it first may be swept",
+            });
+        }
+        Ok(received)
     }
 
     pub(super) async fn copy_object(&self, request: CopyObject) -> Result<ObjectInfo, BackendError> {
@@ -592,6 +600,24 @@ fn keeps_data(written: &Result<ObjectInfo, BackendError>) -> bool {
         written,
         Ok(_) | Err(BackendError::Internal { .. } | BackendError::Busy { .. })
     )
+}
+
+/// An object of the transparent layout. One whose side object is gone was renamed or copied by something else, and has
+/// lost its attributes: it is as what that wrote.
+fn plain(place: StoreKey, key: Key, meta: Meta, record: Option<Record>, side: Option<Record>) -> Current {
+    let modified = last_modified(&meta);
+    let rest = side.and_then(|side| side.rest);
+    let record = record.filter(|record| record.rest.is_some() || rest.is_some());
+    let info = record
+        .as_ref()
+        .and_then(|record| record.describe(key.clone(), modified, rest));
+    Current {
+        record: record.filter(|_| info.is_some()),
+        info: info.unwrap_or_else(|| foreign(key, modified, &meta)),
+        place,
+        token: meta.token,
+        inline: Bytes::new(),
+    }
 }
 
 /// What the decision on a commit in the transparent layout asks. Versions are not kept there: nothing has any.

@@ -94,6 +94,8 @@ const DELETE: &str = "deletes it";
 const NEEDED: [&str; 4] = [WRITE, READ, LIST, DELETE];
 const METADATA_KEPT: &str = "keeps metadata with an object";
 const MD5_TAGS: &str = "tags what is written in one piece with its MD5, no other";
+const READ_SAME: &str = "refuses to read what has been replaced since";
+const APART: &str = "keeps names apart that differ in case, or in how they are composed";
 const ORDER: &str = "lists in byte order";
 const START_AFTER: &str = "lists after a given name";
 const CREATE: &str = "create if absent: refuses the second, keeps the first";
@@ -116,6 +118,10 @@ pub(super) struct Profile {
     pub(super) ordered: bool,
     pub(super) starts_after: bool,
     pub(super) copies: bool,
+    /// Reads can be of one object, however often they are gone on with.
+    pub(super) reads_same: bool,
+    /// No two names are one.
+    pub(super) names_apart: bool,
     pub(super) conditional_deletes: bool,
     pub(super) level: StoreLevel,
 }
@@ -155,6 +161,8 @@ impl Probe<'_> {
             ordered: false,
             starts_after: false,
             copies: false,
+            reads_same: false,
+            names_apart: false,
             conditional_deletes: false,
             level: StoreLevel::Blobs,
         };
@@ -162,6 +170,11 @@ impl Probe<'_> {
             return profile;
         }
         profile.metadata = self.note(METADATA_KEPT, self.keeps_metadata().await);
+        profile.reads_same = self.note(READ_SAME, self.reads_same().await);
+        // Names of the encoded layout are no such pairs.
+        if self.layout == StoreLayout::Transparent {
+            profile.names_apart = self.note(APART, self.keeps_apart().await);
+        }
         self.note(LIST, self.lists().await);
         profile.ordered = self.note(ORDER, self.orders().await);
         profile.starts_after = self.note(START_AFTER, self.starts_after().await);
@@ -257,6 +270,45 @@ impl Probe<'_> {
         let missing =
             self.get(&self.key("nothing")).await?.is_none() && self.store.stat(&self.key("nothing")).await?.is_none();
         Ok(Some(whole && part.concat() == b"byt" && missing))
+    }
+
+    async fn reads_same(&self) -> Answer {
+        if !self.store.capability().read_with_if_match {
+            return Ok(None);
+        }
+        let key = self.key("read");
+        self.put(&key, b"first", &Precondition::None).await?;
+        let stale = self.token(&key).await?;
+        self.put(&key, b"other", &Precondition::None).await?;
+        let good = self.token(&key).await?;
+        let (Some(stale), Some(good)) = (stale, good) else {
+            return Ok(Some(false));
+        };
+        let read = async |token| {
+            self.store
+                .stream(&key, 0..5, Some(token))
+                .await?
+                .try_collect::<Vec<_>>()
+                .await
+        };
+        let refused = match read(&stale).await {
+            Ok(_) => false,
+            Err(StoreError::ConditionFailed) => true,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(refused && read(&good).await?.concat() == b"other"))
+    }
+
+    async fn keeps_apart(&self) -> Answer {
+        for (name, bytes) in NAMES_APART {
+            self.put(&self.key(name), bytes.as_bytes(), &Precondition::None).await?;
+        }
+        for (name, bytes) in NAMES_APART {
+            if self.get(&self.key(name)).await?.as_deref() != Some(bytes.as_bytes()) {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
     }
 
     async fn keeps_metadata(&self) -> Answer {
@@ -482,6 +534,14 @@ impl Probe<'_> {
 const NAMES: [&str; 5] = ["order-", "order-a", "order/a", "order/b", "order0"];
 /// Likewise; by UTF-16 the second would come first. The encoded layout has no such names.
 const WIDE_NAMES: [&str; 2] = ["order\u{ff5e}", "order\u{1f980}"];
+
+/// With what is written there: `a` in both cases, and `e` with its accent in one character and in two.
+const NAMES_APART: [(&str, &str); 4] = [
+    ("apart/a", "small"),
+    ("apart/A", "large"),
+    ("apart/\u{e9}", "composed"),
+    ("apart/e\u{301}", "decomposed"),
+];
 
 fn level(creates: bool, swaps: bool) -> StoreLevel {
     match (creates, swaps) {

@@ -12,13 +12,15 @@ use super::{
     bucket::MAX_RECORD_BYTES,
     history::Target,
     key::{StoreDir, StoreKey},
-    record::{Owner, Record},
+    record::{Kind, Owner, Record},
     store::Precondition,
 };
 use crate::{BackendError, BucketName, Key, Stamp, Timestamp, UploadId, UploadRef};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_hours(6);
+/// Before the first: gateways that start again and again have other work, and those that start each day sweep too.
+const FIRST: Duration = Duration::from_mins(15);
 /// No write is under way for so long: nothing younger is touched.
 const LEAST_AGE: Duration = Duration::from_hours(24);
 /// So many versions of a key are looked at at once.
@@ -26,12 +28,18 @@ const KEPT: usize = 100;
 /// So many blobs are remembered as those of one key.
 const MAX_KNOWN: usize = 100_000;
 
+/// How old is what the sweeper touches, where uploads are abandoned at that age, if at any.
+pub(super) fn least_age(abandoned: Option<Duration>) -> Duration {
+    abandoned.unwrap_or(DEFAULT_ABANDONED_UPLOAD_AGE).max(LEAST_AGE)
+}
+
 impl Core {
-    /// The first look is not at the start: gateways that start again and again have other work.
     pub(super) fn sweep_now_and_then(self, age: Option<Duration>) -> JoinHandle<()> {
         tokio::spawn(async move {
+            let mut pause = FIRST;
             loop {
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(pause).await;
+                pause = INTERVAL;
                 // No adapter's panic ends it for good.
                 let swept = AssertUnwindSafe(self.sweep(age.map(|age| age.max(LEAST_AGE))));
                 let Ok(swept) = swept.catch_unwind().await else {
@@ -59,11 +67,12 @@ impl Core {
         let swept = [
             self.sweep_uploads(age.map(ago), ago(LEAST_AGE)).await,
             self.sweep_parts(before).await,
-            self.sweep_blobs(before).await,
             self.sweep_tombstones(before).await,
             self.sweep_probes(before).await,
             self.sweep_asides(before).await,
             self.sweep_sides(before).await,
+            // Last: to find who names a blob can take long.
+            self.sweep_blobs(before).await,
         ];
         swept.into_iter().sum()
     }
@@ -182,13 +191,15 @@ impl Core {
                     continue;
                 }
             }
-            blob::remove_all(&self.store, id).await?;
-            swept += 1;
+            match blob::remove_all(&self.store, id).await {
+                Ok(()) => swept += 1,
+                Err(error) => tracing::warn!(%id, ?error, "what nothing consists of is left to the next sweep"),
+            }
         }
         Ok(swept)
     }
 
-    /// Tombstones on which nobody comes late any more.
+    /// Tombstones, and heads of keys that have nothing, on which nobody comes late any more.
     async fn sweep_tombstones(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
         let mut notes = self.store.list(&StoreDir::burials(), "", false, None, None);
@@ -202,15 +213,26 @@ impl Core {
             };
             let buried = found.and_then(|(record, _)| {
                 let bucket = BucketName::parse(record.bucket.clone()?).ok()?;
-                Some((bucket, Key::parse(record.key.clone()?).ok()?, record.version()?))
+                Some((bucket, Key::parse(record.key.clone()?).ok()?, record))
             });
-            // Of a later version, perhaps.
-            let Some((bucket, key, version)) = buried else { continue };
             let none = Precondition::None;
-            // What lies there is dead, whether or not the tombstone ever came.
-            self.store
-                .delete(&StoreKey::history(&bucket, &key, version.stamp), &none)
-                .await?;
+            // Of a later version, perhaps.
+            let Some((bucket, key, record)) = buried else { continue };
+            match (record.kind(), record.version()) {
+                (Some(Kind::Nothing), _) => {
+                    let at = Target {
+                        bucket: &bucket,
+                        key: &key,
+                    };
+                    self.drop_empty_head(at, &record).await?;
+                }
+                (Some(Kind::Tombstone), Some(version)) => {
+                    // What lies there is dead, whether or not the tombstone ever came.
+                    let dead = StoreKey::history(&bucket, &key, version.stamp);
+                    self.store.delete(&dead, &none).await?;
+                }
+                _ => continue,
+            }
             self.store.delete(&place, &none).await?;
             swept += 1;
         }

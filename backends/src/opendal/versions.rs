@@ -13,7 +13,7 @@ use super::{
     history::Target,
     object::Data,
     record::{Keeping, Kind, Record, StoredVersion},
-    store::{Precondition, StoreError},
+    store::{Dress, Precondition, StoreError},
 };
 use crate::{
     BackendError, BucketName, DeleteObject, DeleteObjectOutcome, DeletePlan, Displaced, ObjectInfo, Stamp, UploadId,
@@ -104,14 +104,18 @@ impl Core {
         Err(BackendError::Conflict)
     }
 
-    /// The bucket's versioning as it is known; where what lies under a key proves that too old, as it is now.
+    /// The bucket's versioning as it is known; where what lies under a key proves that too old, and where a version
+    /// would be replaced by it, as it is now. To be asked behind the head: who has changed it since has changed that too,
+    /// or has nothing there to lose.
     async fn versioning_now(
         &self,
         bucket: &BucketName,
         head: Option<&Recorded>,
         known: Option<VersioningStatus>,
     ) -> Result<Option<VersioningStatus>, BackendError> {
-        if known.is_none() && head.is_some_and(|head| head.record.version().is_some()) {
+        let is_too_old = known.is_none() && head.is_some_and(|head| head.record.version().is_some());
+        let replaces = known == Some(VersioningStatus::Suspended) && self.level >= Level::CompareAndSet;
+        if is_too_old || replaces {
             return Ok(self.bucket(bucket).await?.info.versioning);
         }
         Ok(known)
@@ -438,7 +442,16 @@ impl Core {
         // Nobody can have kept it, so nobody can come late with it.
         let never_kept = gone.is_none();
         let deletes = self.level < Level::CompareAndSet || self.profile.conditional_deletes || !careful;
-        if kept.is_empty() && never_kept && deletes && before.is_none_or(|before| before.gone().next().is_none()) {
+        // Whoever read that there is no head, or has written this one and does not know it, is to find another: with
+        // none it would come again, without its data.
+        let leaves_head = self.level >= Level::CompareAndSet
+            && (!head.record.blobs.is_empty() || before.is_some() && never_kept && kept.is_empty());
+        if kept.is_empty()
+            && never_kept
+            && deletes
+            && !leaves_head
+            && before.is_none_or(|before| before.gone().next().is_none())
+        {
             let precondition = if careful && self.profile.conditional_deletes {
                 self.if_still(Some(head))
             } else {
@@ -484,29 +497,40 @@ impl Core {
         if !self.write_head(at, &record, &inline, &precondition, false).await? {
             return Ok(false);
         }
-        if self.clear(at, head).await && promoted.is_none() {
-            self.drop_empty_head(at, &record).await;
+        if self.clear(at, head).await && promoted.is_none() && self.can_drop_heads() {
+            let left = if leaves_head {
+                self.leave_empty_head(&record).await
+            } else {
+                self.drop_empty_head(at, &record).await
+            };
+            if let Err(error) = left {
+                tracing::warn!(%error, "the head of a key that has nothing stays");
+            }
         }
         Ok(true)
     }
 
-    /// Removes a head whose key has nothing, where that can be done without harm; elsewhere it stays. What it said was
-    /// gone is buried.
-    async fn drop_empty_head(&self, at: Target<'_>, written: &Record) {
-        let dropped = async {
-            let Some(head) = self.head(at.bucket, at.key).await? else {
-                return Ok(());
-            };
-            if head.record != *written || !self.can_drop_heads() {
-                return Ok(());
-            }
-            match self.store.delete(&head.place, &self.if_still(Some(&head))).await {
-                Err(StoreError::ConditionFailed) => Ok(()),
-                outcome => Ok::<_, BackendError>(outcome?),
-            }
+    /// Notes a head whose key has nothing for the sweeper, which drops it when nobody comes late any more.
+    async fn leave_empty_head(&self, written: &Record) -> Result<(), BackendError> {
+        let place = super::key::StoreKey::burial(self.nonce()?);
+        let none = Precondition::None;
+        Ok(self
+            .store
+            .write(&place, written.to_object(&[]), Dress::default(), &none)
+            .await?)
+    }
+
+    /// Removes a head whose key has nothing, if it is still that. What it said was gone is buried.
+    pub(super) async fn drop_empty_head(&self, at: Target<'_>, written: &Record) -> Result<(), BackendError> {
+        let Some(head) = self.head(at.bucket, at.key).await? else {
+            return Ok(());
         };
-        if let Err(error) = dropped.await {
-            tracing::warn!(%error, "the head of a key that has nothing stays");
+        if head.record != *written || !self.can_drop_heads() {
+            return Ok(());
+        }
+        match self.store.delete(&head.place, &self.if_still(Some(&head))).await {
+            Err(StoreError::ConditionFailed) => Ok(()),
+            outcome => Ok(outcome?),
         }
     }
 

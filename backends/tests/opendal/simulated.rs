@@ -49,12 +49,27 @@ pub(super) trait Hook: Send + Sync {
 #[derive(Debug, Clone)]
 pub(super) struct Simulated {
     name: String,
-    objects: Arc<Mutex<BTreeMap<String, Buffer>>>,
+    objects: Arc<Mutex<BTreeMap<String, Stored>>>,
     conditional_deletes: bool,
     /// Whether listings come in byte order and start after a name; else they come the other way round.
     ordered: bool,
     /// Whether a listing goes deeper than one directory.
     deep: bool,
+    /// Whether writes and deletes can be conditional.
+    compares: bool,
+    /// Whether objects have metadata, and reads can be conditional: what the transparent layout needs.
+    dressed: bool,
+    /// Whether the condition of a read is ignored.
+    reads_any: bool,
+    /// Whether names are told apart by their letters' case.
+    folds: bool,
+}
+
+/// An object, with the metadata that a client has given it.
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    bytes: Buffer,
+    user: HashMap<String, String>,
 }
 
 struct Client {
@@ -76,7 +91,36 @@ impl Simulated {
             conditional_deletes: true,
             ordered: true,
             deep: true,
+            compares: true,
+            dressed: false,
+            reads_any: false,
+            folds: false,
         }
+    }
+
+    pub(super) fn that_reads_any(self) -> Self {
+        Self {
+            reads_any: true,
+            ..self
+        }
+    }
+
+    pub(super) fn that_folds(self) -> Self {
+        Self { folds: true, ..self }
+    }
+
+    /// It replaces whatever is there.
+    pub(super) fn without_conditions(self) -> Self {
+        Self {
+            compares: false,
+            conditional_deletes: false,
+            ..self
+        }
+    }
+
+    /// Objects keep metadata.
+    pub(super) fn dressed(self) -> Self {
+        Self { dressed: true, ..self }
     }
 
     /// Deletes cannot be conditional.
@@ -108,17 +152,29 @@ impl Simulated {
         options
     }
 
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Buffer>> {
+    fn folded(&self, path: &str) -> String {
+        if self.folds {
+            path.to_lowercase()
+        } else {
+            path.to_owned()
+        }
+    }
+
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Stored>> {
         lock(&self.objects)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Vec<u8>> {
-        self.objects().get(name).map(Buffer::to_vec)
+        self.objects().get(name).map(|found| found.bytes.to_vec())
     }
 
     /// Whoever writes it.
     pub(super) fn set(&self, name: &str, bytes: Vec<u8>) {
-        self.objects().insert(name.to_owned(), bytes.into());
+        let stored = Stored {
+            bytes: bytes.into(),
+            ..Stored::default()
+        };
+        self.objects().insert(name.to_owned(), stored);
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -140,13 +196,20 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn etag(bytes: &Buffer) -> String {
-    format!("\"{}\"", hex::encode(Md5::digest(bytes.to_bytes())))
+fn another() -> Error {
+    Error::new(ErrorKind::ConditionNotMatch, "it is another one")
 }
 
-fn metadata(bytes: &Buffer) -> Metadata {
-    let mut metadata = MetadataBuilder::file(bytes.len() as u64);
-    metadata.etag(etag(bytes));
+fn etag(found: &Stored) -> String {
+    format!("\"{}\"", hex::encode(Md5::digest(found.bytes.to_bytes())))
+}
+
+fn metadata(found: &Stored) -> Metadata {
+    let mut metadata = MetadataBuilder::file(found.bytes.len() as u64);
+    metadata.etag(etag(found));
+    if !found.user.is_empty() {
+        metadata.user_metadata(found.user.clone());
+    }
     metadata.build()
 }
 
@@ -209,8 +272,9 @@ impl SimulatedService {
         done
     }
 
-    fn get(&self, path: &str) -> Result<Buffer> {
-        self.0.store.objects().get(path).cloned().ok_or_else(not_found)
+    fn get(&self, path: &str) -> Result<Stored> {
+        let name = self.0.store.folded(path);
+        self.0.store.objects().get(&name).cloned().ok_or_else(not_found)
     }
 }
 
@@ -232,8 +296,10 @@ impl Service for SimulatedService {
             read: true,
             write: true,
             write_can_empty: true,
-            write_with_if_match: true,
-            write_with_if_not_exists: true,
+            read_with_if_match: self.0.store.dressed,
+            write_with_if_match: self.0.store.compares,
+            write_with_if_not_exists: self.0.store.compares,
+            write_with_user_metadata: self.0.store.dressed,
             delete: true,
             delete_with_if_match: self.0.store.conditional_deletes,
             list: true,
@@ -252,8 +318,9 @@ impl Service for SimulatedService {
         Ok(RpStat::new(metadata(&found)))
     }
 
-    fn read(&self, _: &OperationContext, path: &str, _: OpRead) -> Result<Self::Reader> {
+    fn read(&self, _: &OperationContext, path: &str, options: OpRead) -> Result<Self::Reader> {
         Ok(oio::StreamReader::new(Reader {
+            if_match: options.if_match().map(str::to_owned),
             service: self.clone(),
             path: path.to_owned(),
         }))
@@ -296,6 +363,7 @@ impl Service for SimulatedService {
 }
 
 struct Reader {
+    if_match: Option<String>,
     service: SimulatedService,
     path: String,
 }
@@ -304,8 +372,16 @@ impl oio::StreamRead for Reader {
     async fn open(&self, range: BytesRange) -> Result<(RpRead, Box<dyn oio::ReadStreamDyn>)> {
         let (service, path) = (&self.service, &self.path);
         let call = if range.offset() > 0 { Call::ReadRest } else { Call::Read };
-        let bytes = service.call(call, path, || service.get(path)).await?;
-        let metadata = metadata(&bytes);
+        let get = || {
+            let found = service.get(path)?;
+            match &self.if_match {
+                Some(token) if *token != etag(&found) && !service.0.store.reads_any => Err(another()),
+                _ => Ok(found),
+            }
+        };
+        let found = service.call(call, path, get).await?;
+        let metadata = metadata(&found);
+        let bytes = found.bytes;
         let bytes = bytes.slice(range.to_content_range(bytes.len())?);
         let middle = bytes.len() / 2;
         let halves = Halves {
@@ -353,7 +429,14 @@ impl oio::Write for Writer {
 
     async fn close(&mut self) -> Result<Metadata> {
         // They stay: what failed may be tried again.
-        let bytes: Buffer = self.pieces.iter().cloned().flatten().collect();
+        let written = Stored {
+            bytes: self.pieces.iter().cloned().flatten().collect(),
+            user: self.options.user_metadata().map_or_else(HashMap::new, |user| {
+                user.into_iter()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect()
+            }),
+        };
         let (options, service, path) = (&self.options, &self.service, &self.path);
         let set = || {
             let mut objects = service.0.store.objects();
@@ -363,13 +446,13 @@ impl oio::Write for Writer {
                 None => !options.if_not_exists() || there.is_none(),
             };
             if !holds {
-                return Err(Error::new(ErrorKind::ConditionNotMatch, "it is another one"));
+                return Err(another());
             }
-            objects.insert(path.clone(), bytes.clone());
+            objects.insert(service.0.store.folded(path), written.clone());
             Ok(())
         };
         service.call(Call::Write, path, set).await?;
-        Ok(metadata(&bytes))
+        Ok(metadata(&written))
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -413,7 +496,7 @@ impl oio::OneShotDelete for Deleter {
             let mut objects = self.0.0.store.objects();
             let there = objects.get(&path).map(etag);
             if options.if_match().is_some_and(|token| there.as_deref() != Some(token)) {
-                return Err(Error::new(ErrorKind::ConditionNotMatch, "it is another one"));
+                return Err(another());
             }
             objects.remove(&path);
             Ok(())

@@ -659,6 +659,48 @@ async fn of_completes_at_two_gateways_one_does_the_work() {
     }
 }
 
+/// Likewise where the object is deleted before the first one goes on, and nothing is kept of it: it does not come again,
+/// without its data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_completes_late_brings_no_deleted_object_back() {
+    let mut both = 0;
+    for call in 0.. {
+        let context = format!("stopped before call {call}");
+        let store = Simulated::new();
+        let counter = Counter::new(At::Wait);
+        let s = Subject::new(gateway(&store, Some(counter.clone()))).await;
+        let upload = s.upload(KEY).await;
+        let parts = vec![s.part(&upload, 1, large(3)).await];
+        let next = other(&store, &s).await;
+        counter.arm(call);
+        let mut task = tokio::spawn({
+            let (s, upload, parts) = (s.clone(), upload.clone(), parts.clone());
+            async move { s.complete(&upload, parts).await }
+        });
+        let finished = tokio::select! {
+            () = counter.reached.notified() => None,
+            done = &mut task => Some(done.unwrap()),
+        };
+        let came = finished.is_none();
+        let second = next.complete(&upload, parts).await;
+        next.delete(KEY).await;
+        counter.go.notify_one();
+        let first = match finished {
+            Some(done) => done,
+            None => task.await.unwrap(),
+        };
+        both += usize::from(came && second.is_ok());
+        match next.open(KEY).await {
+            Ok(open) => assert_eq!(read_whole(open).await, large(3), "{context}: {first:?}, {second:?}"),
+            Err(error) => assert!(matches!(error, BackendError::NoSuchKey), "{context}: {error}"),
+        }
+        if !came {
+            break;
+        }
+    }
+    assert!(both > 5, "{both}");
+}
+
 /// One gateway completes an upload, and is stopped before each of its calls in turn; meanwhile another aborts it, or
 /// sweeps it as abandoned. If the first one says that there is an object, it is whole and stays so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

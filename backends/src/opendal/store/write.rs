@@ -9,6 +9,10 @@ use opendal::{
 use super::{Dress, MAX_COPY_BYTES, MAX_PARTS, MIN_PART_BYTES, Piece, Precondition, Store, StoreError, error::failed};
 use crate::{BackendError, Clock as _, Stamp, SystemClock, opendal::key::StoreKey};
 
+/// A service that gives back something else where it is told that an object is compressed. The gateway's own record of
+/// the object says so too.
+const UNPACKS: &str = "gcs";
+
 impl Store {
     /// One write of bytes at hand.
     pub(in crate::opendal) async fn write(
@@ -149,7 +153,10 @@ impl Store {
                 capability.write_with_content_disposition,
                 dress.content.content_disposition,
             ),
-            content_encoding: header(capability.write_with_content_encoding, dress.content.content_encoding),
+            content_encoding: header(
+                capability.write_with_content_encoding && self.service() != UNPACKS,
+                dress.content.content_encoding,
+            ),
             user_metadata: dress.user,
             if_match: match precondition {
                 Precondition::Is(token) => Some(token.0.clone()),
