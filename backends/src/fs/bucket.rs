@@ -211,7 +211,7 @@ impl Store {
             acl: request.acl,
             versioning: request.versioning,
         };
-        let made = self.durable.after(&self.root).and_then(|()| self.make(&info));
+        let made = self.durable.always_after(&self.root).and_then(|()| self.make(&info));
         if let Err(error) = made {
             if matches!(error, Error::NotDurable { .. }) {
                 intent.into_iter().for_each(Intent::leave);
@@ -341,7 +341,7 @@ impl Store {
             *alive = false;
         }
         self.forget(bucket);
-        if let Err(error) = self.durable.after(&self.records) {
+        if let Err(error) = self.durable.always_after(&self.records) {
             intent.into_iter().for_each(Intent::leave);
             return Err(error);
         }

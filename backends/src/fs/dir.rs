@@ -157,6 +157,12 @@ pub(super) fn resolve_dir<'a>(
     resolve(base, names, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
+/// A second descriptor of what is open. To be had before a change is visible: without, nobody could make that durable.
+pub(super) fn again(file: &OwnedFd) -> Result<OwnedFd, Errno> {
+    crash::fault(Call::Open)?;
+    rustix::io::fcntl_dupfd_cloexec(file, 0)
+}
+
 /// Looks for a regular file. Fails only for reasons that have nothing to do with the file.
 pub(super) fn look_up<'a>(base: BorrowedFd<'_>, names: impl IntoIterator<Item = &'a str>) -> Result<Entry, Errno> {
     looked_up(resolve(base, names, LOOK_UP), |file| Meta::of(file))
@@ -169,7 +175,11 @@ pub(super) fn look_up_in(dir: BorrowedFd<'_>, name: &str) -> Result<Entry, Errno
         return look_up(dir, [name]);
     }
     let flags = LOOK_UP | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    looked_up(sys::openat(dir, name, flags, Mode::empty()), |file| Meta::brief(file))
+    match sys::openat(dir, name, flags, Mode::empty()) {
+        // It has to be waited for.
+        Err(Errno::AGAIN) => look_up(dir, [name]),
+        opened => looked_up(opened, |file| Meta::brief(file)),
+    }
 }
 
 /// What lies under a single name that a directory was seen to hold, without opening it; a symbolic link is itself. Without
@@ -249,6 +259,11 @@ pub(super) fn is_no_object(error: Errno) -> bool {
     )
 }
 
+fn is_file_beneath(dir: BorrowedFd<'_>, path: &str) -> Result<bool, Errno> {
+    let found = open_beneath(dir, path, OFlags::PATH)?;
+    Ok(Meta::brief(&found)?.is_file())
+}
+
 fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     crash::fault(Call::Open)?;
@@ -256,6 +271,10 @@ fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedF
     loop {
         match sys::openat2(dir, path, flags | OFlags::CLOEXEC, resolve) {
             Err(Errno::AGAIN | Errno::INTR) if attempt < MAX_ATTEMPTS => attempt += 1,
+            // Somebody has a lease on it, Samba say, and has to be waited for. Of a file that is no fifo.
+            Err(Errno::AGAIN) if flags.contains(OFlags::NONBLOCK) && is_file_beneath(dir, path)? => {
+                return open_beneath(dir, path, flags.difference(OFlags::NONBLOCK));
+            }
             outcome => return outcome,
         }
     }

@@ -101,8 +101,9 @@ impl Shared {
     /// good, and then no file can be changed: so a change is tried.
     fn confirm(&self) -> Result<(), Errno> {
         match xattr::set(&self.lock, "user.t2gate.synced", b"1") {
-            // No error of ext4's journal is told of a change of times, but that it has stopped is.
-            Err(Errno::NOTSUP) => fs::futimens(
+            // XFS and btrfs have no room for it on a disk that is full. No error of ext4's journal is told of a change of times,
+            // but that it has stopped is.
+            Err(Errno::NOTSUP | Errno::NOSPC | Errno::DQUOT) => fs::futimens(
                 &self.lock,
                 &fs::Timestamps {
                     last_access: time(fs::UTIME_OMIT),
@@ -210,6 +211,11 @@ impl Durable {
         fs::fsync(fd)
     }
 
+    /// As [`after`](Self::after), whatever the level.
+    pub(super) fn always_after(&self, dir: impl AsFd) -> Result<(), Error> {
+        self.always(dir).map_err(|source| self.failed(source))
+    }
+
     /// Syncs a directory in which a change has become visible.
     pub(super) fn after(&self, dir: impl AsFd) -> Result<(), Error> {
         self.after_all(&[dir.as_fd()])
@@ -237,6 +243,7 @@ impl Durable {
             return self.sync(files);
         }
         let mut ways = Vec::new();
+        let mut lost = Vec::new();
         for spot in spots {
             let last = Meta::of(spot.dir).map(DirId::from)?;
             if self.known().contains(&last) {
@@ -244,9 +251,10 @@ impl Durable {
             }
             match self.unknown_on_the_way(spot.base, strs(spot.names)) {
                 Ok(way) => ways.push((spot.base, way)),
-                // Removed meanwhile, and so was what lay in it.
-                Err(Errno::NOENT) => {}
-                Err(source) => return Err(source),
+                // Removed meanwhile, or an object has taken its name since: and so what lay in it went.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                // No descriptor is left, say: nothing failed to be synced, and the whole file system can be.
+                Err(_) => lost.push(spot.base),
             }
         }
         let mut all = files.to_vec();
@@ -256,6 +264,11 @@ impl Durable {
             all.extend(way.holders.iter().map(AsFd::as_fd));
         }
         self.sync(&all)?;
+        for base in lost {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            crash::fault(Call::Sync)?;
+            fs::syncfs(base)?;
+        }
         let mut known = self.known();
         for (_, way) in ways {
             if known.len() + way.passed.len() > MAX_KNOWN {

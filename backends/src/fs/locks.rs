@@ -138,6 +138,8 @@ pub(super) struct UploadLock {
     pub(super) ended: RwLock<bool>,
     /// The places that parts are being written to: of parts of a size, a number.
     claims: Mutex<BTreeSet<(u64, PartNumber)>>,
+    /// For which sizes of parts the names of their files are known to be durable.
+    named: Mutex<BTreeSet<u64>>,
 }
 
 impl UploadLock {
@@ -148,6 +150,10 @@ impl UploadLock {
             return Err(BackendError::NoSuchUpload);
         }
         Ok(ended)
+    }
+
+    pub(super) fn named(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Taken after `ended`.

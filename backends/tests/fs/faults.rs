@@ -128,6 +128,8 @@ async fn one_fault(before: &[&str], op: &str, errno: Errno, calls: &'static [Cal
     let happened = disarm();
     let found = see(&subject_then).await;
     let read_only = matches!(subject_then.ready().await, Err(BackendError::ReadOnly));
+    // To have no descriptor left is no failed sync.
+    assert!(errno != Errno::MFILE || !read_only, "{at}: read only");
     match &outcome {
         // What is only tidying may fail.
         Ok(()) => assert!(found == new, "{at}: done, and not there: {}", found.in_short()),

@@ -3,8 +3,8 @@
 use std::{fs, sync::Arc};
 
 use t2gate_backends::{
-    AccountId, Adoption, Backend, BackendError, BucketName, BucketPattern, CannedAcl, CreateBucket, FsBackend,
-    FsOpenError, FsOptions, Key, ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
+    AccountId, Adoption, Backend, BackendError, BucketName, BucketPattern, BucketSetting, CannedAcl, CreateBucket,
+    Durability, FsBackend, FsOpenError, FsOptions, Key, ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
 };
 
 use crate::{Tree, again, open_at};
@@ -210,4 +210,36 @@ async fn directories_that_were_there_are_told_of_and_served_once_they_have_an_ow
     let [logs, music] = ["logs-2026", "music"].map(|name| BucketName::parse(name).unwrap());
     assert_eq!(backend.unclaimed(), [music]);
     assert_eq!(backend.head_bucket(&logs).await.unwrap().owner, other);
+}
+
+/// Without a bucket's record nothing of it is served, and without its versioning versions would be lost.
+#[tokio::test]
+async fn records_of_buckets_are_synced_at_every_level() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = FsBackend::open(FsOptions {
+        durability: Durability::ProcessSafe,
+        ..FsOptions::new(root.path(), Arc::new(SystemClock))
+    })
+    .unwrap();
+    let bucket = BucketName::parse("bucket").unwrap();
+    let mut before = backend.syncs();
+    let mut synced = || {
+        let count = backend.syncs() - before;
+        before = backend.syncs();
+        count
+    };
+    let request = CreateBucket {
+        bucket: bucket.clone(),
+        owner: AccountId::parse("owner").unwrap(),
+        acl: CannedAcl::Private,
+        versioning: None,
+        max_buckets: 1,
+    };
+    backend.create_bucket(request).await.unwrap();
+    assert!(synced() >= 3, "the root, the record, its directory");
+    let enabled = BucketSetting::Versioning(VersioningStatus::Enabled);
+    backend.put_bucket_setting(&bucket, enabled).await.unwrap();
+    assert!(synced() >= 2, "the record, its directory");
+    backend.delete_bucket(&bucket).await.unwrap();
+    assert!(synced() >= 1, "the directory of records");
 }

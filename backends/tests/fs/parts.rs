@@ -1,6 +1,12 @@
 //! Parts that are written in place become the object without being copied, and nothing that comes late changes it.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
@@ -471,4 +477,25 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(compare(steps, left_out));
     }
+}
+
+/// An object is as old as its Complete, also where it is just the file of its part.
+#[tokio::test]
+async fn an_object_of_a_part_in_a_file_of_its_own_is_new() {
+    let tree = Tree::new().await;
+    let upload = tree.upload("key").await;
+    tree.part(&upload, 1, "one").await;
+    // Once more: into a file of its own.
+    let part = tree.part(&upload, 1, "two").await;
+    let uploads = tree.root.path().join(".t2/uploads").join(tree.bucket.as_str());
+    let file = uploads.join(upload.upload_id.as_str()).join("part.1");
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+    let info = tree.complete(&upload, vec![part]).await.unwrap();
+    assert!(info.last_modified.unix_seconds() > 1_700_000_000, "{info:?}");
 }

@@ -3,7 +3,9 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::{BufRead as _, BufReader},
     os::unix::{ffi::OsStrExt as _, fs::symlink, net::UnixListener},
+    process::{Command, Stdio},
 };
 
 use t2gate_backends::{BackendError, CopyObject, ObjectAttributes, PutObject, WriteCondition};
@@ -238,4 +240,38 @@ async fn large_attributes_and_part_tables_lie_in_files_that_go_with_the_object()
         .map(|p| p.part_number.get())
         .collect();
     assert_eq!(numbers, [7]);
+}
+
+/// Somebody holds a lease on a file, as Samba does: it is waited for, and spoils no listing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leased_file_is_waited_for() {
+    const HOLD: &str = "import fcntl, os, signal, sys\n\
+        def release(*_): fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)\n\
+        signal.signal(signal.SIGIO, release)\n\
+        file = os.open(sys.argv[1], os.O_RDWR)\n\
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+        print('held', flush=True)\n\
+        sys.stdin.read()\n";
+    let tree = Tree::new().await;
+    for lists in [true, false] {
+        fs::write(tree.path("leased"), "bytes").unwrap();
+        let mut holder = Command::new("python3")
+            .args(["-c", HOLD])
+            .arg(tree.path("leased"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut held = String::new();
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut held)
+            .unwrap();
+        assert_eq!(held, "held\n");
+        if lists {
+            assert_eq!(tree.all_keys().await, ["leased"]);
+        }
+        assert_eq!(tree.get("leased").await.unwrap(), "bytes");
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
+    }
 }

@@ -530,3 +530,32 @@ async fn a_key_of_many_versions_is_listed_whole_in_little_memory() {
     assert_eq!(ids.len(), MARKERS + 2);
     assert!(ids.is_sorted_by(|a, b| a > b));
 }
+
+// ---- what steps aside
+
+/// An object has its other name, for others lie below its first; somebody takes those away and puts a file there. The
+/// next object below moves that aside, over the version that is nowhere else.
+#[tokio::test]
+async fn a_version_that_had_stepped_aside_is_not_lost_to_a_file_that_does() {
+    let tree = Tree::new().await;
+    let first = tree.put("a", "first").await.version_id.unwrap();
+    tree.put("a/b", "below").await;
+    fs::remove_dir_all(tree.path("a")).unwrap();
+    fs::write(tree.path("a"), "foreign").unwrap();
+    tree.put("a/c", "below").await;
+    assert_eq!(tree.get("a").await.unwrap(), "foreign");
+    let mut object = tree.object("a");
+    object.version_id = Some(first);
+    assert_eq!(read_whole(tree.open_object(&object).await.unwrap()).await, "first");
+}
+
+/// A rename does nothing where both names are of one file.
+#[tokio::test]
+async fn an_object_with_both_names_steps_aside() {
+    let tree = Tree::new().await;
+    tree.put("a", "bytes").await;
+    fs::hard_link(tree.path("a"), tree.path(".t2!a")).unwrap();
+    tree.put("a/b", "below").await;
+    assert_eq!(tree.get("a").await.unwrap(), "bytes");
+    assert_eq!(tree.get("a/b").await.unwrap(), "below");
+}

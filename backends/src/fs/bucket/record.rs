@@ -209,7 +209,7 @@ impl Store {
             .rename(&self.records, info.bucket.as_str())
             .map_err(Error::io("could not write a bucket's record"))?;
         staged.moved();
-        self.durable.after(&self.records)
+        self.durable.always_after(&self.records)
     }
 }
 

@@ -234,7 +234,11 @@ impl Store {
         if full.is_empty() && place(last) == Some(Place::Own) {
             let name = part_name(last.part_number);
             let file = dir::resolve(dir.as_fd(), [name.as_str()], OFlags::RDWR).map_err(Error::io(FAILED))?;
-            return self.take(dir, &name, file);
+            let staged = self.take(dir, &name, file)?;
+            if let Some(staged) = &staged {
+                make_new(staged)?;
+            }
+            return Ok(staged);
         }
         // Of the files for parts of a size the one that has most of them.
         let mut held: BTreeMap<u64, u64> = BTreeMap::new();
@@ -272,16 +276,7 @@ impl Store {
         }
         let len = slots::offset(size, number).saturating_add(last.size);
         fs::ftruncate(staged.file(), len).map_err(Error::io(FAILED))?;
-        // The object is new, however old its parts are.
-        let now = fs::Timespec {
-            tv_sec: 0,
-            tv_nsec: fs::UTIME_NOW,
-        };
-        let times = fs::Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
-        fs::futimens(staged.file(), &times).map_err(Error::io(FAILED))?;
+        make_new(&staged)?;
         Ok(Some(staged))
     }
 
@@ -297,4 +292,17 @@ impl Store {
             Err(error) => Err(Error::io("could not take parts")(error)),
         }
     }
+}
+
+/// The object is new, however old its parts are.
+fn make_new(staged: &Staged) -> Result<(), Error> {
+    let now = fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: fs::UTIME_NOW,
+    };
+    let times = fs::Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    fs::futimens(staged.file(), &times).map_err(Error::io("could not take the parts together"))
 }

@@ -135,8 +135,14 @@ impl Slot {
                     Err(error) => return Err(Error::io(FAILED)(error)),
                 }
             }
-            durable.before(dir)?;
         }
+        // Whoever made them may not have come to this.
+        let mut named = lock.named();
+        if !named.contains(&size) {
+            durable.before(dir)?;
+            named.insert(size);
+        }
+        drop(named);
         let Some(data) = open_data(dir, size).map_err(Error::io(FAILED))? else {
             return Ok(None);
         };

@@ -338,6 +338,7 @@ impl Store {
         const FAILED: &str = "could not put the object in its place";
         if !versions.taken {
             let (leaf, dirs) = split(&name.parents, &name.plain);
+            let dir = dir::again(parent).map_err(Error::io(FAILED))?;
             let _moving = versions.has_forced.then(|| self.moves.begin()).transpose()?;
             match staged.rename(parent, leaf) {
                 Ok(()) => {}
@@ -353,7 +354,6 @@ impl Store {
                     tracing::warn!(%error, "could not remove an object's other name");
                 }
             }
-            let dir = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(Error::io(FAILED))?;
             return Ok(Some(Changed::in_bucket(dirs, dir)));
         }
         let (leaf, dirs) = split(&name.parents, &name.forced);

@@ -129,12 +129,38 @@ impl Store {
                 Err(Errno::NOENT) => return Ok(()),
                 outcome => outcome.map_err(Error::io("could not create a directory"))?,
             };
+            let failed = || Error::io("could not move an object aside");
+            let entry = Meta::in_dir(&dir, name).map_err(failed())?;
+            let is_there = match Meta::in_dir(&target, leaf) {
+                Err(Errno::NOENT) => false,
+                // A rename would leave two names of one file as they are.
+                Ok(there) if there.is_file_of(&entry) => true,
+                // The object itself lies there already, and what has its name is none.
+                Ok(_) if !matches!(dir::look_up_in(dir.as_fd(), name), Ok(dir::Entry::File(..))) => {
+                    return Err(unsupported());
+                }
+                // Somebody has put another object there since. What it hides may be a version that is nowhere else.
+                Ok(_) => {
+                    let key = Key::parse(key).map_err(|_| unsupported())?;
+                    let bucket_dir = self.bucket_dir(bucket)?;
+                    let name = self.name_of(&bucket_dir, key.as_str())?;
+                    self.key_versions(bucket, bucket_dir.as_fd(), &key, &name)?;
+                    false
+                }
+                Err(error) => return Err(failed()(error)),
+            };
             let _moving = self.moves.begin()?;
-            match crash::fault(Call::Add).and_then(|()| sys::renameat(&dir, name, &target, leaf)) {
-                Ok(()) => crash::point(),
+            let moved = if is_there {
+                dir::unlink(&dir, name)
+            } else {
+                let moved = crash::fault(Call::Add).and_then(|()| sys::renameat(&dir, name, &target, leaf));
+                moved.inspect(|()| crash::point())
+            };
+            match moved {
+                Ok(()) => {}
                 Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => return Err(unsupported()),
-                Err(error) => return Err(Error::io("could not move an object aside")(error)),
+                Err(error) => return Err(failed()(error)),
             }
             (dir, (!dirs.is_empty()).then_some(target), left)
         };

@@ -479,8 +479,9 @@ impl Store {
         let Some(dir) = history.dir_of(kept) else {
             return Ok(None);
         };
+        let place = self.place_of(bucket, name, history, kept)?;
         dir::unlink(dir, &kept.name()).map_err(Error::io(FAILED))?;
-        self.place_of(bucket, name, history, kept)
+        Ok(place)
     }
 
     /// The directory of a version, as one that has changed.
@@ -498,7 +499,7 @@ impl Store {
         if kept.version.null {
             names.push(NULL.into());
         }
-        let dir = rustix::io::fcntl_dupfd_cloexec(dir, 0).map_err(Error::io("could not remove a version"))?;
+        let dir = dir::again(dir).map_err(Error::io("could not remove a version"))?;
         Ok(Some(Changed::in_history(names, dir)))
     }
 }

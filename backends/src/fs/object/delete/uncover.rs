@@ -47,6 +47,7 @@ impl Store {
         let (leaf, dirs) = current.path(name);
         let to = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)).map_err(Error::io(FAILED))?;
         let (from, file) = self.open_kept(history, next)?;
+        let place = self.place_of(bucket, name, history, next)?;
         match Staged::link(self, from, &next.name(), file) {
             Ok(staged) => {
                 staged.rename(&to, leaf).map_err(Error::io(FAILED))?;
@@ -62,7 +63,7 @@ impl Store {
             Err(error) => return Err(Error::io(FAILED)(error)),
         }
         let mut changed = vec![Changed::in_bucket(dirs, to)];
-        changed.extend(self.place_of(bucket, name, history, next)?);
+        changed.extend(place);
         Ok(changed)
     }
 
