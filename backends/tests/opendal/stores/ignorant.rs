@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use t2gate_backends::{OpendalBackend, OpendalOpenError, OpendalOptions, StoreLevel};
+use t2gate_backends::{OpendalBackend, OpendalOpenError, OpendalOptions, StoreLayout, StoreLevel};
 
 use super::server::{Server, make_bucket, s3_options};
 
@@ -35,11 +35,19 @@ fn the_probe_finds_that_it_ignores_conditions() {
         assert_eq!(report.level, StoreLevel::Blobs, "{report}");
         let asks_for_more = OpendalOptions {
             least_level: StoreLevel::CreateIfAbsent,
+            layout: Some(StoreLayout::Encoded),
             ..s3_options(&SERVER)
         };
-        match OpendalBackend::open(asks_for_more).await {
-            Err(OpendalOpenError::LevelTooLow { .. } | OpendalOpenError::NoMetadata { .. }) => {}
-            other => panic!("{other:?}"),
-        }
+        let refused = OpendalBackend::open(asks_for_more).await;
+        assert!(
+            matches!(refused, Err(OpendalOpenError::LevelTooLow { .. })),
+            "{refused:?}"
+        );
+        // Nor do its reads have conditions.
+        let refused = OpendalBackend::open(s3_options(&SERVER)).await;
+        assert!(
+            matches!(refused, Err(OpendalOpenError::NotTransparent { .. })),
+            "{refused:?}"
+        );
     });
 }
