@@ -80,7 +80,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<BucketInfo>, BackendError>;
 
     /// Replaces one setting in one step. [`BackendError::NotSupported`] for versioning without
-    /// [`Capabilities::history`].
+    /// [`Capabilities::versioning`], and for its suspension with [`Capabilities::always_versioned`].
     async fn put_bucket_setting(&self, bucket: &BucketName, setting: BucketSetting) -> Result<(), BackendError>;
 
     /// [`BackendError::BucketNotEmpty`] while it holds any object, version, marker. Uploads under way go with it.
@@ -102,7 +102,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn delete_object(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError>;
 
     /// A page. Of each object at least key, size, ETag, time, version id, and checksum where known without reading
-    /// the object; content headers and user metadata may be left out.
+    /// the object; content headers and user metadata may be left out, and the version id where that is the store's own
+    /// ([`Capabilities::always_versioned`]).
     async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError>;
 
     /// A page of all versions, delete markers among them. Of each version what [`list_objects`](Self::list_objects)

@@ -18,6 +18,11 @@ pub struct Capabilities {
     pub history: bool,
     /// Buckets can have versioning: see [`VersioningStatus`](crate::VersioningStatus).
     pub versioning: bool,
+    /// The store keeps versions by itself, of everything: every bucket has versioning from its creation on, whatever was
+    /// asked for, and to suspend it is [`BackendError::NotSupported`](crate::BackendError::NotSupported). Version ids
+    /// are the store's. A listing that is to go on from a version that is gone begins its key anew; whether a delete of
+    /// nothing adds a marker is up to the store.
+    pub always_versioned: bool,
     /// What is stored is encrypted.
     pub encryption: bool,
 }

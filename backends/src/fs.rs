@@ -299,6 +299,7 @@ impl Backend for FsBackend {
             stable_reads: true,
             history: self.store.can_keep_versions(),
             versioning: false,
+            always_versioned: false,
             encryption: false,
         }
     }

@@ -99,6 +99,7 @@ impl Backend for MemoryBackend {
             stable_reads: true,
             history: true,
             versioning: false,
+            always_versioned: false,
             encryption: false,
         }
     }

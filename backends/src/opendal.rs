@@ -12,6 +12,8 @@
 //!   object is the step that commits, whatever the size.
 //! - **Versions** (encoded layout). What lies under a key's name is its head: the newest version, and which others are
 //!   kept. Those lie in a history, and name the same blobs. Each change is one write of the head, from what was read.
+//! - **Versions of the store's own** (transparent layout). Where the store keeps them, found out by trying, they are the
+//!   versions; the gateway writes down nothing of them.
 //! - **Writes** know their own work again by a nonce that they carry: a reply that was lost is no second write.
 //! - **Reserved names.** What the gateway keeps for itself lies under `.t2/`, which is no bucket's name: records of
 //!   buckets, uploads and parts, blobs, side objects.
@@ -20,6 +22,7 @@
 //! Within a process requests are kept apart by locks, so that below L2 one gateway keeps all that it promises; two on
 //! one store need L2.
 
+mod answer;
 mod blob;
 mod bucket;
 mod budget;
@@ -29,14 +32,18 @@ mod key;
 mod listing;
 mod locks;
 mod multipart;
+mod native;
+mod native_listing;
 mod noted;
 mod object;
 mod page;
 mod probe;
+mod probe_versions;
 mod read;
 mod record;
 mod secrets;
 mod store;
+mod store_versions;
 mod sweep;
 mod version_listing;
 mod versions;
@@ -344,7 +351,8 @@ impl Backend for OpendalBackend {
             conditional_deletes: self.core.judges_deletes(),
             stable_reads: false,
             history: self.core.keeps_history(),
-            versioning: false,
+            versioning: self.core.is_native(),
+            always_versioned: self.core.is_native(),
             encryption: false,
         }
     }

@@ -377,5 +377,8 @@ pub async fn all_answers_tell_the_same_of_an_object(s: Subject) {
         (&put.key, put.size, &put.etag)
     );
     assert_eq!(listed.last_modified, put.last_modified);
-    assert_eq!(listed.version_id, put.version_id);
+    // A store's listing of objects may not tell which of its own versions they are.
+    if !s.is_always_versioned() || listed.version_id.is_some() {
+        assert_eq!(listed.version_id, put.version_id);
+    }
 }

@@ -54,6 +54,11 @@ impl Subject {
         Self::with_versioning(self.backend.clone(), Some(status)).await
     }
 
+    /// Every bucket has versioning, and keeps it.
+    pub(super) fn is_always_versioned(&self) -> bool {
+        self.capabilities(Some(&self.bucket)).always_versioned
+    }
+
     pub(super) async fn set_versioning(&self, status: VersioningStatus) {
         let setting = BucketSetting::Versioning(status);
         self.put_bucket_setting(&self.bucket, setting).await.unwrap();
@@ -114,6 +119,17 @@ impl Subject {
     }
 }
 
+/// For a backend with [`Capabilities::always_versioned`](crate::Capabilities::always_versioned).
+pub(super) async fn assert_no_suspension(s: &Subject) {
+    let suspended = BucketSetting::Versioning(SUSPENDED);
+    assert_refused!(
+        s.put_bucket_setting(&s.bucket, suspended).await,
+        BackendError::NotSupported { .. }
+    );
+    let bucket = s.head_bucket(&s.bucket).await.unwrap();
+    assert_eq!(bucket.versioning, Some(ENABLED), "it is as it was");
+}
+
 fn keep_all() -> WriteCondition {
     WriteCondition {
         keep_all: true,
@@ -143,6 +159,12 @@ pub async fn a_bucket_says_whether_it_keeps_versions(s: Subject) {
     let status = async |s: &Subject| s.head_bucket(&s.bucket).await.unwrap().versioning;
     assert_eq!(status(&s.versioned(ENABLED).await).await, Some(ENABLED));
     let never = Subject::with_versioning(s.backend.clone(), None).await;
+    if s.is_always_versioned() {
+        assert_eq!(status(&never).await, Some(ENABLED));
+        never.set_versioning(ENABLED).await;
+        assert_no_suspension(&never).await;
+        return;
+    }
     assert_eq!(status(&never).await, None);
     for next in [ENABLED, SUSPENDED, SUSPENDED, ENABLED] {
         let before = never.head_bucket(&never.bucket).await.unwrap();
@@ -163,6 +185,13 @@ pub async fn a_bucket_says_whether_it_keeps_versions(s: Subject) {
 
 pub async fn without_versioning_each_object_is_its_version_null(s: Subject) {
     let s = Subject::with_versioning(s.backend.clone(), None).await;
+    if s.is_always_versioned() {
+        // There is no bucket without: an object has an id from its first write on.
+        let put = s.put("b", "one").await;
+        assert!(!id(&put).is_null());
+        assert_eq!(s.lines().await, own("b", &[Some(3)]));
+        return;
+    }
     let put = s.put("b", "one").await;
     s.put("a", "three").await;
     assert_eq!(put.version_id, None);
@@ -295,6 +324,14 @@ pub async fn copies_and_completes_are_versions_too(s: Subject) {
 
 pub async fn what_was_there_before_is_the_version_null(s: Subject) {
     let s = Subject::with_versioning(s.backend.clone(), None).await;
+    if s.is_always_versioned() {
+        // What was there before the store kept versions, no client of the backend can have made.
+        assert_refused!(
+            s.open_version("key", &VersionId::null()).await,
+            BackendError::NoSuchVersion
+        );
+        return;
+    }
     let before = s.put("key", "before").await;
     s.set_versioning(ENABLED).await;
     assert_eq!(s.info("key").await.version_id, Some(VersionId::null()));
@@ -341,14 +378,22 @@ pub async fn a_delete_by_name_adds_a_marker(s: Subject) {
     // Gone once more: only who asks for it adds another marker.
     assert_eq!(s.delete("key").await, DeleteObjectOutcome::default());
     assert_eq!(s.delete("never there").await, DeleteObjectOutcome::default());
+    let mut marked = Vec::new();
     for key in ["key", "never there"] {
         let mut request = s.delete_request(key);
         request.mark_missing = true;
         let outcome = s.delete_object(request).await.unwrap();
-        assert!(outcome.delete_marker && !outcome.existed && outcome.version_id.is_some());
+        assert!(!outcome.existed);
+        assert_eq!(outcome.delete_marker, outcome.version_id.is_some());
+        // A store that keeps versions by itself may make none where there never was anything.
+        let may_make_none = s.is_always_versioned() && key == "never there";
+        assert!(outcome.delete_marker || may_make_none);
+        if outcome.delete_marker {
+            marked.push(key);
+        }
     }
     let mut expected = own("key", &[None, None, Some(5)]);
-    expected.extend(own("never there", &[None]));
+    expected.extend(marked[1..].iter().flat_map(|key| own(key, &[None])));
     assert_eq!(s.lines().await, expected);
     // A new object lies on top.
     s.put("key", "anew").await;
@@ -443,6 +488,12 @@ pub async fn a_version_is_of_its_key_and_bucket(s: Subject) {
 pub async fn suspended_writes_replace_the_version_null(s: Subject) {
     let s = s.versioned(ENABLED).await;
     let one = s.put("key", "1").await;
+    if s.is_always_versioned() {
+        assert_no_suspension(&s).await;
+        s.put("key", "22").await;
+        assert_eq!(s.get_version("key", &id(&one)).await, "1");
+        return;
+    }
     s.set_versioning(SUSPENDED).await;
     let null = |size, latest| ("key".to_owned(), true, size, latest);
     let own = |size, latest| ("key".to_owned(), false, size, latest);
@@ -547,6 +598,9 @@ pub async fn who_may_not_destroy_can_do_what_is_kept(s: Subject) {
     let refused = enabled.delete_version_if(keep_all(), "key", &marker).await;
     assert_refused!(refused, BackendError::WouldDestroy);
     assert_eq!(enabled.lines().await, own("key", &[None, Some(7), Some(7)]));
+    if s.is_always_versioned() {
+        return assert_no_suspension(&enabled).await;
+    }
     // The null version would be lost, wherever it lies.
     enabled.set_versioning(SUSPENDED).await;
     careful("key", &enabled).await.unwrap();
@@ -598,7 +652,8 @@ pub async fn a_bucket_goes_only_without_any_version(s: Subject) {
     s.delete_bucket(&s.bucket).await.unwrap();
     let anew = Subject::of(s.backend.clone(), s.bucket.clone()).await;
     assert!(anew.lines().await.is_empty());
-    assert_eq!(anew.head_bucket(&anew.bucket).await.unwrap().versioning, None);
+    let versioning = s.is_always_versioned().then_some(ENABLED);
+    assert_eq!(anew.head_bucket(&anew.bucket).await.unwrap().versioning, versioning);
 }
 
 pub async fn hostile_keys_have_versions(s: Subject) {

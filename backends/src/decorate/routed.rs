@@ -149,6 +149,7 @@ fn weakest(all: impl Iterator<Item = Capabilities>) -> Option<Capabilities> {
         stable_reads: a.stable_reads && b.stable_reads,
         history: a.history && b.history,
         versioning: a.versioning && b.versioning,
+        always_versioned: a.always_versioned || b.always_versioned,
         encryption: a.encryption && b.encryption,
     })
 }

@@ -57,6 +57,7 @@ impl Blob {
             key,
             size: range.end,
             token: None,
+            version: None,
         })
     }
 }

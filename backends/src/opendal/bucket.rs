@@ -39,9 +39,10 @@ impl Core {
         let Some((known, token)) = self.store.read_as(&key, MAX_RECORD_BYTES, known).await? else {
             return Err(BackendError::NoSuchBucket);
         };
-        let (info, record) = known.ok_or_else(|| {
+        let (mut info, record) = known.ok_or_else(|| {
             BackendError::internal("a bucket's record is damaged, or of a later version", key.to_string())
         })?;
+        info.versioning = self.versioning(info.versioning);
         Ok(Bucket {
             record,
             info,
@@ -70,8 +71,8 @@ impl Core {
     }
 
     pub(super) async fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, BackendError> {
-        if request.versioning.is_some() && !self.keeps_history() {
-            return Err(self.not_supported("versioning of buckets"));
+        if let Some(status) = request.versioning {
+            self.judge_versioning(&BucketSetting::Versioning(status))?;
         }
         let _creation = self.locks.creation.lock().await;
         let _lock = self.locks.bucket(&request.bucket).await;
@@ -102,7 +103,7 @@ impl Core {
             owner: request.owner,
             created: self.clock.now(),
             acl: request.acl,
-            versioning: request.versioning,
+            versioning: self.versioning(request.versioning),
         };
         self.write_new_record(&info).await?;
         Ok(info)
@@ -168,13 +169,13 @@ impl Core {
         bucket: &BucketName,
         setting: BucketSetting,
     ) -> Result<(), BackendError> {
+        self.judge_versioning(&setting)?;
         let _lock = self.locks.bucket(bucket).await;
         for _ in 0..super::ATTEMPTS {
             let Bucket { mut record, token, .. } = self.bucket(bucket).await?;
             match setting {
                 BucketSetting::Acl(acl) => record.set_acl(acl),
-                BucketSetting::Versioning(status) if self.keeps_history() => record.set_versioning(status),
-                BucketSetting::Versioning(_) => return Err(self.not_supported("versioning of buckets")),
+                BucketSetting::Versioning(status) => record.set_versioning(status),
             }
             let precondition = self.replacing(token);
             let key = StoreKey::bucket_record(bucket);
@@ -187,7 +188,7 @@ impl Core {
                 Err(StoreError::ConditionFailed) => {}
                 outcome => {
                     self.locks.note_change(bucket);
-                    return Ok(outcome?);
+                    return Ok(outcome.map(drop)?);
                 }
             }
         }
@@ -240,6 +241,9 @@ impl Core {
     /// Whether anything at all lies in the bucket's directory, also what is no object for the gateway; but not what is
     /// left of a key that has no version any more.
     async fn holds_anything(&self, bucket: &BucketName) -> Result<bool, BackendError> {
+        if self.is_native() {
+            return self.holds_any_version(bucket).await;
+        }
         let mut entries = self.store.list(&StoreDir::bucket(bucket), "", true, None, Some(2));
         while let Some(found) = entries.next().await? {
             match self.layout {
@@ -294,7 +298,7 @@ impl Core {
                 owner: owner.clone(),
                 created: self.clock.now(),
                 acl: CannedAcl::Private,
-                versioning: None,
+                versioning: self.versioning(None),
             };
             match self.write_new_record(&info).await {
                 // Another gateway on the same store.

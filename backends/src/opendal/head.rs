@@ -143,6 +143,7 @@ impl Recorded {
             place: self.place,
             info,
             token: self.token,
+            version: None,
             record: Some(self.record),
             inline: self.inline,
         })

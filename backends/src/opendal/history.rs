@@ -157,7 +157,7 @@ impl Core {
             .write(&place, record.to_object(&head.inline), Dress::default(), &absent)
             .await;
         match written {
-            Ok(()) | Err(StoreError::ConditionFailed) => Ok(()),
+            Ok(_) | Err(StoreError::ConditionFailed) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -178,7 +178,8 @@ impl Core {
         self.store
             .write(&StoreKey::burial(note), tombstone.clone(), Dress::default(), &none)
             .await?;
-        Ok(self.store.write(&place, tombstone, Dress::default(), &none).await?)
+        self.store.write(&place, tombstone, Dress::default(), &none).await?;
+        Ok(())
     }
 
     /// Those of which the last write of a head said so; nobody knows whether who wrote it came to do it.

@@ -215,6 +215,12 @@ impl StoreDir {
         &self.0
     }
 
+    /// What is called `name` in this directory, in a listing of all that lies below. `None` for a directory.
+    pub(super) fn key(&self, name: &str) -> Option<StoreKey> {
+        refuse_transparent(name).ok()?;
+        Some(StoreKey(format!("{}{name}", self.0)))
+    }
+
     /// What `path`, which a listing of this directory gave, is called in it. A directory's name keeps its slash.
     pub(super) fn name<'p>(&self, path: &'p str) -> Option<&'p str> {
         path.strip_prefix(self.0.as_str()).filter(|name| !name.is_empty())

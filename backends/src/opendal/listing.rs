@@ -12,7 +12,7 @@ use super::{
     page::{Entry, Page, Rules},
     store::{Found, Meta},
 };
-use crate::{BackendError, BucketName, Key, ListEntry, ListObjects, ObjectPage};
+use crate::{BackendError, BucketName, Key, ListEntry, ListObjects, ObjectInfo, ObjectPage};
 
 /// What a store's listing does not tell is asked of so many objects at once.
 pub(super) const ASKED: usize = 16;
@@ -62,8 +62,9 @@ impl Core {
         } else {
             ""
         };
-        // A store that lists as a tree keeps directories in which nothing is.
-        let rolls_up = ordered && rules.delimiter == Some("/") && beginning == &*request.prefix;
+        // Some stores roll up what is deleted, if they keep versions. A store that lists as a tree keeps directories in which nothing is.
+        let rolls_up =
+            ordered && self.profile.rolls_up && rules.delimiter == Some("/") && beginning == &*request.prefix;
         let marker = request.start_after.as_deref();
         let start_after = marker
             .filter(|marker| ordered && self.profile.starts_after && is_name(marker))
@@ -143,21 +144,28 @@ impl Core {
             Entry::CommonPrefix(prefix) => return Ok(Some(ListEntry::CommonPrefix(prefix.into()))),
         };
         let Ok(key) = Key::parse(name) else { return Ok(None) };
-        if self.layout == StoreLayout::Transparent && self.profile.md5_etags && meta.size > 0 {
-            let etag = meta.token.as_ref().map(|token| token.text().to_owned());
-            // Written in one piece, and so it is the object's own tag: what is joined has another form.
-            if etag.is_some_and(|etag| etag.len() == 32 && etag.bytes().all(|b| b.is_ascii_hexdigit())) {
-                let modified = last_modified(&meta);
-                return Ok(Some(ListEntry::Object(foreign(key, modified, &meta))));
-            }
+        // The version that it is, a listing does not tell; nobody asks.
+        if let Some(info) = self.told_by_listing(&key, &meta) {
+            return Ok(Some(ListEntry::Object(info)));
         }
         let current = self.current(bucket, &key).await?;
         Ok(current.map(|current| ListEntry::Object(current.info)))
     }
+
+    /// What is known of an object without asking for it. `None` where that is not enough.
+    pub(super) fn told_by_listing(&self, key: &Key, meta: &Meta) -> Option<ObjectInfo> {
+        if self.layout != StoreLayout::Transparent || !self.profile.md5_etags || meta.size == 0 {
+            return None;
+        }
+        // Written in one piece, and so it is the object's own tag: what is joined has another form.
+        let etag = meta.token.as_ref()?.text();
+        let is_md5 = etag.len() == 32 && etag.bytes().all(|b| b.is_ascii_hexdigit());
+        is_md5.then(|| foreign(key.clone(), last_modified(meta), meta))
+    }
 }
 
 /// Whether `text` goes to the store and comes back as it is.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let plain = |c: char| !c.is_control() && !matches!(c, '\\' | '\u{fffe}' | '\u{ffff}');
     let segments = text.strip_suffix('/').unwrap_or(text);
     text.chars().all(plain)

@@ -90,7 +90,7 @@ impl Core {
             match written {
                 // Another gateway was faster, or the reply of this write was lost.
                 Err(StoreError::ConditionFailed) => {}
-                outcome => return Ok(outcome.map_err(BackendError::from)?),
+                outcome => return Ok(outcome.map(drop).map_err(BackendError::from)?),
             }
         }
         Err(BackendError::Conflict.into())

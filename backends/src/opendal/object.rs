@@ -13,11 +13,12 @@ use super::{
     read::StoredReader,
     record::{Kind, MAX_HEADER_BYTES, NewObject, Owner, Record},
     store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
+    store_versions::Stated,
 };
 use crate::{
     BackendError, BodySummary, BucketName, CopyObject, CurrentVersion, DeleteObject, DeleteObjectOutcome, DeletePlan,
     ETag, Key, KeyState, ObjectAttributes, ObjectBody, ObjectInfo, ObjectRef, OpenObject, PutObject, Stamp, Timestamp,
-    VersionClock, WriteCondition, stored::Rest,
+    VersionClock, VersionId, WriteCondition, stored::Rest,
 };
 
 /// In the encoded layout bodies up to so many bytes lie behind the object's header.
@@ -32,6 +33,8 @@ pub(super) struct Current {
     pub(super) info: ObjectInfo,
     /// Of this state of it.
     pub(super) token: Option<Token>,
+    /// Which of the store's own versions it is, where those are used.
+    pub(super) version: Option<VersionId>,
     /// `None` where something else wrote it.
     pub(super) record: Option<Record>,
     /// Of the encoded layout, where no blobs hold them.
@@ -84,11 +87,8 @@ impl Core {
                         return Ok(None);
                     };
                     let record = Record::of_metadata(&meta);
+                    let side = self.side_of(record.as_ref()).await?;
                     let aside = record.as_ref().filter(|record| record.rest.is_none());
-                    let side = match aside.and_then(Record::nonce) {
-                        Some(nonce) => self.side(nonce).await?,
-                        None => None,
-                    };
                     // Its side object goes after it: it was replaced since, unless it is as before.
                     if let Some(record) = aside.filter(|_| side.is_none())
                         && alone.as_ref() != Some(&record.nonce)
@@ -96,13 +96,60 @@ impl Core {
                         alone = Some(record.nonce.clone());
                         continue;
                     }
-                    return Ok(Some(plain(place, key.clone(), meta, record, side)));
+                    return Ok(Some(self.with_side(place, key.clone(), meta, record, side)));
                 }
             }
             StoreLayout::Encoded => {
                 let head = self.head(bucket, key).await?;
                 Ok(head.and_then(|head| head.into_current(None)))
             }
+        }
+    }
+
+    /// An object of the transparent layout, or a version of one.
+    pub(super) async fn plain(&self, place: StoreKey, key: Key, meta: Meta) -> Result<Current, BackendError> {
+        let record = Record::of_metadata(&meta);
+        let side = self.side_of(record.as_ref()).await?;
+        Ok(self.with_side(place, key, meta, record, side))
+    }
+
+    /// Of a record that has its attributes in a side object, that.
+    async fn side_of(&self, record: Option<&Record>) -> Result<Option<Record>, BackendError> {
+        let aside = record.filter(|record| record.rest.is_none());
+        match aside.and_then(Record::nonce) {
+            Some(nonce) => self.side(nonce).await,
+            None => Ok(None),
+        }
+    }
+
+    /// One whose side object is gone was renamed or copied by something else, and has lost its attributes: it is as what
+    /// that wrote.
+    fn with_side(
+        &self,
+        place: StoreKey,
+        key: Key,
+        meta: Meta,
+        record: Option<Record>,
+        side: Option<Record>,
+    ) -> Current {
+        let modified = last_modified(&meta);
+        let rest = side.and_then(|side| side.rest);
+        let record = record.filter(|record| record.rest.is_some() || rest.is_some());
+        let info = record
+            .as_ref()
+            .and_then(|record| record.describe(key.clone(), modified, rest));
+        let record = record.filter(|_| info.is_some());
+        let mut info = info.unwrap_or_else(|| foreign(key, modified, &meta));
+        // What the store does not name is the version `null`.
+        let version = self.is_native().then(|| meta.version.unwrap_or_else(VersionId::null));
+        info.version_id.clone_from(&version);
+        Current {
+            place,
+            info,
+            token: meta.token,
+            version,
+            record,
+            inline: Bytes::new(),
         }
     }
 
@@ -130,6 +177,7 @@ impl Core {
 
     pub(super) async fn open_object(&self, object: &ObjectRef) -> Result<OpenObject, BackendError> {
         let current = match self.layout {
+            StoreLayout::Transparent if self.is_native() => self.find_native(object).await,
             StoreLayout::Transparent => self.find_plain(object).await,
             StoreLayout::Encoded => self.find_encoded(object).await,
         }?;
@@ -139,7 +187,7 @@ impl Core {
         })
     }
 
-    /// There are no versions in this layout.
+    /// Where the store keeps no versions, there are none in this layout.
     async fn find_plain(&self, object: &ObjectRef) -> Result<Current, BackendError> {
         let (bucket, current) = futures::join!(self.bucket(&object.bucket), self.current(&object.bucket, &object.key));
         bucket?;
@@ -306,6 +354,7 @@ impl Core {
                     key: source.place,
                     size: new.size,
                     token: source.token,
+                    version: source.version,
                 })
             };
             core.commit(&bucket, &request.key, new, data, &request.condition, None, true)
@@ -316,6 +365,12 @@ impl Core {
 
     async fn open_source(&self, request: &CopyObject) -> Result<Current, BackendError> {
         let source = &request.source;
+        if self.is_native() {
+            let found = self.find_native(source).await?;
+            return Some(found)
+                .filter(|found| found.info.etag == request.source_etag)
+                .ok_or(BackendError::Conflict);
+        }
         self.bucket(&source.bucket).await?;
         if source.version_id.as_ref().is_some_and(|id| !id.is_null()) {
             return Err(BackendError::NoSuchVersion);
@@ -358,6 +413,7 @@ impl Core {
                     .await
             }
             StoreLayout::Transparent => {
+                self.judge_kept(versioning)?;
                 let side = self.write_side(&record, new.nonce).await?;
                 let committed = self.replace(name, key, &place, &record, &new, &data, condition).await;
                 if side && !keeps_data(&committed) {
@@ -380,6 +436,7 @@ impl Core {
         condition: &WriteCondition,
     ) -> Result<ObjectInfo, BackendError> {
         let mut refused_absent = 0;
+        let mut written = None;
         for _ in 0..super::ATTEMPTS {
             // Without a condition nothing depends on what is there.
             let current = if condition.is_none() {
@@ -387,14 +444,22 @@ impl Core {
             } else {
                 self.current(name, key).await?
             };
-            state(current.as_ref()).write(condition, None)?;
+            match &current {
+                // Nothing is lost by it.
+                _ if self.is_native() => condition.judge(current.as_ref().map(|current| &current.info.etag))?,
+                _ => state(current.as_ref()).write(condition, None).map(drop)?,
+            }
             let precondition = match &current {
                 _ if condition.is_none() => Precondition::None,
                 Some(current) => self.replacing(current.token.clone()),
                 None => Precondition::Absent,
             };
             let found = match self.write_plain(place, record, new, data, &precondition).await {
-                Ok(()) => self.settle(name, key, record).await.unwrap_or_default(),
+                Ok(version) => {
+                    written = version;
+                    let settled = self.settle_written(name, key, record, written.as_ref()).await;
+                    settled.unwrap_or_default()
+                }
                 // The reply may have been lost, and a second attempt met the first.
                 Err(StoreError::ConditionFailed) => match self.settle(name, key, record).await? {
                     Some(found) => Some(found),
@@ -419,19 +484,45 @@ impl Core {
                     }
                 },
             };
-            if let Some(displaced) = current.and_then(|current| current.record) {
+            if let Some(displaced) = current.and_then(|current| current.record).filter(|_| !self.is_native()) {
                 self.drop_data(&displaced).await;
             }
             // Where another writer was here since, nobody will ask for this object's time again.
-            let modified = found.map_or_else(|| seconds(self.clock.now()), |found| found.info.last_modified);
+            let modified = found
+                .as_ref()
+                .map_or_else(|| seconds(self.clock.now()), |found| found.info.last_modified);
+            let version_id = found.and_then(|found| found.version).or(written);
             let info = record.describe(key.clone(), modified, None);
-            return info.ok_or_else(|| BackendError::internal("an object's record is damaged", "its tag is none"));
+            let info =
+                info.ok_or_else(|| BackendError::internal("an object's record is damaged", "its tag is none"))?;
+            return Ok(ObjectInfo {
+                version_id: self.is_native().then(|| version_id.unwrap_or_else(VersionId::null)),
+                ..info
+            });
         }
         // SeaweedFS takes a directory for an object there.
         if refused_absent == super::ATTEMPTS {
             return Err(self.not_supported("A conditional write to a name that the store takes for a directory"));
         }
         Err(BackendError::Conflict)
+    }
+
+    /// The version that the write of `record` has made, by its id where the store has told it: another writer may have
+    /// come since.
+    async fn settle_written(
+        &self,
+        bucket: &BucketName,
+        key: &Key,
+        record: &Record,
+        id: Option<&VersionId>,
+    ) -> Result<Option<Current>, BackendError> {
+        if let Some(id) = id.filter(|_| self.is_native()) {
+            let place = self.place(bucket, key)?;
+            if let Stated::Object(meta) = self.store.stat_version(&place, Some(id)).await? {
+                return self.plain(place, key.clone(), meta).await.map(Some);
+            }
+        }
+        self.settle(bucket, key, record).await
     }
 
     /// What is there, if the write of `record` put it there.
@@ -447,7 +538,7 @@ impl Core {
         new: &NewObject,
         data: &Data,
         precondition: &Precondition,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<VersionId>, StoreError> {
         let dress = Dress::new(&new.attributes, record.to_metadata().0);
         match data {
             Data::Whole(bytes) => self.store.write(place, bytes.clone(), dress, precondition).await,
@@ -480,7 +571,7 @@ impl Core {
         inside: bool,
         dress: Dress,
         precondition: &Precondition,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<VersionId>, StoreError> {
         let _reserved = self.budget.take(Store::joining_bytes(pieces, inside)).await?;
         self.store.join(place, pieces, inside, dress, precondition).await
     }
@@ -530,7 +621,11 @@ impl Core {
         let versioning = self.confirm_bucket(&bucket, false).await?;
         match self.layout {
             StoreLayout::Encoded => self.delete_encoded(&request, versioning).await,
-            StoreLayout::Transparent => self.delete_plain(request).await,
+            StoreLayout::Transparent if self.is_native() => self.delete_native(request).await,
+            StoreLayout::Transparent => {
+                self.judge_kept(versioning)?;
+                self.delete_plain(request).await
+            }
         }
     }
 
@@ -602,25 +697,7 @@ fn keeps_data(written: &Result<ObjectInfo, BackendError>) -> bool {
     )
 }
 
-/// An object of the transparent layout. One whose side object is gone was renamed or copied by something else, and has
-/// lost its attributes: it is as what that wrote.
-fn plain(place: StoreKey, key: Key, meta: Meta, record: Option<Record>, side: Option<Record>) -> Current {
-    let modified = last_modified(&meta);
-    let rest = side.and_then(|side| side.rest);
-    let record = record.filter(|record| record.rest.is_some() || rest.is_some());
-    let info = record
-        .as_ref()
-        .and_then(|record| record.describe(key.clone(), modified, rest));
-    Current {
-        record: record.filter(|_| info.is_some()),
-        info: info.unwrap_or_else(|| foreign(key, modified, &meta)),
-        place,
-        token: meta.token,
-        inline: Bytes::new(),
-    }
-}
-
-/// What the decision on a commit in the transparent layout asks. Versions are not kept there: nothing has any.
+/// What the decision on a commit in the transparent layout asks, where nothing has versions.
 fn state(current: Option<&Current>) -> KeyState<'_> {
     KeyState {
         versioning: None,

@@ -12,7 +12,7 @@ use super::{
     record::METADATA,
     store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
 };
-use crate::{BackendError, ObjectAttributes, Stamp};
+use crate::{BackendError, ObjectAttributes, Stamp, VersionId};
 
 /// How far writers can be kept apart by the store itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +105,10 @@ const JOIN_CREATE: &str = "create if absent, joining";
 const JOIN_SWAP: &str = "compare and set, joining";
 const COPY_SWAP: &str = "compare and set on copy (not used)";
 const DELETE_SWAP: &str = "compare and set on delete";
+const VERSIONS: &str = "keeps versions by itself: lists, gives, removes them by id";
+const VERSIONS_AFTER: &str = "lists versions after a given name";
+const ROLLS_UP: &str = "rolls up nothing that is deleted";
+const NAMES_MARKERS: &str = "says of what is deleted that a delete marker is there";
 const UNIQUE: &str = "a token is of one write: equal bytes make another";
 
 /// How often a question is asked at most.
@@ -123,16 +127,22 @@ pub(super) struct Profile {
     /// No two names are one.
     pub(super) names_apart: bool,
     pub(super) conditional_deletes: bool,
+    /// What the store rolls up into a common prefix is there.
+    pub(super) rolls_up: bool,
+    /// As `starts_after`, of a listing of versions.
+    pub(super) versions_start_after: bool,
+    /// A missing object's answer tells of the delete marker that is there.
+    pub(super) names_markers: bool,
     pub(super) level: StoreLevel,
 }
 
 /// Whether something holds; an error says why nobody knows.
-type Answer = Result<Option<bool>, StoreError>;
+pub(super) type Answer = Result<Option<bool>, StoreError>;
 
-struct Probe<'s> {
-    store: &'s Store,
+pub(super) struct Probe<'s> {
+    pub(super) store: &'s Store,
     layout: StoreLayout,
-    run: Stamp,
+    pub(super) run: Stamp,
     lines: Vec<ProbeLine>,
 }
 
@@ -164,6 +174,9 @@ impl Probe<'_> {
             reads_same: false,
             names_apart: false,
             conditional_deletes: false,
+            rolls_up: true,
+            versions_start_after: false,
+            names_markers: false,
             level: StoreLevel::Blobs,
         };
         if !self.note(WRITE, self.writes().await) || !self.note(READ, self.reads().await) {
@@ -200,11 +213,21 @@ impl Probe<'_> {
         self.note(COPY_SWAP, self.copies_swapped().await);
         let deletes = self.ask(DELETE_SWAP, |probe, _| probe.deletes_swapped().boxed()).await;
         profile.conditional_deletes = deletes && profile.level == StoreLevel::CompareAndSet;
+        // In the encoded layout versions are the gateway's own.
+        if self.layout == StoreLayout::Transparent {
+            let kept = self.keeps_versions(profile).await;
+            if self.note(VERSIONS, kept) {
+                profile.rolls_up = self.note(ROLLS_UP, self.rolls_up().await);
+                profile.versions_start_after = self.note(VERSIONS_AFTER, self.versions_start_after().await);
+                profile.names_markers = self.note(NAMES_MARKERS, self.names_markers().await);
+                self.store.keep_versions();
+            }
+        }
         self.note(DELETE, self.deletes().await);
         profile
     }
 
-    fn key(&self, name: &str) -> StoreKey {
+    pub(super) fn key(&self, name: &str) -> StoreKey {
         StoreKey::probe(self.run, name)
     }
 
@@ -239,13 +262,18 @@ impl Probe<'_> {
         yes
     }
 
-    async fn put(&self, key: &StoreKey, bytes: &'static [u8], precondition: &Precondition) -> Result<(), StoreError> {
+    pub(super) async fn put(
+        &self,
+        key: &StoreKey,
+        bytes: &'static [u8],
+        precondition: &Precondition,
+    ) -> Result<Option<VersionId>, StoreError> {
         self.store
             .write(key, Bytes::from_static(bytes), Dress::default(), precondition)
             .await
     }
 
-    async fn get(&self, key: &StoreKey) -> Result<Option<Bytes>, StoreError> {
+    pub(super) async fn get(&self, key: &StoreKey) -> Result<Option<Bytes>, StoreError> {
         Ok(self.store.read(key, 1 << 20).await?.map(|(bytes, _)| bytes))
     }
 
@@ -266,7 +294,7 @@ impl Probe<'_> {
     async fn reads(&self) -> Answer {
         let key = self.key("source");
         let whole = self.get(&key).await? == Some(Bytes::from_static(b"source bytes"));
-        let part: Vec<Bytes> = self.store.stream(&key, 7..10, None).await?.try_collect().await?;
+        let part: Vec<Bytes> = self.store.stream(&key, 7..10, None, None).await?.try_collect().await?;
         let missing =
             self.get(&self.key("nothing")).await?.is_none() && self.store.stat(&self.key("nothing")).await?.is_none();
         Ok(Some(whole && part.concat() == b"byt" && missing))
@@ -286,7 +314,7 @@ impl Probe<'_> {
         };
         let read = async |token| {
             self.store
-                .stream(&key, 0..5, Some(token))
+                .stream(&key, 0..5, Some(token), None)
                 .await?
                 .try_collect::<Vec<_>>()
                 .await
@@ -378,7 +406,7 @@ impl Probe<'_> {
         bytes: &'static [u8],
         joined: bool,
         precondition: &Precondition,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<VersionId>, StoreError> {
         if !joined {
             return self.put(key, bytes, precondition).await;
         }
@@ -397,7 +425,7 @@ impl Probe<'_> {
         self.write(&key, b"first", joined, &Precondition::Absent).await?;
         let second = self.write(&key, b"second", joined, &Precondition::Absent).await;
         let refused = match second {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(StoreError::ConditionFailed) => true,
             Err(error) => return Err(error),
         };
@@ -416,7 +444,7 @@ impl Probe<'_> {
         self.write(&key, b"second", joined, &Precondition::Is(stale.clone()))
             .await?;
         let refused = |outcome| match outcome {
-            Ok(()) => Ok(false),
+            Ok(_) => Ok(false),
             Err(StoreError::ConditionFailed) => Ok(true),
             Err(error) => Err(error),
         };
@@ -510,6 +538,10 @@ impl Probe<'_> {
 
     /// Last: it removes all that the probe wrote.
     async fn deletes(&self) -> Answer {
+        // What was replaced above lies there still, and so do delete markers.
+        if self.store.keeps_versions() {
+            self.store.delete_all_in(&StoreDir::probe(self.run)).await?;
+        }
         for _ in 0..2 {
             let mut entries = self.store.list(&StoreDir::probe(self.run), "", true, None, None);
             let mut names = Vec::new();
@@ -556,6 +588,7 @@ fn piece(key: &StoreKey, bytes: &[u8]) -> Piece {
         key: key.clone(),
         size: bytes.len() as u64,
         token: None,
+        version: None,
     }
 }
 

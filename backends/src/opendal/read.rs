@@ -12,7 +12,7 @@ use super::{
     object::Current,
     store::{Store, StoreError, Token},
 };
-use crate::{BackendError, ByteStream, ObjectPart, ObjectReader};
+use crate::{BackendError, ByteStream, ObjectPart, ObjectReader, VersionId};
 
 /// The store keeps nothing for those who read: an object that was replaced meanwhile ends in
 /// [`BackendError::Conflict`].
@@ -42,6 +42,7 @@ impl ObjectReader for StoredReader {
         let Current {
             place,
             token,
+            version,
             record,
             inline,
             ..
@@ -60,7 +61,7 @@ impl ObjectReader for StoredReader {
                 }
             }
             let segments = stream::iter(segments.into_iter().flatten());
-            return Box::pin(segments.flat_map(move |(key, range)| piece(store.clone(), key, range, None)));
+            return Box::pin(segments.flat_map(move |(key, range)| piece(store.clone(), key, range, None, None)));
         }
         if !inline.is_empty() {
             let slice = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
@@ -70,7 +71,7 @@ impl ObjectReader for StoredReader {
                 .ok_or_else(|| BackendError::internal("read of a range", "the range is not within the object"));
             return Box::pin(stream::iter([bytes]));
         }
-        Box::pin(piece(store, place, range, token))
+        Box::pin(piece(store, place, range, token, version))
     }
 
     async fn parts(&self, part_number_marker: u16, max_parts: usize) -> Result<Vec<ObjectPart>, BackendError> {
@@ -103,10 +104,12 @@ fn piece(
     key: StoreKey,
     range: Range<u64>,
     token: Option<Token>,
+    version: Option<VersionId>,
 ) -> impl futures::Stream<Item = Result<Bytes, BackendError>> + Send {
     let wanted = range.end - range.start;
     let opened = async move {
-        let stream = store.stream(&key, range, token.as_ref()).await.map_err(replaced)?;
+        let stream = store.stream(&key, range, token.as_ref(), version.as_ref());
+        let stream = stream.await.map_err(replaced)?;
         Ok::<_, BackendError>(exactly(wanted, Box::pin(stream)))
     };
     stream::once(opened).try_flatten()

@@ -644,6 +644,7 @@ mod tests {
             size,
             token: None,
             last_modified: None,
+            version: None,
             content: ContentHeaders::default(),
             user,
         }

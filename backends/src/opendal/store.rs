@@ -24,13 +24,12 @@ use opendal::{
 };
 use tokio::time::Instant;
 
-use self::error::failed;
 pub(super) use self::{
-    error::{StoreError, as_unavailable, is_unavailable},
+    error::{StoreError, as_unavailable, failed, is_unavailable},
     open::services,
 };
 use super::{key::StoreKey, watch::StoreObserver};
-use crate::{BackendError, ContentHeaders, ObjectAttributes, Timestamp};
+use crate::{BackendError, ContentHeaders, ObjectAttributes, Timestamp, VersionId};
 
 /// The smallest part that stores take in the middle of an upload.
 const MIN_PART_BYTES: u64 = 5 << 20;
@@ -73,13 +72,15 @@ pub(super) struct Meta {
     pub(super) size: u64,
     pub(super) token: Option<Token>,
     pub(super) last_modified: Option<Timestamp>,
+    /// `None` where the store names none.
+    pub(super) version: Option<VersionId>,
     /// As the store keeps them.
     pub(super) content: ContentHeaders,
     pub(super) user: HashMap<String, String>,
 }
 
 impl Meta {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         let text = |text: Option<&str>| text.map(Box::from);
         let user = metadata.user_metadata().map(|user| {
             let pairs = user.into_iter();
@@ -93,6 +94,7 @@ impl Meta {
             last_modified: metadata
                 .last_modified()
                 .map(|time| Timestamp::from(std::time::SystemTime::from(time))),
+            version: version_of(metadata),
             content: ContentHeaders {
                 content_type: text(metadata.content_type()),
                 content_encoding: text(metadata.content_encoding()),
@@ -103,6 +105,11 @@ impl Meta {
             user: user.unwrap_or_default(),
         }
     }
+}
+
+/// One that clients could not be given is none.
+fn version_of(metadata: &Metadata) -> Option<VersionId> {
+    VersionId::parse(metadata.version()?).ok()
 }
 
 /// An entry of a listing.
@@ -138,6 +145,8 @@ pub(super) struct Piece {
     pub(super) size: u64,
     /// What it must be.
     pub(super) token: Option<Token>,
+    /// The version of the store's own that is meant. `None`: what is there.
+    pub(super) version: Option<VersionId>,
 }
 
 #[derive(Debug)]
@@ -150,6 +159,7 @@ pub(super) struct Store {
     /// Joins by reading and writing.
     streaming: Operator,
     joins_inside: AtomicBool,
+    keeps_versions: AtomicBool,
     /// What is being written would be seen, and would stay so if the writer were cut off.
     writes_in_place: bool,
     /// What is being written in place may be seen by who reads.
@@ -172,6 +182,19 @@ impl Store {
     /// The store cannot do what its adapter has.
     pub(super) fn join_by_streaming(&self) {
         self.joins_inside.store(false, Ordering::Relaxed);
+    }
+
+    /// The store keeps versions by itself, and the backend goes by them.
+    pub(super) fn keep_versions(&self) {
+        self.keeps_versions.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn keeps_versions(&self) -> bool {
+        self.keeps_versions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn operator(&self) -> &Operator {
+        &self.op
     }
 
     /// What opendal has an adapter for. What the store behind it honours, only the probe knows.
@@ -280,18 +303,21 @@ impl Store {
         }
     }
 
-    /// The bytes of `range`, which lies within the object and is not empty, as long as it is as `token` says.
+    /// The bytes of `range`, which lies within the object and is not empty, as long as it is as `token` says; of a
+    /// version of the store's own, where one is named.
     pub(super) async fn stream(
         &self,
         key: &StoreKey,
         range: Range<u64>,
         token: Option<&Token>,
+        version: Option<&VersionId>,
     ) -> Result<impl futures::Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
         let if_match = token
             .filter(|_| self.capability().read_with_if_match)
             .map(|token| token.0.clone());
         let options = ReaderOptions {
             if_match,
+            version: version.map(VersionId::to_string),
             ..ReaderOptions::default()
         };
         let reader = self.op.reader_options(key.as_str(), options).await.map_err(failed)?;
@@ -303,15 +329,12 @@ impl Store {
         Ok(pieces.flatten())
     }
 
-    /// Nothing there is no error.
+    /// Nothing there is no error. Where the store keeps versions by itself, all of them go.
     pub(super) async fn delete(&self, key: &StoreKey, precondition: &Precondition) -> Result<(), StoreError> {
-        let options = DeleteOptions {
-            if_match: match precondition {
-                Precondition::Is(token) => Some(token.0.clone()),
-                Precondition::None | Precondition::Absent => None,
-            },
-            ..DeleteOptions::default()
-        };
+        if self.keeps_versions() {
+            return self.delete_all_versions(key, precondition).await;
+        }
+        let options = delete_options(precondition);
         match self.op.delete_options(key.as_str(), options).await.map_err(failed) {
             Err(StoreError::NotFound) => Ok(()),
             outcome => outcome,
@@ -335,5 +358,15 @@ impl Store {
         };
         let copied = self.op.copy_options(from.as_str(), to.as_str(), options).await;
         copied.map(drop).map_err(failed)
+    }
+}
+
+pub(super) fn delete_options(precondition: &Precondition) -> DeleteOptions {
+    DeleteOptions {
+        if_match: match precondition {
+            Precondition::Is(token) => Some(token.0.clone()),
+            Precondition::None | Precondition::Absent => None,
+        },
+        ..DeleteOptions::default()
     }
 }

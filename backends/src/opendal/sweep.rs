@@ -313,6 +313,10 @@ impl Core {
             let Some(run) = run.filter(|run| run.time() <= before) else {
                 continue;
             };
+            if self.is_native() {
+                swept += self.store.delete_all_in(&StoreDir::probe(run)).await?;
+                continue;
+            }
             let mut names = self.store.list(&StoreDir::probe(run), "", true, None, None);
             while let Some(found) = names.next().await? {
                 // Directories end in a slash, and no such name is given.
@@ -339,6 +343,7 @@ impl Core {
 
     async fn sweep_sides(&self, before: Timestamp) -> Result<usize, BackendError> {
         let mut swept = 0;
+        let mut known = HashSet::new();
         let mut sides = self.store.list(&StoreDir::sides(), "", false, None, None);
         while let Some(found) = sides.next().await? {
             let Some(nonce) = Stamp::parse(&found.name).filter(|nonce| nonce.time() <= before) else {
@@ -348,15 +353,23 @@ impl Core {
             let named = side.bucket.clone().and_then(|bucket| BucketName::parse(bucket).ok());
             let named = named.zip(side.key.clone().and_then(|key| Key::parse(key).ok()));
             let Some((bucket, key)) = named else { continue };
-            let current = match self.current(&bucket, &key).await {
-                Ok(current) => current,
+            let is_named = if self.is_native() {
+                self.is_side_of_version(&bucket, &key, nonce, &mut known).await
+            } else {
+                let current = self.current(&bucket, &key).await;
+                current.map(|current| {
+                    let record = current.and_then(|current| current.record);
+                    record.is_some_and(|record| record.nonce == side.nonce)
+                })
+            };
+            let is_named = match is_named {
+                Ok(is_named) => is_named,
                 Err(error) => {
                     tracing::warn!(%nonce, %error, "whether anything has these attributes cannot be told, and they stay");
                     continue;
                 }
             };
-            let record = current.and_then(|current| current.record);
-            if record.is_none_or(|record| record.nonce != side.nonce) {
+            if !is_named {
                 self.store.delete(&StoreKey::side(nonce), &Precondition::None).await?;
                 swept += 1;
             }

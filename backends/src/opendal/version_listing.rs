@@ -85,6 +85,9 @@ impl Core {
 
     pub(super) async fn list_object_versions(&self, request: ListObjectVersions) -> Result<VersionPage, BackendError> {
         let versioning = self.bucket(&request.bucket).await?.info.versioning;
+        if self.is_native() {
+            return self.list_native_versions(request).await;
+        }
         if self.layout == StoreLayout::Transparent || versioning.is_none() {
             return list_unversioned(request, |objects| self.list_objects(objects)).await;
         }

@@ -514,10 +514,10 @@ impl Core {
     async fn leave_empty_head(&self, written: &Record) -> Result<(), BackendError> {
         let place = super::key::StoreKey::burial(self.nonce()?);
         let none = Precondition::None;
-        Ok(self
-            .store
+        self.store
             .write(&place, written.to_object(&[]), Dress::default(), &none)
-            .await?)
+            .await?;
+        Ok(())
     }
 
     /// Removes a head whose key has nothing, if it is still that. What it said was gone is buried.

@@ -5,6 +5,7 @@ mod faults;
 mod ignorant;
 mod killed;
 mod moto;
+mod native;
 mod ops;
 mod proxy;
 mod seaweedfs;

@@ -158,12 +158,10 @@ impl Model {
         self.0.iter().position(|version| version.id.as_ref() == Some(id))
     }
 
-    /// Ids sort by time.
+    /// Ids that the gateway gives sort by time; those of a store are new, and say nothing else.
     fn is_newer(&self, id: &VersionId) -> bool {
-        self.0
-            .iter()
-            .filter_map(|version| version.id.as_ref())
-            .all(|known| known < id)
+        let is_new = |known: &VersionId| known < id || (id.stamp().is_none() && known != id);
+        self.0.iter().filter_map(|version| version.id.as_ref()).all(is_new)
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     again::{RETRIES, RETRY_FACTOR},
 };
 use crate::opendal::{
+    answer::AnswerLayer,
     secrets::Secrets,
     watch::{Retries, StoreObserver, WatchLayer},
 };
@@ -69,7 +70,8 @@ impl Store {
                     .with_timeout(CALL_TIMEOUT)
                     .with_io_timeout(BODY_TIMEOUT),
             )
-            .layer(WatchLayer::new(observer.clone(), secrets));
+            .layer(WatchLayer::new(observer.clone(), secrets))
+            .layer(AnswerLayer);
         let once = op.clone();
         let op = op.layer(
             RetryLayer::new()
@@ -94,6 +96,7 @@ impl Store {
             joining,
             streaming,
             joins_inside,
+            keeps_versions: AtomicBool::new(false),
             writes_in_place,
             shows_half_written: !WRITES_WHOLE.contains(&scheme),
             observer,

@@ -6,28 +6,30 @@ use opendal::{
     options::{ReadOptions, WriteOptions},
 };
 
-use super::{Dress, MAX_COPY_BYTES, MAX_PARTS, MIN_PART_BYTES, Piece, Precondition, Store, StoreError, error::failed};
-use crate::{BackendError, Clock as _, Stamp, SystemClock, opendal::key::StoreKey};
+use super::{
+    Dress, MAX_COPY_BYTES, MAX_PARTS, MIN_PART_BYTES, Piece, Precondition, Store, StoreError, error::failed, version_of,
+};
+use crate::{BackendError, Clock as _, Stamp, SystemClock, VersionId, opendal::key::StoreKey};
 
 /// A service that gives back something else where it is told that an object is compressed. The gateway's own record of
 /// the object says so too.
 const UNPACKS: &str = "gcs";
 
 impl Store {
-    /// One write of bytes at hand.
+    /// One write of bytes at hand. Gives the version that it has made, where the store names it.
     pub(in crate::opendal) async fn write(
         &self,
         key: &StoreKey,
         bytes: impl Into<Buffer>,
         dress: Dress,
         precondition: &Precondition,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<VersionId>, StoreError> {
         let options = self.write_options(dress, precondition);
         if self.writes_in_place {
-            return self.write_and_rename(key, bytes.into(), options).await;
+            return self.write_and_rename(key, bytes.into(), options).await.map(|()| None);
         }
         let written = self.op.write_options(key.as_str(), bytes, options).await;
-        written.map(drop).map_err(failed)
+        written.map(|metadata| version_of(&metadata)).map_err(failed)
     }
 
     /// As [`write`](Self::write), in one attempt. `true` says of a failure that another may be given the store.
@@ -39,7 +41,7 @@ impl Store {
     ) -> Result<(), (StoreError, bool)> {
         if self.writes_in_place {
             let written = self.write(key, bytes, Dress::default(), precondition).await;
-            return written.map_err(|error| (error, false));
+            return written.map(drop).map_err(|error| (error, false));
         }
         let options = self.write_options(Dress::default(), precondition);
         let written = self.once.write_options(key.as_str(), bytes, options).await;
@@ -67,7 +69,8 @@ impl Store {
     }
 
     /// Makes an object of pieces: `inside` the store, or by reading and writing. Ends what it began, whatever happens; to
-    /// be called where nothing drops it. Holds as much in memory as [`joining_bytes`](Self::joining_bytes) says.
+    /// be called where nothing drops it. Holds as much in memory as [`joining_bytes`](Self::joining_bytes) says. Gives
+    /// what [`write`](Self::write) does.
     pub(in crate::opendal) async fn join(
         &self,
         key: &StoreKey,
@@ -75,7 +78,7 @@ impl Store {
         inside: bool,
         dress: Dress,
         precondition: &Precondition,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<VersionId>, StoreError> {
         let total: u64 = pieces.iter().map(|piece| piece.size).sum();
         // What is smaller than a part is read and written also inside: parts of the least size, so that little is.
         let (op, chunk) = match pieces {
@@ -99,6 +102,7 @@ impl Store {
                         range: (at..end).into(),
                         if_match: piece.token.as_ref().map(|token| token.0.clone()),
                         content_length_hint: Some(piece.size),
+                        version: piece.version.as_ref().map(VersionId::to_string),
                         ..ReadOptions::default()
                     };
                     writer.copy_from_options(piece.key.as_str(), options).await?;
@@ -111,7 +115,7 @@ impl Store {
         if outcome.is_err() {
             end(&mut writer, key).await;
         }
-        outcome.map(drop).map_err(failed)
+        outcome.map(|metadata| version_of(&metadata)).map_err(failed)
     }
 
     /// A writer for `total` bytes that come in pieces. The second value is how much it may hold in memory.

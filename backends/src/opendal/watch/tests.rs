@@ -120,7 +120,7 @@ async fn time_that_a_client_takes_is_not_the_stores_and_to_leave_is_no_fault() {
         .unwrap();
     told.calls();
     {
-        let mut stream = pin!(store.stream(&a, 0..1000, None).await.unwrap());
+        let mut stream = pin!(store.stream(&a, 0..1000, None, None).await.unwrap());
         stream.next().await.unwrap().unwrap();
         tokio::time::advance(Duration::from_secs(3600)).await;
     }

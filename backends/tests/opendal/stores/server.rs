@@ -146,12 +146,7 @@ pub(super) fn next_number() -> u32 {
 /// The options of a store that speaks S3 and asks for no signature, with a bucket of its own.
 pub(super) fn s3_options_alone(server: &Server) -> t2gate_backends::OpendalOptions {
     let bucket = format!("store-{}", next_number());
-    let mut connection = TcpStream::connect(server.address).unwrap();
-    let head = format!("host: {}\r\ncontent-length: 0\r\nconnection: close", server.address);
-    write!(connection, "PUT /{bucket} HTTP/1.1\r\n{head}\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer.split(' ').nth(1), Some("200"), "{answer}");
+    send(server, &format!("PUT /{bucket}"), "");
     let mut options = s3_options(server);
     set(&mut options, "bucket", &bucket);
     options
@@ -161,6 +156,26 @@ pub(super) fn s3_options_alone(server: &Server) -> t2gate_backends::OpendalOptio
 pub(super) fn set(options: &mut t2gate_backends::OpendalOptions, name: &str, value: &str) {
     let option = options.options.iter_mut().find(|(known, _)| known == name);
     value.clone_into(&mut option.unwrap().1);
+}
+
+/// Sends a request without a signature to a server that asks for none, and gives its answer.
+pub(super) fn send(server: &Server, request: &str, body: &str) -> String {
+    let mut connection = TcpStream::connect(server.address).unwrap();
+    let (host, length) = (server.address, body.len());
+    let head = format!("{request} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    connection.write_all((head + body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{request}: {answer}");
+    answer
+}
+
+/// `status` is `Enabled` or `Suspended`.
+pub(super) fn set_versioning(server: &Server, bucket: &str, status: &str) {
+    let body = format!(
+        "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{status}</Status></VersioningConfiguration>"
+    );
+    send(server, &format!("PUT /{bucket}?versioning"), &body);
 }
 
 /// The options of a store that speaks S3.

@@ -81,6 +81,16 @@ impl Greeting<'_> {
             }
         };
         writeln!(f, "  versions   {kept}")?;
+        for store in with
+            .iter()
+            .filter(|store| store.backend.capabilities(None).always_versioned)
+        {
+            writeln!(
+                f,
+                "             in {} always: the store keeps versions by itself",
+                store.name
+            )?;
+        }
         for store in without {
             writeln!(f, "             not in {}: there it is gone", store.name)?;
         }
