@@ -88,13 +88,18 @@ macro_rules! versions_suite {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_tests {
-    (($open:ident, $versioning:expr) $($family:ident { $($case:ident)* })*) => {
+    (($open:ident, $versioning:expr) $($families:tt)*) => {
+        $crate::conformance_tests!(($open, $versioning, cfg(all())) $($families)*);
+    };
+    // Each with an attribute, as `ignore = "why"`.
+    (($open:ident, $versioning:expr, $attribute:meta) $($family:ident { $($case:ident)* })*) => {
         $(
             mod $family {
                 #[allow(unused_imports, reason = "what the expression names")]
                 use super::*;
                 $(
                     #[test]
+                    #[$attribute]
                     fn $case() {
                         $crate::conformance::run(async {
                             let (backend, _guard) = super::$open();

@@ -1,9 +1,10 @@
 //! What a store's answer says beside what opendal tells of it: its status, and which version it is about. A delete's
-//! answer names the delete marker that it has made; nothing else tells that for certain.
+//! answer names the delete marker that it has made; nothing else tells that for certain. And whether a request was sent
+//! again: then the answer may be about what the first of them did.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use opendal::{
     Buffer, HttpBody, HttpTransport, HttpTransporter, OperationContext, Result,
     raw::{Layer, Servicer},
@@ -15,7 +16,7 @@ use crate::VersionId;
 const LEADS: [&str; 3] = ["x-amz-", "x-oss-", "x-cos-"];
 
 tokio::task_local! {
-    static HEARD: Cell<Answer>;
+    static HEARD: RefCell<Heard>;
 }
 
 /// The last answer of the store in a call. Nothing in it where there was none.
@@ -25,6 +26,29 @@ pub(super) struct Answer {
     pub(super) version: Option<VersionId>,
     /// It is about a delete marker.
     pub(super) is_marker: bool,
+    /// A request was sent again, for the answer to it was lost, or told to try again.
+    pub(super) repeated: bool,
+}
+
+#[derive(Default)]
+struct Heard {
+    answer: Answer,
+    last: Option<(Method, Uri)>,
+}
+
+impl Heard {
+    fn sends<T>(&mut self, request: &Request<T>) {
+        let now = (request.method().clone(), request.uri().clone());
+        self.answer.repeated |= self.last.as_ref() == Some(&now);
+        self.last = Some(now);
+    }
+
+    fn hears(&mut self, status: u16, headers: &HeaderMap) {
+        self.answer = Answer {
+            repeated: self.answer.repeated,
+            ..Answer::of(status, headers)
+        };
+    }
 }
 
 impl Answer {
@@ -37,18 +61,26 @@ impl Answer {
             status,
             version: header("version-id").and_then(|id| VersionId::parse(id).ok()),
             is_marker: header("delete-marker") == Some("true"),
+            repeated: false,
         }
     }
 }
 
-/// Does `call`, and gives the last answer to it too. The call must not leave its task.
-pub(super) async fn heard<T>(call: impl Future<Output = T>) -> (T, Answer) {
-    HEARD
-        .scope(Cell::default(), async {
+/// Does `call`, and gives the last answer to it too. The call must not leave its task, and asks nothing twice by itself,
+/// but for calls in it that are heard by themselves.
+pub(super) fn heard<T>(call: impl Future<Output = T>) -> impl Future<Output = (T, Answer)> {
+    // It would lie in what waits for it more than once.
+    let call = Box::pin(call);
+    async {
+        let heard = HEARD.scope(RefCell::default(), async {
             let outcome = call.await;
-            (outcome, HEARD.with(Cell::take))
-        })
-        .await
+            (outcome, HEARD.with(RefCell::take).answer)
+        });
+        let (outcome, answer) = heard.await;
+        let pass_on = |outer: &RefCell<Heard>| outer.borrow_mut().answer.repeated |= answer.repeated;
+        HEARD.try_with(pass_on).ok();
+        (outcome, answer)
+    }
 }
 
 /// Listens to the answers.
@@ -66,10 +98,11 @@ struct Listening(HttpTransporter);
 
 impl HttpTransport for Listening {
     async fn fetch(&self, request: Request<Buffer>) -> Result<Response<HttpBody>> {
+        // Nobody asks, most often.
+        HEARD.try_with(|heard| heard.borrow_mut().sends(&request)).ok();
         let response = self.0.fetch(request).await?;
-        // Nobody has asked, most often.
-        let told = || Answer::of(response.status().as_u16(), response.headers());
-        HEARD.try_with(|heard| heard.set(told())).ok();
+        let (status, headers) = (response.status().as_u16(), response.headers());
+        HEARD.try_with(|heard| heard.borrow_mut().hears(status, headers)).ok();
         Ok(response)
     }
 }
@@ -102,15 +135,35 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_ask_hears_nothing() {
-        let say = |status| HEARD.try_with(|heard| heard.set(Answer::of(status, &HeaderMap::new())));
+        let say = |status| HEARD.try_with(|heard| heard.borrow_mut().hears(status, &HeaderMap::new()));
         assert!(say(200).is_err());
         let ((), answer) = heard(async {
             say(503).unwrap();
             say(404).unwrap();
         })
         .await;
-        assert_eq!(answer.status, 404);
+        assert_eq!((answer.status, answer.repeated), (404, false));
         let ((), answer) = heard(async {}).await;
         assert_eq!(answer, Answer::default());
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_again_is_told() {
+        let send = |method: &str, uri: &str| {
+            let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+            HEARD.with(|heard| heard.borrow_mut().sends(&request));
+        };
+        let repeated = async |requests: &[(&str, &str)]| {
+            let sent = heard(async { requests.iter().for_each(|(method, uri)| send(method, uri)) });
+            sent.await.1.repeated
+        };
+        assert!(repeated(&[("PUT", "http://s/a"), ("PUT", "http://s/a")]).await);
+        assert!(!repeated(&[("PUT", "http://s/a"), ("HEAD", "http://s/a")]).await);
+        assert!(!repeated(&[("PUT", "http://s/a?partNumber=1"), ("PUT", "http://s/a?partNumber=2")]).await);
+        // Also of a call within, but not for what another one asked.
+        let twice = [("PUT", "http://s/a"); 2];
+        assert!(heard(repeated(&twice)).await.1.repeated);
+        let each = heard(async { repeated(&twice[..1]).await || repeated(&twice[1..]).await });
+        assert!(!each.await.1.repeated);
     }
 }

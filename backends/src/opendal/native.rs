@@ -117,6 +117,31 @@ impl Core {
         Ok(None)
     }
 
+    /// The version that the write of `record` has made, also where others have come since: the newest thousand are looked
+    /// through, and asked for where they could be it.
+    pub(super) async fn settle_version(
+        &self,
+        bucket: &BucketName,
+        key: &Key,
+        record: &Record,
+    ) -> Result<Option<Current>, BackendError> {
+        let place = self.place(bucket, key)?;
+        let mut versions = self.store.versions_of(&place, STORE_PAGE).await?;
+        for _ in 0..STORE_PAGE {
+            let Some(found) = versions.next().await? else { break };
+            if found.is_marker || found.meta.size != record.size {
+                continue;
+            }
+            if let Stated::Object(meta) = self.store.stat_version(&place, Some(&found.id())).await? {
+                let found = self.plain(place.clone(), key.clone(), meta).await?;
+                if found.record.as_ref().is_some_and(|found| found.nonce == record.nonce) {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) async fn delete_native(&self, request: DeleteObject) -> Result<DeleteObjectOutcome, BackendError> {
         let DeleteObject { object, condition, .. } = &request;
         if let Some(id) = &object.version_id {

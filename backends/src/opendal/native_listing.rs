@@ -4,7 +4,7 @@
 //! of the store's, the objects first and then the delete markers: times tell how they lie between each other. Where
 //! those are of one second, the versions of that key are asked for one by one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -14,12 +14,15 @@ use super::{
     listing::{ASKED, is_name},
     object::last_modified,
     page::Rules,
-    store_versions::{FoundVersion, STORE_PAGE, Stated, merged},
+    store_versions::{FoundVersion, STORE_PAGE, Stated, merged, merged_by_time},
 };
 use crate::{
     BackendError, BucketName, DeleteMarker, Key, ListObjectVersions, ObjectInfo, VersionEntry, VersionId, VersionPage,
 };
 
+/// So many versions of a key are asked for one by one to learn their order. Those of one second that lie deeper, markers
+/// and objects, are told in any order that stays the same.
+const MAX_WALK: usize = 1000;
 /// So many ids of a key are remembered while its versions change under a listing.
 const MAX_ORDER: usize = 10_000;
 
@@ -224,33 +227,58 @@ impl Core {
         if let Some(all) = orders.get(place).and_then(|order| group.by(order)) {
             return Ok(all);
         }
-        // A call for each: only so is nothing of their order lost.
-        let mut read: HashMap<VersionId, &FoundVersion> = HashMap::new();
-        read.extend(
-            group
-                .objects
-                .iter()
-                .chain(&group.markers)
-                .map(|found| (found.id(), found)),
-        );
-        let (mut all, mut order) = (Vec::with_capacity(read.len()), Vec::new());
-        let mut versions = self.store.versions_of(place, 1).await?;
-        while !read.is_empty()
-            && let Some(found) = versions.next().await?
-        {
-            let id = found.id();
-            all.extend(read.remove(&id).cloned());
-            if order.len() <= MAX_ORDER {
-                order.push(id);
-            }
+        let known = orders.remove(place).unwrap_or_default();
+        let (walked, has_all) = self.walk(place, group, &known).await?;
+        if walked.len() == MAX_WALK && !has_all {
+            return Ok(merged_by_time(&group.objects, &group.markers));
         }
-        if read.is_empty() {
-            return Ok(all);
-        }
+        let order = with_walk(&known, walked);
+        let all = if has_all { group.by(&order) } else { None };
         if order.len() <= MAX_ORDER {
             orders.insert(place.clone(), order);
         }
-        Err(BackendError::Conflict)
+        all.ok_or(BackendError::Conflict)
+    }
+
+    /// The ids of a key from the newest on, with a call for each, for only so is nothing of their order lost: until all
+    /// of `group` that is not `known` was met. `false`: something of it has gone since.
+    async fn walk(
+        &self,
+        place: &StoreKey,
+        group: &Group,
+        known: &[VersionId],
+    ) -> Result<(Vec<VersionId>, bool), BackendError> {
+        let known: HashSet<&VersionId> = known.iter().collect();
+        let mut places = HashMap::with_capacity(group.len());
+        let mut sought = 0_usize;
+        for list in [&group.objects, &group.markers] {
+            for (at, found) in list.iter().enumerate() {
+                let id = found.id();
+                sought += usize::from(!known.contains(&id));
+                places.insert(id, at);
+            }
+        }
+        // How many of each kind were met.
+        let mut met = [0, 0];
+        let mut walked = Vec::new();
+        let mut versions = self.store.versions_of(place, 1).await?;
+        while sought > 0
+            && walked.len() < MAX_WALK
+            && let Some(found) = versions.next().await?
+        {
+            let id = found.id();
+            if let Some(at) = places.get(&id) {
+                let met = &mut met[usize::from(found.is_marker)];
+                // One that was before it is no more, and may be none of those that are known.
+                if at != met {
+                    break;
+                }
+                *met += 1;
+                sought -= usize::from(!known.contains(&id));
+            }
+            walked.push(id);
+        }
+        Ok((walked, sought == 0))
     }
 
     /// What comes after `marker`, at most `room`.
@@ -389,6 +417,27 @@ impl Core {
     }
 }
 
+/// What is known of the order of a key's versions, with what was met of them since, from the newest on. Nothing comes
+/// but as the newest, and so the order of any two stays.
+fn with_walk(known: &[VersionId], walked: Vec<VersionId>) -> Vec<VersionId> {
+    let were_known: HashSet<&VersionId> = known.iter().collect();
+    let met: HashSet<VersionId> = walked.iter().cloned().collect();
+    let mut all = Vec::with_capacity(known.len() + walked.len());
+    let mut walked = walked.into_iter().peekable();
+    while let Some(new) = walked.next_if(|id| !were_known.contains(id)) {
+        all.push(new);
+    }
+    for id in known {
+        if met.contains(id) {
+            // Up to where both are at the same one.
+            all.extend(walked.by_ref().take_while(|next| next != id));
+        }
+        all.push(id.clone());
+    }
+    all.extend(walked);
+    all
+}
+
 /// By its key, and not by its path.
 fn named(found: FoundVersion, key: &str) -> FoundVersion {
     FoundVersion {
@@ -402,9 +451,31 @@ mod tests {
     use super::*;
     use crate::opendal::store_versions::tests::found;
 
+    fn ids(text: &str) -> Vec<VersionId> {
+        let ids = text.chars().map(|id| VersionId::parse(id.to_string()).unwrap());
+        ids.collect()
+    }
+
+    #[test]
+    fn what_is_known_of_an_order_is_kept() {
+        for (known, walked, together) in [
+            ("", "cba", "cba"),
+            ("cba", "", "cba"),
+            ("cba", "edcba", "edcba"),
+            // The walk need not go as deep, nor meet what has gone since.
+            ("cba", "ed", "edcba"),
+            ("dcba", "eb", "edcba"),
+            ("dc", "ecba", "edcba"),
+            // Something of the middle was not looked at before.
+            ("dba", "edcb", "edcba"),
+        ] {
+            assert_eq!(with_walk(&ids(known), ids(walked)), ids(together), "{known} {walked}");
+        }
+    }
+
     #[test]
     fn what_has_come_since_is_newer_than_what_was_in_order() {
-        let order: Vec<_> = ["c", "m", "b", "a"].map(|id| VersionId::parse(id).unwrap()).into();
+        let order = ids("cmba");
         let group = |objects: &[&str], markers: &[&str]| Group {
             is_prefix: false,
             objects: objects.iter().map(|id| found(id, 1, false, false)).collect(),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Core, Level, StoreLayout,
+    answer::heard,
     blob::{self, Blob, NewBlob},
     bucket::Bucket,
     budget::Reserved,
@@ -346,7 +347,8 @@ impl Core {
             upload_id: None,
         };
         let core = self.clone();
-        run_to_end(async move {
+        let named = Some(request.source).filter(|source| self.is_native() && source.version_id.is_some());
+        let copied = run_to_end(async move {
             let data = if new.size == 0 {
                 Data::Whole(Bytes::new())
             } else {
@@ -360,7 +362,12 @@ impl Core {
             core.commit(&bucket, &request.key, new, data, &request.condition, None, true)
                 .await
         })
-        .await
+        .await;
+        if let (Err(BackendError::Conflict), Some(source)) = (&copied, &named) {
+            // It was removed meanwhile.
+            self.find_native(source).await?;
+        }
+        copied
     }
 
     async fn open_source(&self, request: &CopyObject) -> Result<Current, BackendError> {
@@ -454,21 +461,22 @@ impl Core {
                 Some(current) => self.replacing(current.token.clone()),
                 None => Precondition::Absent,
             };
-            let found = match self.write_plain(place, record, new, data, &precondition).await {
+            let (outcome, answer) = heard(self.write_plain(place, record, new, data, &precondition)).await;
+            let found = match outcome {
                 Ok(version) => {
                     written = version;
                     let settled = self.settle_written(name, key, record, written.as_ref()).await;
                     settled.unwrap_or_default()
                 }
                 // The reply may have been lost, and a second attempt met the first.
-                Err(StoreError::ConditionFailed) => match self.settle(name, key, record).await? {
+                Err(StoreError::ConditionFailed) => match self.settle(name, key, record, answer.repeated).await? {
                     Some(found) => Some(found),
                     None => {
                         refused_absent += usize::from(current.is_none());
                         continue;
                     }
                 },
-                Err(error) => match self.settle(name, key, record).await {
+                Err(error) => match self.settle(name, key, record, true).await {
                     Ok(Some(found)) => Some(found),
                     Ok(None) => return Err(error.into()),
                     // It may be there: what it consists of has to stay.
@@ -522,11 +530,21 @@ impl Core {
                 return self.plain(place, key.clone(), meta).await.map(Some);
             }
         }
-        self.settle(bucket, key, record).await
+        self.settle(bucket, key, record, false).await
     }
 
-    /// What is there, if the write of `record` put it there.
-    async fn settle(&self, bucket: &BucketName, key: &Key, record: &Record) -> Result<Option<Current>, BackendError> {
+    /// What is there, if the write of `record` put it there. `beneath`: it may also be a version of the store's own on
+    /// which another writer has put another.
+    async fn settle(
+        &self,
+        bucket: &BucketName,
+        key: &Key,
+        record: &Record,
+        beneath: bool,
+    ) -> Result<Option<Current>, BackendError> {
+        if beneath && self.is_native() {
+            return self.settle_version(bucket, key, record).await;
+        }
         let current = self.current(bucket, key).await?;
         Ok(current.filter(|current| current.record.as_ref().is_some_and(|found| found.nonce == record.nonce)))
     }

@@ -8,6 +8,7 @@ use md5::{Digest as _, Md5};
 
 use super::{
     StoreLayout,
+    answer::heard,
     key::{StoreDir, StoreKey},
     record::METADATA,
     store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
@@ -112,7 +113,7 @@ const NAMES_MARKERS: &str = "says of what is deleted that a delete marker is the
 const UNIQUE: &str = "a token is of one write: equal bytes make another";
 
 /// How often a question is asked at most.
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
 
 /// What the backend asks of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +216,7 @@ impl Probe<'_> {
         profile.conditional_deletes = deletes && profile.level == StoreLevel::CompareAndSet;
         // In the encoded layout versions are the gateway's own.
         if self.layout == StoreLayout::Transparent {
-            let kept = self.keeps_versions(profile).await;
+            let kept = self.keeps_versions_undisturbed(profile).await;
             if self.note(VERSIONS, kept) {
                 profile.rolls_up = self.note(ROLLS_UP, self.rolls_up().await);
                 profile.versions_start_after = self.note(VERSIONS_AFTER, self.versions_start_after().await);
@@ -268,9 +269,10 @@ impl Probe<'_> {
         bytes: &'static [u8],
         precondition: &Precondition,
     ) -> Result<Option<VersionId>, StoreError> {
-        self.store
-            .write(key, Bytes::from_static(bytes), Dress::default(), precondition)
-            .await
+        let written = self
+            .store
+            .write(key, Bytes::from_static(bytes), Dress::default(), precondition);
+        heard(written).await.0
     }
 
     pub(super) async fn get(&self, key: &StoreKey) -> Result<Option<Bytes>, StoreError> {

@@ -285,6 +285,21 @@ pub(super) fn merged(objects: &[FoundVersion], markers: &[FoundVersion]) -> Opti
     Some(all)
 }
 
+/// The same by time alone: of one second objects come first.
+pub(super) fn merged_by_time(objects: &[FoundVersion], markers: &[FoundVersion]) -> Vec<FoundVersion> {
+    let time = |found: &FoundVersion| found.meta.last_modified.map(crate::Timestamp::unix_seconds);
+    let mut markers = markers.iter().peekable();
+    let mut all = Vec::with_capacity(objects.len() + markers.len());
+    for object in objects {
+        while let Some(newer) = markers.next_if(|marker| time(marker) > time(object)) {
+            all.push(newer.clone());
+        }
+        all.push(object.clone());
+    }
+    all.extend(markers.cloned());
+    all
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -328,6 +343,18 @@ pub(super) mod tests {
         // The latest is first, whatever the time.
         assert_eq!(ids(&[("c", 5, true)], &[("n", 5, false)]).as_deref(), Some("cn"));
         assert_eq!(ids(&[("c", 5, false)], &[("n", 5, true)]).as_deref(), Some("nc"));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_is_in_an_order_that_stays() {
+        let of = |list: &[(&str, i64)], is_marker: bool| -> Vec<_> {
+            list.iter().map(|(id, at)| found(id, *at, is_marker, false)).collect()
+        };
+        let objects = of(&[("c", 5), ("b", 3), ("a", 3)], false);
+        let markers = of(&[("o", 6), ("n", 3), ("m", 1)], true);
+        let all = merged_by_time(&objects, &markers);
+        let ids: String = all.iter().map(|found| found.id().to_string()).collect();
+        assert_eq!(ids, "ocbanm");
     }
 
     #[test]

@@ -138,6 +138,11 @@ impl Proxy {
     /// The same, and `hook` is called when that takes place.
     pub(super) fn break_one_and(&self, number: u64, fault: Fault, hook: impl FnOnce() + Send + 'static) {
         self.break_one(number, fault);
+        self.hook(hook);
+    }
+
+    /// Calls `hook` when the first fault of the plan takes place.
+    pub(super) fn hook(&self, hook: impl FnOnce() + Send + 'static) {
         self.state.lock().unwrap().hook = Some(Box::new(hook));
     }
 

@@ -160,14 +160,29 @@ pub(super) fn set(options: &mut t2gate_backends::OpendalOptions, name: &str, val
 
 /// Sends a request without a signature to a server that asks for none, and gives its answer.
 pub(super) fn send(server: &Server, request: &str, body: &str) -> String {
+    let (status, answer) = exchange(server, request, "", body);
+    assert_eq!(status, "200", "{request}: {answer}");
+    answer
+}
+
+/// The same about an object, which moto gives to nobody but to who has any signature. The answer has to be a good one.
+pub(super) fn send_signed(server: &Server, request: &str, body: &str) {
+    let signature = "Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+    let signed = format!("authorization: AWS4-HMAC-SHA256 {signature}\r\n");
+    let (status, answer) = exchange(server, request, &signed, body);
+    assert!(status.starts_with('2'), "{request}: {answer}");
+}
+
+/// The status of the answer, and all of it.
+fn exchange(server: &Server, request: &str, header: &str, body: &str) -> (String, String) {
     let mut connection = TcpStream::connect(server.address).unwrap();
     let (host, length) = (server.address, body.len());
-    let head = format!("{request} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("{request} HTTP/1.1\r\nhost: {host}\r\n{header}connection: close\r\ncontent-length: {length}\r\n\r\n");
     connection.write_all((head + body).as_bytes()).unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{request}: {answer}");
-    answer
+    (answer.split(' ').nth(1).unwrap_or_default().to_owned(), answer)
 }
 
 /// `status` is `Enabled` or `Suspended`.
