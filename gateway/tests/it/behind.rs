@@ -4,11 +4,16 @@
 //! That trusts the certificate because `SSL_CERT_FILE` names its authority, which a process has to have from its
 //! beginning. So the test runs itself as a child, and the child runs the suite.
 
-use std::{process::Command, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
 use t2gate_backends::{Backend, OpendalBackend, OpendalOptions, StoreLayout, StoreLevel, SystemClock, UploadId};
 
-use crate::support::{APP, TestGateway};
+use crate::support::{ACCOUNTS, APP, Request, SECRET, TestGateway};
 
 const ENDPOINT: &str = "TEST_BEHIND_ENDPOINT";
 
@@ -22,18 +27,34 @@ write = { rate = 0 }
 list = { rate = 0 }
 "#;
 
+/// Writes the configuration of a gateway before that one, whose bucket `bkt` is its store, into `dir`. Its certificate
+/// is below `data` there.
+pub(crate) fn configuration_over(store: &TestGateway, dir: &Path) -> PathBuf {
+    let configuration = dir.join("t2gate.toml");
+    let text = format!(
+        "[backend]\nkind = \"opendal\"\nroot = {:?}\nservice = \"s3\"\nleast_level = \"L2\"\n\
+         options = {{ bucket = \"bkt\", endpoint = \"https://{}\", region = \"us-east-1\", access_key_id = \"{}\", \
+         secret_access_key = \"{SECRET}\", disable_config_load = \"true\" }}\n[log]\nlevel = \"error\"\n{}",
+        dir.join("data"),
+        store.address,
+        APP.id,
+        ACCOUNTS.replace("SECRET", SECRET)
+    );
+    fs::write(&configuration, text).unwrap();
+    configuration
+}
+
 /// All that the suite printed but the lines of what passed: a report that is cut short shows the reason.
 fn what_failed(printed: &str) -> String {
     let lines: Vec<&str> = printed.lines().filter(|line| !line.ends_with("... ok")).collect();
     lines.join("\n")
 }
 
-async fn run_suite(s3: &str) {
-    let gateway = TestGateway::configured(&format!("{WITHOUT_LIMITS}\n{s3}")).await;
-    gateway.make_bucket().await;
+/// Runs the tests of that name, of which there are more than `least`, over the bucket `bkt` of that gateway.
+async fn run_suite(gateway: TestGateway, name: &str, least: usize) {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
-        .args(["behind::suite::", "--ignored", "--test-threads", "4"])
+        .args([name, "--ignored", "--test-threads", "4"])
         .env(ENDPOINT, format!("https://{}", gateway.address))
         .env("SSL_CERT_FILE", gateway.data().join(".t2/tls/ca.pem"));
     let output = tokio::task::spawn_blocking(move || child.output())
@@ -53,46 +74,76 @@ async fn run_suite(s3: &str) {
         .nth(1)
         .and_then(|rest| rest.split(' ').next());
     let passed: usize = passed.and_then(|number| number.parse().ok()).unwrap_or_default();
-    assert!(passed > 200, "{text}");
+    assert!(passed > least, "{text}");
     gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_is_a_store_of_level_2_and_keeps_all_that_a_backend_promises() {
-    run_suite("[s3]\ndialect = \"aws\"\n").await;
+    let gateway = TestGateway::configured(&format!("{WITHOUT_LIMITS}\n[s3]\ndialect = \"aws\"\n")).await;
+    gateway.make_bucket().await;
+    run_suite(gateway, "behind::suite::", 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_of_a_gateways_bucket_are_those_of_the_gateway_before_it() {
+    let gateway = TestGateway::configured(WITHOUT_LIMITS).await;
+    gateway.does(Request::put("/bkt")).await;
+    run_suite(gateway, "behind::versioned::", 100).await;
+}
+
+async fn store(layout: StoreLayout) -> OpendalBackend {
+    let endpoint = std::env::var(ENDPOINT).expect("the test that starts a gateway runs this");
+    let root = format!("/{}/", UploadId::random().unwrap().as_str());
+    let own = [
+        ("bucket", "bkt"),
+        ("endpoint", &*endpoint),
+        ("region", "us-east-1"),
+        ("access_key_id", APP.id),
+        ("secret_access_key", APP.secret),
+        ("disable_config_load", "true"),
+        ("root", &*root),
+    ];
+    let options = OpendalOptions {
+        options: own.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        layout: Some(layout),
+        ..OpendalOptions::new("s3", Arc::new(SystemClock))
+    };
+    let opened = OpendalBackend::open(options).await;
+    opened.unwrap_or_else(|error| panic!("{error}: {error:?}"))
+}
+
+fn open(layout: StoreLayout) -> Arc<dyn Backend> {
+    tokio::task::block_in_place(|| Arc::new(tokio::runtime::Handle::current().block_on(store(layout))))
+}
+
+macro_rules! cases_behind {
+    (($layout:ident, $versioning:expr) $($family:ident { $($case:ident)* })*) => {
+        $(
+            mod $family {
+                $(
+                    #[test]
+                    #[ignore = "run by a test that starts a gateway"]
+                    fn $case() {
+                        t2gate_backends::conformance::run(async {
+                            let backend = crate::behind::open(t2gate_backends::StoreLayout::$layout);
+                            let subject =
+                                t2gate_backends::conformance::Subject::with_versioning(backend, $versioning).await;
+                            t2gate_backends::conformance::$family::$case(subject).await;
+                        });
+                    }
+                )*
+            }
+        )*
+    };
 }
 
 /// Run by the child alone: without a gateway there is nothing that they could open.
 mod suite {
     use super::*;
 
-    async fn store(layout: StoreLayout) -> OpendalBackend {
-        let endpoint = std::env::var(ENDPOINT).expect("the test that starts a gateway runs this");
-        let root = format!("/{}/", UploadId::random().unwrap().as_str());
-        let own = [
-            ("bucket", "bkt"),
-            ("endpoint", &*endpoint),
-            ("region", "us-east-1"),
-            ("access_key_id", APP.id),
-            ("secret_access_key", APP.secret),
-            ("disable_config_load", "true"),
-            ("root", &*root),
-        ];
-        let options = OpendalOptions {
-            options: own.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-            layout: Some(layout),
-            ..OpendalOptions::new("s3", Arc::new(SystemClock))
-        };
-        let opened = OpendalBackend::open(options).await;
-        opened.unwrap_or_else(|error| panic!("{error}: {error:?}"))
-    }
-
-    fn open(layout: StoreLayout) -> Arc<dyn Backend> {
-        tokio::task::block_in_place(|| Arc::new(tokio::runtime::Handle::current().block_on(store(layout))))
-    }
-
     #[test]
-    #[ignore = "run by a_gateway_is_a_store"]
+    #[ignore = "run by a test that starts a gateway"]
     fn the_probe_finds_level_2() {
         t2gate_backends::conformance::run(async {
             let store = store(StoreLayout::Transparent).await;
@@ -101,32 +152,37 @@ mod suite {
         });
     }
 
-    macro_rules! cases_behind {
-        (($layout:ident, $versioning:expr) $($family:ident { $($case:ident)* })*) => {
-            $(
-                mod $family {
-                    $(
-                        #[test]
-                        #[ignore = "run by a_gateway_is_a_store"]
-                        fn $case() {
-                            t2gate_backends::conformance::run(async {
-                            let backend = crate::behind::suite::open(t2gate_backends::StoreLayout::$layout);
-                            let subject =
-                                t2gate_backends::conformance::Subject::with_versioning(backend, $versioning).await;
-                            t2gate_backends::conformance::$family::$case(subject).await;
-                            });
-                        }
-                    )*
-                }
-            )*
-        };
-    }
-
     mod transparent {
         t2gate_backends::conformance_cases!([cases_behind](Transparent, None));
     }
 
     mod encoded {
         t2gate_backends::conformance_cases!([cases_behind](Encoded, None));
+    }
+}
+
+/// The same, over a bucket that has versioning.
+mod versioned {
+    use super::*;
+
+    #[test]
+    #[ignore = "run by a test that starts a gateway"]
+    fn the_probe_finds_level_2_and_versions() {
+        t2gate_backends::conformance::run(async {
+            let store = store(StoreLayout::Transparent).await;
+            let report = store.report();
+            assert_eq!(report.level, StoreLevel::CompareAndSet, "{report}");
+            assert!(store.capabilities(None).always_versioned, "{report}");
+            println!("{report}");
+        });
+    }
+
+    t2gate_backends::conformance_version_cases!([cases_behind](Transparent, None));
+
+    mod every_case {
+        t2gate_backends::conformance_cases!([cases_behind](
+            Transparent,
+            Some(t2gate_backends::VersioningStatus::Enabled)
+        ));
     }
 }

@@ -17,6 +17,7 @@ mod multipart;
 mod race;
 mod slow;
 mod store_memory;
+mod store_versions;
 mod traps;
 mod tree;
 mod versions;

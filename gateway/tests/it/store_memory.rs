@@ -1,15 +1,15 @@
 //! How much memory a gateway's process takes for bodies on their way to a store, as the kernel counts it.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    behind::WITHOUT_LIMITS,
+    behind::{WITHOUT_LIMITS, configuration_over},
     race::Process,
-    support::{ACCOUNTS, APP, Connection, Request, SECRET, TestGateway, connect_to, trusting},
+    support::{Connection, Request, TestGateway, connect_to, trusting},
 };
 
 const CLIENTS: usize = 32;
@@ -27,17 +27,8 @@ async fn uploads_to_a_store_have_a_bound_however_many_there_are() {
     let store = TestGateway::configured(&format!("{WITHOUT_LIMITS}\n[s3]\ndialect = \"aws\"\n")).await;
     store.make_bucket().await;
     let dir = TempDir::new().unwrap();
-    let configuration = dir.path().join("t2gate.toml");
     let root = dir.path().join("data");
-    let text = format!(
-        "[backend]\nkind = \"opendal\"\nroot = {root:?}\nservice = \"s3\"\nleast_level = \"L2\"\n\
-         options = {{ bucket = \"bkt\", endpoint = \"https://{}\", region = \"us-east-1\", access_key_id = \"{}\", \
-         secret_access_key = \"{SECRET}\", disable_config_load = \"true\" }}\n[log]\nlevel = \"error\"\n{}",
-        store.address,
-        APP.id,
-        ACCOUNTS.replace("SECRET", SECRET)
-    );
-    fs::write(&configuration, text).unwrap();
+    let configuration = configuration_over(&store, dir.path());
     let program = std::env::var(PROGRAM).unwrap_or_else(|_| env!("CARGO_BIN_EXE_t2gate").to_owned());
     let authority = store.data().join(".t2/tls/ca.pem");
     let gateway = Process::start_program(&program, &configuration, &[("SSL_CERT_FILE", authority.as_os_str())]);

@@ -12,7 +12,7 @@ const STORAGE: &str = "memory";
 const AWS: &str = "[s3]\ndialect = \"aws\"\n";
 
 const ENABLED: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-const SUSPENDED: &str = "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>";
+pub(crate) const SUSPENDED: &str = "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>";
 
 /// With the bucket `bkt`, in which versioning is enabled, and in it the object `known`.
 async fn gateway(toml: &str) -> TestGateway {
@@ -27,11 +27,11 @@ async fn in_both_dialects() -> [TestGateway; 2] {
     [gateway("").await, gateway(AWS).await]
 }
 
-fn set(bucket: &str, document: &str) -> Request {
+pub(crate) fn set(bucket: &str, document: &str) -> Request {
     Request::put(&format!("/{bucket}?versioning")).document(document)
 }
 
-fn id(answer: &Answer) -> String {
+pub(crate) fn id(answer: &Answer) -> String {
     answer.header("x-amz-version-id").expect("a version id").to_owned()
 }
 
@@ -49,7 +49,7 @@ async fn read(gateway: &TestGateway, target: &str) -> String {
 }
 
 /// Every `(element, key, version id, is latest)` of a listing of versions.
-fn entries(answer: &Answer) -> Vec<(String, String, String, bool)> {
+pub(crate) fn entries(answer: &Answer) -> Vec<(String, String, String, bool)> {
     let mut found = Vec::new();
     let mut rest = answer.text();
     while let Some(start) = ["<Version>", "<DeleteMarker>"]
@@ -80,7 +80,7 @@ async fn versions_of(gateway: &TestGateway, key: &str) -> Vec<(String, String, S
     listed.into_iter().filter(|entry| entry.1 == key).collect()
 }
 
-fn entry(element: &str, key: &str, id: &str, is_latest: bool) -> (String, String, String, bool) {
+pub(crate) fn entry(element: &str, key: &str, id: &str, is_latest: bool) -> (String, String, String, bool) {
     (element.to_owned(), key.to_owned(), id.to_owned(), is_latest)
 }
 
