@@ -158,7 +158,8 @@ async fn delete_version(s: &Subject, key: &str, id: &VersionId) -> DeleteObjectO
     s.delete_object(request).await.unwrap()
 }
 
-/// How many versions and delete markers the store has of what does not begin with one of `but`.
+/// The versions and delete markers that the store has of what does not begin with one of `but`, and is not what is noted
+/// of itself.
 async fn in_the_store(options: &OpendalOptions, but: &[&str]) -> Vec<String> {
     let store = opendal::Operator::via_iter(&options.service, options.options.clone()).unwrap();
     let listing = opendal::options::ListOptions {
@@ -176,7 +177,7 @@ async fn in_the_store(options: &OpendalOptions, but: &[&str]) -> Vec<String> {
         .unwrap();
     let names = entries.iter().map(|entry| entry.path().to_owned());
     names
-        .filter(|name| !but.iter().any(|but| name.starts_with(but)))
+        .filter(|name| name != ".t2/store" && !but.iter().any(|but| name.starts_with(but)))
         .collect()
 }
 
