@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use t2gate_backends::{Checksum, ChecksumAlgorithm, ChecksumHasher};
@@ -19,6 +19,10 @@ use crate::s3::S3Error;
 /// Bytes that are gathered before another thread is asked to hash them. Twice as many are held at most: one block being
 /// hashed, one gathered.
 const BLOCK: usize = 256 * 1024;
+
+/// What arrives in smaller pieces is copied together, so that it costs no more memory than it has bytes: a piece keeps
+/// all that it was received with.
+const SMALL: usize = 4 * 1024;
 
 /// What is at most that long when a body ends is hashed on the spot: the hop costs more.
 const INLINE: usize = 32 * 1024;
@@ -38,6 +42,8 @@ pub(super) struct Hashing(Arc<Mutex<Queue>>);
 
 struct Queue {
     gathered: Vec<Bytes>,
+    /// Small ones, together.
+    tail: BytesMut,
     gathered_len: usize,
     /// None while a [`Worker`] has them, once they have become digests, and if they were lost with a worker.
     hashers: Option<Box<Hashers>>,
@@ -56,6 +62,7 @@ impl Hashing {
         };
         Self(Arc::new(Mutex::new(Queue {
             gathered: Vec::new(),
+            tail: BytesMut::new(),
             gathered_len: 0,
             hashers: Some(Box::new(hashers)),
             is_away: false,
@@ -81,7 +88,12 @@ impl Hashing {
     pub(super) fn push(&mut self, bytes: Bytes) {
         let mut queue = lock(&self.0);
         queue.gathered_len += bytes.len();
-        queue.gathered.push(bytes);
+        if bytes.len() < SMALL {
+            queue.tail.extend_from_slice(&bytes);
+        } else {
+            queue.flush();
+            queue.gathered.push(bytes);
+        }
     }
 
     /// All digests, once, after the last push.
@@ -132,8 +144,16 @@ impl fmt::Debug for Hashing {
 
 impl Queue {
     fn take_block(&mut self) -> Vec<Bytes> {
+        self.flush();
         self.gathered_len = 0;
         take(&mut self.gathered)
+    }
+
+    fn flush(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = self.tail.split().freeze();
+            self.gathered.push(tail);
+        }
     }
 
     /// Until the worker has taken a block or ended.
@@ -248,6 +268,31 @@ mod tests {
             assert_eq!(digests.sha256.unwrap(), *Sha256::digest(&whole));
             assert_eq!(digests.checksums, std::slice::from_ref(&expected.checksum));
         }
+    }
+
+    #[tokio::test]
+    async fn small_pieces_cost_no_more_memory_than_they_have_bytes() {
+        let mut hashing = Hashing::new(true, &[]);
+        let whole: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
+        let received = Bytes::from(whole.clone());
+        for at in 0..received.len() {
+            hashing.push(received.slice(at..=at));
+        }
+        {
+            let queue = lock(&hashing.0);
+            assert!(
+                queue.gathered.is_empty() && queue.tail.capacity() <= 2 * BLOCK,
+                "{}",
+                queue.tail.capacity()
+            );
+        }
+        // Small ones between large ones come in their order.
+        let large = Bytes::from(vec![7; SMALL]);
+        hashing.push(large.clone());
+        hashing.push(Bytes::from_static(b"end"));
+        let digests = poll_fn(|cx| hashing.poll_finish(cx)).await.unwrap();
+        let expected = [&whole[..], &large, b"end"].concat();
+        assert_eq!(digests.sha256.unwrap(), *Sha256::digest(&expected));
     }
 
     #[tokio::test]

@@ -142,6 +142,7 @@ impl Carrier {
             user_metadata,
             checksum: stored.checksum.clone(),
         };
+        let unconditional = condition.is_none();
         let info = if self.copies_as_it_is(&request, &source.info) {
             let copy = BackendCopy {
                 source: ObjectRef {
@@ -165,6 +166,11 @@ impl Carrier {
                     };
                     return Err(missing_object(missing, &request.source.object, grant.source_knowledge));
                 }
+                // Nobody asked for a condition that could have failed: the source was replaced meanwhile. SDKs do not try a 409
+                // again.
+                Err(BackendError::Conflict) if unconditional => Err(BackendError::Busy {
+                    context: "what was to be copied is replaced again and again",
+                }),
                 outcome => outcome,
             }
         } else {

@@ -75,6 +75,8 @@ pub(super) fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
         Operation::ListObjectsV2(list) => entries(list.max_keys, LISTED),
         Operation::ListObjectVersions(list) => entries(list.max_keys, LISTED_VERSION),
         Operation::ListMultipartUploads(list) => entries(list.max_uploads, LISTED_UPLOAD),
+        // All parts up to that one are looked at.
+        Operation::GetObject(get) | Operation::HeadObject(get) if get.part_number.is_some() => DOCUMENT,
         Operation::PutObject(_)
         | Operation::GetObject(_)
         | Operation::CopyObject(_)

@@ -8,14 +8,21 @@ mod list;
 mod multipart;
 mod object;
 
-use std::{borrow::Cow, ops};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    ops,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED},
 };
-use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use t2gate_backends::{AccountId, Checksum, ETag, ObjectPart, Timestamp, VersionId};
 
@@ -80,9 +87,34 @@ pub fn empty() -> ResponseBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body at hand.
+/// A body at hand. What has been given away waits in the connection's buffer, however slowly a client reads: so it is
+/// given away in slices, and whoever holds something until the body has ended holds it until most of that is sent.
 pub fn full(bytes: impl Into<Bytes>) -> ResponseBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Slices(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The most that is given away at once, in bytes.
+const SLICE: usize = 64 * 1024;
+
+#[derive(Debug)]
+struct Slices(Bytes);
+
+impl Body for Slices {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let len = self.0.len().min(SLICE);
+        Poll::Ready((len > 0).then(|| Ok(Frame::data(self.0.split_to(len)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
 }
 
 fn no_content() -> Response<ResponseBody> {

@@ -719,3 +719,20 @@ proptest! {
         let _response = copy_object(&object, None);
     }
 }
+
+/// What is given away can wait in a connection for long, and nobody counts it then.
+#[tokio::test]
+async fn a_document_is_given_away_in_slices() {
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let mut body = full(bytes.clone());
+    assert_eq!(body.size_hint().exact(), Some(1_000_000));
+    let mut given = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let data = frame.unwrap().into_data().unwrap();
+        assert!(data.len() <= SLICE && !data.is_empty());
+        given.extend_from_slice(&data);
+        assert_eq!(body.is_end_stream(), given.len() == bytes.len());
+    }
+    assert_eq!(given, bytes);
+    assert!(full(Bytes::new()).is_end_stream());
+}
