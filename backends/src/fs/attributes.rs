@@ -26,7 +26,8 @@ pub(super) use crate::stored::{
     Rest, StoredChecksum, VERSION, algorithm, checksum_codes, decode, encode, from_checksum_codes, minicbor_bytes,
 };
 use crate::{
-    ETag, Key, MAX_KEY_BYTES, ObjectAttributes, ObjectInfo, ObjectPart, Stamp, UploadId, Version, stored::to_checksum,
+    BucketName, ETag, Key, MAX_KEY_BYTES, ObjectAttributes, ObjectInfo, ObjectPart, Stamp, UploadId, Version,
+    stored::to_checksum,
 };
 
 /// Where the record lies. `user.`: what a process without privileges may set.
@@ -35,6 +36,8 @@ pub(super) const ATTRIBUTE: &str = "user.t2gate";
 const MAX_INLINE: usize = 3000;
 /// The most an attribute can have (the kernel's limit).
 const MAX_ATTRIBUTE: usize = 64 * 1024;
+/// The most bytes of a bucket's name.
+const MAX_BUCKET_NAME: usize = 63;
 /// An object's record. Indexes are for ever: new fields get new ones, 9 is kept for an object's immutable id.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Record {
@@ -62,6 +65,37 @@ pub(super) struct Record {
     /// Nothing where it was written without versioning.
     #[n(10)]
     version: Option<StoredVersion>,
+    /// Where there is a side file. Nothing where it was written before there was this field.
+    #[n(11)]
+    owner: Option<Owner>,
+}
+
+/// The file that a record was written for: who has a copy of the file has a copy of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+struct Owner {
+    /// It may have other names, in other buckets.
+    #[n(0)]
+    bucket: Box<str>,
+    #[n(1)]
+    ino: u64,
+    /// Tells it from a later one with the same number. Zeros where the file system has none.
+    #[n(2)]
+    btime: (i64, u32),
+}
+
+impl Owner {
+    fn new(bucket: &BucketName, meta: &Meta) -> Self {
+        Self {
+            bucket: bucket.as_str().into(),
+            ino: meta.ino,
+            btime: meta.btime,
+        }
+    }
+
+    fn is(&self, bucket: &BucketName, meta: &Meta) -> bool {
+        let unknown = self.btime == (0, 0) || meta.btime == (0, 0);
+        *self.bucket == *bucket.as_str() && self.ino == meta.ino && (unknown || self.btime == meta.btime)
+    }
 }
 
 /// A [`Version`] on the disk.
@@ -131,6 +165,7 @@ impl Record {
             side: None,
             rest: Some(Rest::from(&new.attributes)),
             version: new.version.map(StoredVersion::from),
+            owner: None,
         }
     }
 
@@ -153,6 +188,11 @@ impl Record {
             side: Some(text(32)),
             rest: None,
             version: Some(StoredVersion::largest()),
+            owner: Some(Owner {
+                bucket: text(MAX_BUCKET_NAME),
+                ino: u64::MAX,
+                btime: (i64::MIN, u32::MAX),
+            }),
         }
     }
 
@@ -160,7 +200,7 @@ impl Record {
     pub(super) fn store(
         file: &OwnedFd,
         meta: &Meta,
-        key: &Key,
+        (bucket, key): (&BucketName, &Key),
         new: &NewObject,
         sides: &Arc<OwnedFd>,
         intent: impl Fn(&str) -> Option<Intent>,
@@ -170,6 +210,7 @@ impl Record {
         if !new.parts.is_empty() {
             let written = SideFile::write(sides, &intent, None, &new.parts)?;
             record.side = Some(written.name().into());
+            record.owner = Some(Owner::new(bucket, meta));
             side = Some(written);
         }
         let bytes = record.encode();
@@ -182,6 +223,7 @@ impl Record {
         }
         let written = SideFile::write(sides, &intent, record.rest.take().as_ref(), &new.parts)?;
         record.side = Some(written.name().into());
+        record.owner = Some(Owner::new(bucket, meta));
         set(file, &record.encode()).map_err(Error::io("could not set attributes"))?;
         Ok((record, Some(written)))
     }
@@ -220,9 +262,11 @@ impl Record {
         self.size == meta.size && self.mtime == meta.mtime
     }
 
-    /// The side file, if it is this object's own: a copy of a file by other means carries another's.
-    pub(super) fn own_side(&self, key: &Key) -> Option<&str> {
-        self.side.as_deref().filter(|_| *self.key == *key.as_str())
+    /// The side file, if it is this object's own, which has this file, and goes with it. A copy of a file by other means
+    /// carries another's, and which of the two an old record is of cannot be told: better it stays for `doctor` to find.
+    pub(super) fn own_side(&self, bucket: &BucketName, key: &Key, meta: &Meta) -> Option<&str> {
+        let is_own = *self.key == *key.as_str() && self.owner.as_ref().is_some_and(|owner| owner.is(bucket, meta));
+        self.side.as_deref().filter(|_| is_own)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -417,6 +461,43 @@ mod tests {
         assert!(tag.as_str().starts_with("t2-") && tag.as_md5().is_none());
         let changed = Meta { ctime: (7, 9), ..meta };
         assert_ne!(derived_etag(&changed), tag);
+    }
+
+    #[test]
+    fn a_side_file_is_that_of_the_file_that_the_record_was_written_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let meta = Meta::of(std::fs::File::create(temp.path().join("file")).unwrap()).unwrap();
+        let bucket = |name| BucketName::parse(name).unwrap();
+        let key = |key: &str| Key::parse(key).unwrap();
+        let record = Record {
+            key: "key".into(),
+            owner: Some(Owner::new(&bucket("aaa"), &meta)),
+            ..Record::largest()
+        };
+        let read: Record = decode(&record.encode()).unwrap();
+        assert_eq!(read, record);
+        assert!(record.own_side(&bucket("aaa"), &key("key"), &meta).is_some());
+        let without_birth = Meta { btime: (0, 0), ..meta };
+        assert!(record.own_side(&bucket("aaa"), &key("key"), &without_birth).is_some());
+        let another = Meta {
+            ino: meta.ino + 1,
+            ..meta
+        };
+        let later = Meta {
+            btime: (i64::MAX, 0),
+            ..meta
+        };
+        for (bucket, key, meta) in [
+            (bucket("bbb"), key("key"), meta),
+            (bucket("aaa"), key("another"), meta),
+            (bucket("aaa"), key("key"), another),
+            (bucket("aaa"), key("key"), later),
+        ] {
+            assert_eq!(record.own_side(&bucket, &key, &meta), None);
+        }
+        // As those that were written before.
+        let old = Record { owner: None, ..record };
+        assert_eq!(old.own_side(&bucket("aaa"), &key("key"), &meta), None);
     }
 
     proptest! {

@@ -180,7 +180,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the object `key` names this side file, or a version of it does.
+    /// Whether the object `key` names this side file, or a version of it does: also as a copy of another's file, which may
+    /// be somewhere else.
     fn is_side_of(&self, id: &str, bucket: &BucketName, key: &str) -> Result<bool, Error> {
         let (Some(bucket), Ok(key)) = (self.bucket(bucket).ok(), Key::parse(key)) else {
             return Ok(false);
@@ -191,7 +192,7 @@ impl Store {
         let bucket_dir = self.bucket_dir(&bucket)?;
         let names_it = |(file, meta): &(OwnedFd, Meta)| -> Result<bool, Error> {
             let recorded = self.attributes.recorded(&bucket.name, &key, file, meta)?;
-            Ok(recorded.side_id.as_deref() == Some(id))
+            Ok(recorded.named_side.as_deref() == Some(id))
         };
         // Under the lock: what is moving between its places is in none for a moment.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
@@ -201,9 +202,8 @@ impl Store {
             return found.as_ref().map_or(Ok(false), names_it);
         }
         let versions = self.seen_versions(&bucket, bucket_dir.as_fd(), &key, &name)?;
-        if versions
-            .current
-            .is_some_and(|current| current.side_id.as_deref() == Some(id))
+        if let Some(current) = versions.current
+            && names_it(&(current.file, current.meta))?
         {
             return Ok(true);
         }
@@ -282,9 +282,11 @@ impl Store {
             }
             for kept in &versions.litter {
                 let file = history.open_file(*kept)?;
-                let record = file.map(|(file, _)| Record::load_any(&file)).transpose()?.flatten();
                 // This first: nothing would tell of it afterwards.
-                if let Some(side) = record.as_ref().and_then(|record| record.own_side(key)) {
+                if let Some((file, meta)) = file
+                    && let Some(record) = Record::load_any(&file)?
+                    && let Some(side) = record.own_side(&bucket.name, key, &meta)
+                {
                     self.attributes.remove_side(side);
                 }
                 self.remove_kept(bucket, name, history, *kept)?;

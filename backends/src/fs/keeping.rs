@@ -97,6 +97,8 @@ pub(super) struct Recorded {
     pub(super) record: Option<Record>,
     /// The side file that has to go when the object goes.
     pub(super) side_id: Option<Box<str>>,
+    /// The side file that is looked for, also if it is that of another file of which this is a copy.
+    pub(super) named_side: Option<Box<str>>,
 }
 
 impl Attributes {
@@ -135,7 +137,7 @@ impl Attributes {
         match self.keeping {
             Keeping::Extended => {
                 let meta = Meta::of(file).map_err(Error::io("could not look at a new file"))?;
-                let (record, side) = Record::store(file, &meta, key, new, &self.dir, intent)?;
+                let (record, side) = Record::store(file, &meta, (bucket, key), new, &self.dir, intent)?;
                 Ok(Stored { meta, record, side })
             }
             Keeping::SideFiles => {
@@ -190,8 +192,10 @@ impl Attributes {
         match self.keeping {
             Keeping::Extended => {
                 let record = Record::load_any(file)?;
+                let own = record.as_ref().and_then(|record| record.own_side(bucket, key, meta));
                 Ok(Recorded {
-                    side_id: record.as_ref().and_then(|record| record.own_side(key)).map(Into::into),
+                    side_id: own.map(Into::into),
+                    named_side: record.as_ref().and_then(|record| record.side.clone()),
                     record: record.filter(|record| record.holds_for(meta)),
                 })
             }
@@ -204,7 +208,8 @@ impl Attributes {
                 };
                 Ok(Recorded {
                     record,
-                    side_id: Some(id.into()),
+                    side_id: Some(id.as_str().into()),
+                    named_side: Some(id.into()),
                 })
             }
         }

@@ -33,6 +33,7 @@ const TICK: &str = "T2GATE_TEST_TICK";
 const ROOT: &str = "T2GATE_BESIDE_ROOT";
 /// These are of extended attributes alone.
 const OF_EXTENDED: &[&str] = &[
+    "copied::",
     "crash::the_same_of_a_process_that_shares_its_root",
     "crash::the_same_of_such_versions_in_a_root_that_is_shared",
     "crash::the_same_of_versions_whose_files_cannot_have_two_names",

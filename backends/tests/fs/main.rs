@@ -3,6 +3,7 @@
 
 mod beside;
 mod commit;
+mod copied;
 mod crash;
 mod doctor;
 mod faults;

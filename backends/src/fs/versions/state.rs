@@ -78,7 +78,7 @@ impl Current {
         (file, meta): (OwnedFd, Meta),
         forced: bool,
     ) -> Result<Self, Error> {
-        let Recorded { record, side_id } = attributes.recorded(&bucket.name, key, &file, &meta)?;
+        let Recorded { record, side_id, .. } = attributes.recorded(&bucket.name, key, &file, &meta)?;
         Ok(Self {
             etag: attributes::etag(&meta, record.as_ref()),
             version: record.as_ref().and_then(|record| record.version(key)),
