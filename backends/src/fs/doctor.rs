@@ -3,6 +3,7 @@
 mod histories;
 mod names;
 mod report;
+mod strays;
 mod tree;
 
 use std::{
@@ -123,6 +124,8 @@ struct Known {
     sides: HashSet<Box<str>>,
     /// The marks that directories have or would have.
     marks: HashSet<String>,
+    /// Size and modification time of files in no bucket, where side files have their names of what these had been.
+    strays: HashSet<(u64, (i64, u32))>,
 }
 
 impl Doctor {
@@ -205,6 +208,8 @@ impl Doctor {
             match dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]) {
                 Ok(dir) => complete &= self.examine_bucket(&bucket, &dir, report, &mut seen),
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                    // Its files may be where nobody looks.
+                    complete = false;
                     report.add(FsFindingKind::MissingBucket, bucket.to_string(), false);
                 }
                 Err(_) => {
@@ -214,10 +219,12 @@ impl Doctor {
             }
             buckets.insert(bucket.to_string());
         }
+        let mut strays = Vec::new();
         for name in self.names(&self.root)? {
             if buckets.contains(&*name) || &*name == layout::SPACE {
                 continue;
             }
+            strays.push(name.clone());
             let Ok(there) = dir::resolve_dir(self.root.as_fd(), [&*name]) else {
                 continue;
             };
@@ -229,7 +236,8 @@ impl Doctor {
             }
         }
         complete &= self.examine_histories(&buckets, report, &mut seen)?;
-        if complete {
+        // When all is put away that will be.
+        if complete && self.examine_strays(&strays, report, &mut seen) {
             self.examine_sides(&seen, report)?;
             self.examine_marks(&seen, report)?;
         }
@@ -254,7 +262,8 @@ impl Doctor {
             ) {
                 (Keeping::SideFiles, Ok(shelf)) => {
                     for rest in self.names(&shelf)? {
-                        if !seen.sides.contains(&*format!("{name}{rest}")) {
+                        let is_known = seen.sides.contains(&*format!("{name}{rest}"));
+                        if !is_known && !self.is_of_a_stray(&shelf, &rest, seen) {
                             judge(&shelf, &rest, format!(".t2/attributes/{name}/{rest}"));
                         }
                     }

@@ -21,6 +21,7 @@ mod parts;
 mod power_cut;
 mod register;
 mod shared;
+mod strays;
 mod tree;
 mod versions;
 
