@@ -24,7 +24,7 @@ use super::{
     error::Error,
     intent::Intent,
     multipart::PartRecord,
-    side::{Found, Side, SideFile},
+    side::{Found, Named, Side, SideFile},
     staging, sys, xattr,
 };
 use crate::{BucketName, Key, ObjectInfo};
@@ -228,7 +228,18 @@ impl Attributes {
             Keeping::Extended => {
                 let record = Record::load(file, meta)?;
                 let side = match record.as_ref().and_then(|record| record.side.as_deref()) {
-                    Some(name) => Side::open(&self.dir, name)?,
+                    Some(name) => match Side::open(&self.dir, name)? {
+                        Named::Whole(side) => Some(side),
+                        // The bytes are whole, and are served as if it were gone.
+                        Named::Damaged => {
+                            tracing::warn!(
+                                name,
+                                "a file of attributes is damaged; `t2gate doctor` tells whose it is"
+                            );
+                            None
+                        }
+                        Named::Absent => None,
+                    },
                     None => None,
                 };
                 Ok((record, side))

@@ -113,6 +113,15 @@ pub(super) enum Found {
     Absent,
 }
 
+/// What there is of a side file that an attribute names.
+#[derive(Debug)]
+pub(super) enum Named {
+    /// Its table of parts is not looked at.
+    Whole(Side),
+    Damaged,
+    Absent,
+}
+
 /// An open side file: it stays readable when its object is replaced.
 #[derive(Debug)]
 pub(super) struct Side {
@@ -122,23 +131,23 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// Of an id that an attribute names. `None` where it is gone.
-    pub(super) fn open(sides: &OwnedFd, id: &str) -> Result<Option<Self>, Error> {
-        const DAMAGED: Error = Error::Damaged {
-            what: "a file of attributes",
-        };
+    /// Of an id that an attribute names.
+    pub(super) fn open(sides: &OwnedFd, id: &str) -> Result<Named, Error> {
         if !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(None);
+            return Ok(Named::Absent);
         }
         let (mut side, head) = match Self::open_whole(sides, [id])? {
             Found::Whole(side, head) => (side, head),
-            Found::Damaged => return Err(DAMAGED),
-            Found::Absent => return Ok(None),
+            Found::Damaged => return Ok(Named::Damaged),
+            Found::Absent => return Ok(Named::Absent),
         };
         if !head.is_empty() {
-            side.rest = Some(minicbor::decode(&head).map_err(|_| DAMAGED)?);
+            let Ok(rest) = minicbor::decode(&head) else {
+                return Ok(Named::Damaged);
+            };
+            side.rest = Some(rest);
         }
-        Ok(Some(side))
+        Ok(Named::Whole(side))
     }
 
     /// With what leads, which is not looked at.
@@ -170,6 +179,15 @@ impl Side {
             rest: None,
         };
         Ok(Found::Whole(side, bytes))
+    }
+
+    /// Whether it has a table of so many parts that can be read.
+    pub(super) fn has_parts(&self, count: u16) -> Result<bool, Error> {
+        match self.parts(0, usize::from(u16::MAX)) {
+            Ok(parts) => Ok(parts.len() == usize::from(count)),
+            Err(Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn take_rest(&mut self) -> Option<Rest> {

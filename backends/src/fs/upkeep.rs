@@ -77,16 +77,23 @@ impl Store {
         for bucket in self.all_buckets()? {
             let uploads = match self.uploads_of(&bucket.name) {
                 Err(Errno::NOENT) => continue,
-                outcome => outcome.map_err(Error::io("could not open the uploads"))?,
+                outcome => outcome.and_then(|uploads| Ok((dir::names(&uploads)?, uploads))),
             };
-            for id in dir::names(&uploads).map_err(Error::io("could not list uploads"))? {
+            let (ids, uploads) = match uploads {
+                Ok(uploads) => uploads,
+                // One that cannot be read must not keep the others.
+                Err(error) => {
+                    tracing::warn!(%error, bucket = %bucket.name, "could not list multipart uploads");
+                    continue;
+                }
+            };
+            for id in ids {
                 let Ok(id) = UploadId::parse(id) else {
                     continue;
                 };
                 let info = match load_upload(&uploads, &id) {
                     Ok(upload) => upload.info,
                     Err(Error::Answer(BackendError::NoSuchUpload)) => continue,
-                    // One that cannot be read must not keep the others.
                     Err(error) => {
                         tracing::warn!(%error, upload = id.as_str(), "could not look at a multipart upload");
                         continue;
@@ -100,7 +107,12 @@ impl Store {
                 match self.sweep_upload(&bucket, &upload, info.initiated) {
                     Ok(true) => swept += 1,
                     Ok(false) | Err(Error::Answer(BackendError::NoSuchUpload | BackendError::NoSuchBucket)) => {}
-                    Err(error) => return Err(error),
+                    // Nothing may be changed any more.
+                    Err(error @ Error::Answer(BackendError::ReadOnly)) => return Err(error),
+                    Err(error) => {
+                        let upload = upload.upload_id.as_str();
+                        tracing::warn!(%error, upload, "could not look whether a multipart upload is abandoned");
+                    }
                 }
             }
         }

@@ -26,6 +26,11 @@ impl Store {
             };
             let upload = match load_upload(&uploads, &id) {
                 Err(Error::Answer(BackendError::NoSuchUpload)) => continue,
+                // Of which key it was cannot be told. It must not keep the others.
+                Err(Error::Damaged { what }) => {
+                    tracing::warn!(upload = id.as_str(), "{what} is damaged");
+                    continue;
+                }
                 outcome => outcome?.info,
             };
             let key = upload.key.as_str();
@@ -75,7 +80,7 @@ impl Marker {
         };
         match load_upload(uploads, &id) {
             Ok(upload) if upload.info.key.as_str() == &*key => Ok(Self::AfterUpload(key, upload.info.initiated, id)),
-            Ok(_) | Err(Error::Answer(BackendError::NoSuchUpload)) => Ok(Self::From(key)),
+            Ok(_) | Err(Error::Answer(BackendError::NoSuchUpload) | Error::Damaged { .. }) => Ok(Self::From(key)),
             Err(error) => Err(error),
         }
     }

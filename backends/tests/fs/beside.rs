@@ -38,6 +38,7 @@ const OF_EXTENDED: &[&str] = &[
     "crash::the_same_of_such_versions_in_a_root_that_is_shared",
     "crash::the_same_of_versions_whose_files_cannot_have_two_names",
     "faults::the_same_where_files_cannot_have_two_names",
+    "damaged::",
     "doctor::damaged_attributes_keep_every_side_file",
     "doctor::histories_are_examined_too",
     "doctor::everything_wrong_is_found_and_repaired_where_that_loses_nothing",

@@ -5,6 +5,7 @@ mod beside;
 mod commit;
 mod copied;
 mod crash;
+mod damaged;
 mod doctor;
 mod faults;
 mod half_done;

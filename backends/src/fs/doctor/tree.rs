@@ -18,6 +18,7 @@ use crate::{
         keeping::Keeping,
         layout,
         object::{prune, split, strs},
+        side::{Named, Side},
         staging, sys, xattr,
     },
     key_codec::{Form, Names},
@@ -216,9 +217,17 @@ impl Doctor {
             }
         }
         if let Some(side) = record.side {
-            let missing = matches!(Meta::in_dir(&self.attributes.dir, &side), Err(Errno::NOENT));
-            if missing && *record.key == *key {
-                report.add(FsFindingKind::MissingSideFile, path.into(), false);
+            if *record.key == *key {
+                let opened = Side::open(&self.attributes.dir, &side).and_then(|opened| match opened {
+                    Named::Whole(side) if !side.has_parts(record.parts_count.unwrap_or(0))? => Ok(Named::Damaged),
+                    opened => Ok(opened),
+                });
+                match opened {
+                    Ok(Named::Whole(_)) => {}
+                    Ok(Named::Damaged) => report.add(FsFindingKind::DamagedAttributes, path.into(), false),
+                    Ok(Named::Absent) => report.add(FsFindingKind::MissingSideFile, path.into(), false),
+                    Err(_) => report.add(FsFindingKind::Unreadable, path.into(), false),
+                }
             }
             seen.sides.insert(side);
         }

@@ -262,11 +262,17 @@ impl Store {
         if copied != meta.size || (after.size, after.mtime) != (meta.size, meta.mtime) {
             return Err(BackendError::Conflict.into());
         }
-        let parts = side.map(|side| side.parts(0, usize::from(MAX_PART_NUMBER)));
+        let parts = match side.map(|side| side.parts(0, usize::from(MAX_PART_NUMBER))) {
+            Some(Err(Error::Damaged { what })) => {
+                tracing::warn!("{what} is damaged, and the copy has none");
+                Vec::new()
+            }
+            parts => parts.transpose()?.unwrap_or_default(),
+        };
         let new = NewObject {
             etag: request.source_etag,
             attributes: request.attributes,
-            parts: parts.transpose()?.unwrap_or_default(),
+            parts,
             upload_id: None,
             version: None,
         };
