@@ -50,6 +50,7 @@ const OF_EXTENDED: &[&str] = &[
     "look::a_look_makes_no_lock_files",
     "opening::versions_and_folded_names_are_not_served_together",
     "look::what_is_away_is_read_where_it_lies_if_nothing_may_be_changed",
+    "look::what_an_interrupted_delete_left_is_gone_also_where_nothing_may_be_changed",
     "look::what_is_opened_read_only_is_not_changed_by_anything",
     "overlay::",
     "half_done::",

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    time::Duration,
 };
 
 use t2gate_backends::{
@@ -147,6 +148,60 @@ async fn what_is_away_is_read_where_it_lies_if_nothing_may_be_changed() {
         }
     }
     assert_eq!(seen[0], seen[1], "as it is when somebody has ended what was begun");
+}
+
+/// As a process leaves it that was killed between the marker and the name: of an object that says which version it is, and
+/// of somebody else's, which does not.
+#[test]
+fn what_an_interrupted_delete_left_is_gone_also_where_nothing_may_be_changed() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let looked = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), half_deleted()).await });
+    // A thread that looks for ever would be waited for.
+    runtime.shutdown_background();
+    looked.unwrap();
+}
+
+async fn half_deleted() {
+    let root = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock);
+    let options = FsOptions::new(root.path(), clock.clone());
+    let open = |options: FsOptions| {
+        let backend = again(|| FsBackend::open(options.clone()));
+        Arc::new(Versioned::new(backend, clock.clone()).unwrap())
+    };
+    let s = Subject::with_versioning(open(options.clone()), Some(VersioningStatus::Enabled)).await;
+    let bucket = s.bucket.clone();
+    let in_bucket = |key: &str| root.path().join(bucket.as_str()).join(key);
+    s.put("ours", "x").await;
+    fs::write(in_bucket("theirs"), "x").unwrap();
+    let kept = [("theirs", "theirs/null"), ("ours", "ours")];
+    for (key, history) in kept {
+        s.delete(key).await;
+        fs::hard_link(&kept_of(root.path(), &bucket, history)[0], in_bucket(key)).unwrap();
+    }
+    drop(s);
+    for (key, _) in kept {
+        let note = root.path().join(".t2/staging").join(format!("tidy.{key}"));
+        symlink(format!("{bucket}/{key}"), note).unwrap();
+    }
+    let before = snapshot(root.path());
+    for read_only in [true, false] {
+        let options = FsOptions {
+            read_only,
+            ..options.clone()
+        };
+        let s = Subject::of(open(options), bucket.clone()).await;
+        for (key, _) in kept {
+            let gone = s.open(key).await;
+            assert!(
+                matches!(gone, Err(BackendError::DeleteMarker { .. })),
+                "{key}, read-only {read_only}: {gone:?}"
+            );
+        }
+        if read_only {
+            assert_eq!(snapshot(root.path()), before);
+        }
+    }
 }
 
 /// Those who share a root make the lock files, and nobody who just looks.

@@ -21,10 +21,20 @@ use crate::{
 
 /// What a key names.
 enum Found {
-    Object(OwnedFd, Meta),
+    /// With its version, where that was found out.
+    Object(OwnedFd, Meta, Option<Version>),
     /// The newest version is a delete marker.
     Marker(Kept),
     Nothing,
+}
+
+/// How to look for what a key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Under its names first. What has one may be replaced or deleted by the time that it is open.
+    Quick,
+    /// Under the lock of the key.
+    Locked,
 }
 
 impl Store {
@@ -35,18 +45,24 @@ impl Store {
         bucket_dir: &OwnedFd,
         key: &Key,
     ) -> Result<Option<(OwnedFd, Meta)>, Error> {
-        Ok(match self.find_current(bucket, bucket_dir, key)? {
-            Found::Object(file, meta) => Some((file, meta)),
+        Ok(match self.find_current(bucket, bucket_dir, key, Look::Quick)? {
+            Found::Object(file, meta, _) => Some((file, meta)),
             Found::Marker(_) | Found::Nothing => None,
         })
     }
 
-    fn find_current(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key) -> Result<Found, Error> {
+    fn find_current(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, look: Look) -> Result<Found, Error> {
         let name = StorageName::of(key.as_str());
-        if let Some((file, meta)) = find_once(bucket_dir.as_fd(), &name, self.is_folding())?
+        // An interrupted delete leaves the name of what it has deleted, which stays where nothing may be changed.
+        let may_be_deleted = bucket.versioning().is_some()
+            && self.durable.check_writable().is_err()
+            && self.has_history(bucket, &name)?;
+        if look == Look::Quick
+            && !may_be_deleted
+            && let Some((file, meta)) = find_once(bucket_dir.as_fd(), &name, self.is_folding())?
             && (!self.is_folding() || is_of(&file, key.as_str())?)
         {
-            return Ok(Found::Object(file, meta));
+            return Ok(Found::Object(file, meta, None));
         }
         // It may just be moving from one of its names to the other, or from its history to one of them.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
@@ -57,11 +73,12 @@ impl Store {
         };
         if bucket.versioning().is_none() {
             let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
-            return Ok(found.map_or(Found::Nothing, |(file, meta)| Found::Object(file, meta)));
+            return Ok(found.map_or(Found::Nothing, |(file, meta)| Found::Object(file, meta, None)));
         }
         let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
+        let version = versions.current_version();
         Ok(match (versions.current, versions.newest) {
-            (Some(current), _) => Found::Object(current.file, current.meta),
+            (Some(current), _) => Found::Object(current.file, current.meta, version),
             (None, Some(marker)) if marker.marker => Found::Marker(marker),
             (None, _) => Found::Nothing,
         })
@@ -163,11 +180,15 @@ impl Store {
     fn open_extended(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
         let ObjectRef { key, version_id, .. } = object;
         let mut before = None;
+        let mut look = Look::Quick;
         loop {
-            let (file, meta) = match version_id {
-                Some(id) => self.find_version(bucket, bucket_dir, key, id)?,
-                None => match self.find_current(bucket, bucket_dir, key)? {
-                    Found::Object(file, meta) => (file, meta),
+            let (file, meta, version) = match version_id {
+                Some(id) => {
+                    let (file, meta) = self.find_version(bucket, bucket_dir, key, id)?;
+                    (file, meta, None)
+                }
+                None => match self.find_current(bucket, bucket_dir, key, look)? {
+                    Found::Object(file, meta, version) => (file, meta, version),
                     Found::Marker(kept) => return Err(marker_error(kept)),
                     Found::Nothing => return Err(BackendError::NoSuchKey.into()),
                 },
@@ -179,15 +200,18 @@ impl Store {
                 before = Some((meta.dev, meta.ino));
                 continue;
             }
-            let recorded = record.as_ref().and_then(|record| record.version(key));
-            let version_id = match (bucket.versioning(), version_id, recorded) {
+            let known = version.or_else(|| record.as_ref()?.version(key));
+            let version_id = match (bucket.versioning(), version_id, known) {
                 (None, ..) => None,
                 (Some(_), Some(named), _) => Some(named.clone()),
-                (Some(_), None, Some(recorded)) => Some(recorded.id()),
+                (Some(_), None, Some(known)) => Some(known.id()),
                 (Some(_), None, None) => match self.version_id_of(bucket, bucket_dir, key, &meta)? {
                     Some(id) => Some(id),
-                    // Replaced since.
-                    None => continue,
+                    // Replaced since, or deleted: the next look knows its version.
+                    None => {
+                        look = Look::Locked;
+                        continue;
+                    }
                 },
             };
             return Ok(Opened {
