@@ -104,6 +104,7 @@ impl Carrier {
             Operation::GetUnsetBucketConfiguration(bucket, unset) => {
                 encode::get_unset_bucket_configuration(&bucket, unset)
             }
+            Operation::DeleteUnsetBucketConfiguration(bucket, unset, _) => self.delete_unset(&bucket, unset),
             Operation::ListObjects(request) => self.list_objects(request, grant).await,
             Operation::ListObjectsV2(request) => self.list_objects_v2(request, grant).await,
             Operation::ListObjectVersions(request) => self.list_object_versions(request, grant).await,

@@ -18,7 +18,7 @@ use crate::{
         encode::{self, DeleteResult},
         operation::{
             CreateBucket, DeleteObject, DeleteObjects, ListBuckets, ListObjectVersions, ListObjects, ListObjectsV2,
-            PutBucketAcl, delete_access,
+            PutBucketAcl, UnsetConfiguration, delete_access,
         },
         xml::{self, DeleteEntry, DeleteTarget},
     },
@@ -156,6 +156,15 @@ impl Carrier {
             .put_bucket_setting(&request.bucket, BucketSetting::Acl(acl))
             .await?;
         Ok(encode::put_bucket_acl())
+    }
+
+    /// There is none: an error, or nothing to be done (dialect D1).
+    pub(super) fn delete_unset(&self, bucket: &BucketName, configuration: UnsetConfiguration) -> Reply {
+        if self.settings.dialect.rules().delete_missing_is_an_error {
+            encode::get_unset_bucket_configuration(bucket, configuration)
+        } else {
+            Ok(encode::delete_unset_bucket_configuration())
+        }
     }
 
     pub(super) fn get_bucket_versioning(&self, grant: &Grant) -> Reply {

@@ -96,6 +96,7 @@ pub(super) fn need(operation: &Operation, body: &UnverifiedBody) -> u64 {
         | Operation::GetBucketAcl(_)
         | Operation::GetBucketVersioning(_)
         | Operation::GetUnsetBucketConfiguration(..)
+        | Operation::DeleteUnsetBucketConfiguration(..)
         | Operation::HeadObject(_)
         | Operation::DeleteObject(_)
         | Operation::GetObjectAcl(_)

@@ -28,8 +28,8 @@ use t2gate_backends::{AccountId, Checksum, ETag, ObjectPart, Timestamp, VersionI
 
 pub use acl::{get_bucket_acl, get_object_acl};
 pub use bucket::{
-    create_bucket, delete_bucket, get_bucket_location, get_bucket_versioning, get_unset_bucket_configuration,
-    get_unset_object_lock, head_bucket, put_bucket_acl, put_bucket_versioning,
+    create_bucket, delete_bucket, delete_unset_bucket_configuration, get_bucket_location, get_bucket_versioning,
+    get_unset_bucket_configuration, get_unset_object_lock, head_bucket, put_bucket_acl, put_bucket_versioning,
 };
 pub use error::{json_code, json_error, xml_error};
 pub use list::{list_buckets, list_multipart_uploads, list_object_versions, list_objects, list_objects_v2, list_parts};

@@ -24,6 +24,8 @@ pub enum Operation {
     PutBucketVersioning(BucketName),
     /// The sub-resource is never set here; the answer is the one that S3 gives then.
     GetUnsetBucketConfiguration(BucketName, UnsetConfiguration),
+    /// With the action's name. There is nothing to delete.
+    DeleteUnsetBucketConfiguration(BucketName, UnsetConfiguration, &'static str),
 
     ListObjects(ListObjects),
     ListObjectsV2(ListObjectsV2),

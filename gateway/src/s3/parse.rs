@@ -155,6 +155,9 @@ impl<'a> Input<'a> {
             Route::GetBucketVersioning => Operation::GetBucketVersioning(self.bucket()?),
             Route::PutBucketVersioning => Operation::PutBucketVersioning(bucket::put_bucket_versioning(self)?),
             Route::Unset(configuration) => self.unset(configuration)?,
+            Route::DeleteUnset(configuration, action) => {
+                Operation::DeleteUnsetBucketConfiguration(self.bucket()?, configuration, action)
+            }
             Route::UnsetList(list, one) => {
                 let configuration = if self.parameter("id")?.is_some() { one } else { list };
                 self.unset(configuration)?
@@ -213,6 +216,7 @@ impl<'a> Input<'a> {
             | Route::GetBucketVersioning
             | Route::PutBucketVersioning
             | Route::Unset(_)
+            | Route::DeleteUnset(..)
             | Route::UnsetList(..)
             | Route::ListObjects
             | Route::ListObjectVersions

@@ -29,6 +29,8 @@ pub(super) enum Route {
     GetBucketVersioning,
     PutBucketVersioning,
     Unset(Unset),
+    /// With the action's name.
+    DeleteUnset(Unset, &'static str),
     /// The second where an `id` is given, else the first.
     UnsetList(Unset, Unset),
     /// Version 2 where `list-type=2` is given.
@@ -79,13 +81,13 @@ const ROWS: &[Row] = {
         (Bucket, "PUT", "versioning", Route::PutBucketVersioning),
         (Bucket, "GET", "cors", U(Unset::Cors)),
         (Bucket, "PUT", "cors", Refused("PutBucketCors")),
-        (Bucket, "DELETE", "cors", Refused("DeleteBucketCors")),
+        (Bucket, "DELETE", "cors", Route::DeleteUnset(Unset::Cors, "DeleteBucketCors")),
         (Bucket, "GET", "encryption", U(Unset::Encryption)),
         (Bucket, "PUT", "encryption", Refused("PutBucketEncryption")),
-        (Bucket, "DELETE", "encryption", Refused("DeleteBucketEncryption")),
+        (Bucket, "DELETE", "encryption", Route::DeleteUnset(Unset::Encryption, "DeleteBucketEncryption")),
         (Bucket, "GET", "lifecycle", U(Unset::Lifecycle)),
         (Bucket, "PUT", "lifecycle", Refused("PutBucketLifecycleConfiguration")),
-        (Bucket, "DELETE", "lifecycle", Refused("DeleteBucketLifecycle")),
+        (Bucket, "DELETE", "lifecycle", Route::DeleteUnset(Unset::Lifecycle, "DeleteBucketLifecycle")),
         (Bucket, "GET", "object-lock", U(Unset::ObjectLock)),
         (Bucket, "PUT", "object-lock", Refused("PutObjectLockConfiguration")),
         (Bucket, "GET", "logging", U(Unset::Logging)),

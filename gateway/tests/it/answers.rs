@@ -53,6 +53,27 @@ async fn a_refusal_is_the_document_of_the_t2_text() {
     assert_eq!(answer.element("Resource").as_deref(), Some("bkt/a\u{fffd}b"));
 }
 
+/// Dialect D1: settings that cannot be made yet can be deleted as if they could.
+#[tokio::test]
+async fn a_setting_that_is_not_there_is_deleted_as_anything_that_is_not() {
+    let (t2, aws) = (
+        TestGateway::with_bucket().await,
+        TestGateway::configured_with_bucket(AWS).await,
+    );
+    for (setting, code) in [
+        ("cors", "NoSuchCORSConfiguration"),
+        ("encryption", "ServerSideEncryptionConfigurationNotFoundError"),
+        ("lifecycle", "NoSuchLifecycleConfiguration"),
+    ] {
+        let delete = || Request::delete(&format!("/bkt?{setting}"));
+        t2.refuses(delete(), 404, code).await;
+        t2.refuses(Request::delete(&format!("/nobucket?{setting}")), 404, "NoSuchBucket")
+            .await;
+        let answer = aws.answer(delete()).await;
+        assert!(answer.status == 204 && answer.text().is_empty(), "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn every_answer_has_ids_of_its_own() {
     let gateway = TestGateway::with_bucket().await;

@@ -26,6 +26,11 @@ pub fn delete_bucket() -> Response<ResponseBody> {
     no_content()
 }
 
+/// A delete of a setting that is not there, where that is no error.
+pub fn delete_unset_bucket_configuration() -> Response<ResponseBody> {
+    no_content()
+}
+
 /// PutBucketAcl.
 pub fn put_bucket_acl() -> Response<ResponseBody> {
     ok()

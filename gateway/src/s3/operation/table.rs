@@ -88,6 +88,7 @@ impl Operation {
             Self::GetBucketVersioning(_) => "GetBucketVersioning",
             Self::PutBucketVersioning(_) => "PutBucketVersioning",
             Self::GetUnsetBucketConfiguration(_, configuration) => configuration.action(),
+            Self::DeleteUnsetBucketConfiguration(_, _, action) => action,
             Self::ListObjects(_) => "ListObjects",
             Self::ListObjectsV2(_) => "ListObjectsV2",
             Self::ListObjectVersions(_) => "ListObjectVersions",
@@ -125,7 +126,8 @@ impl Operation {
             | Self::GetBucketAcl(bucket)
             | Self::GetBucketVersioning(bucket)
             | Self::PutBucketVersioning(bucket)
-            | Self::GetUnsetBucketConfiguration(bucket, _) => Some(bucket),
+            | Self::GetUnsetBucketConfiguration(bucket, _)
+            | Self::DeleteUnsetBucketConfiguration(bucket, ..) => Some(bucket),
             Self::PutBucketAcl(op) => Some(&op.bucket),
             Self::ListObjects(op) => Some(&op.bucket),
             Self::ListObjectsV2(op) => Some(&op.bucket),
@@ -164,6 +166,7 @@ impl Operation {
             | Self::GetBucketVersioning(_)
             | Self::PutBucketVersioning(_)
             | Self::GetUnsetBucketConfiguration(..)
+            | Self::DeleteUnsetBucketConfiguration(..)
             | Self::ListObjects(_)
             | Self::ListObjectsV2(_)
             | Self::ListObjectVersions(_)
@@ -203,6 +206,7 @@ impl Operation {
             | Self::GetBucketVersioning(_)
             | Self::PutBucketVersioning(_)
             | Self::GetUnsetBucketConfiguration(..)
+            | Self::DeleteUnsetBucketConfiguration(..)
             | Self::ListObjects(_)
             | Self::ListObjectsV2(_)
             | Self::ListObjectVersions(_)
@@ -255,6 +259,7 @@ impl Operation {
             | Self::DeleteBucket(_)
             | Self::PutBucketAcl(_)
             | Self::PutBucketVersioning(_)
+            | Self::DeleteUnsetBucketConfiguration(..)
             | Self::DeleteObjects(_)
             | Self::PutObject(_)
             | Self::CopyObject(_)
@@ -290,6 +295,10 @@ impl Operation {
             }
             Self::PutBucketAcl(_) | Self::PutBucketVersioning(_) => of(Scope::Bucket, &[Capability::WriteBuckets]),
             Self::GetUnsetBucketConfiguration(_, configuration) => of(Scope::Bucket, configuration.needs()),
+            Self::DeleteUnsetBucketConfiguration(_, UnsetConfiguration::Encryption, _) => {
+                of(Scope::Bucket, &[Capability::WriteBucketEncryption])
+            }
+            Self::DeleteUnsetBucketConfiguration(..) => of(Scope::Bucket, &[Capability::WriteBuckets]),
             Self::ListObjects(_)
             | Self::ListObjectsV2(_)
             | Self::ListObjectVersions(_)
@@ -333,6 +342,7 @@ impl Operation {
             | Self::GetBucketVersioning(_)
             | Self::PutBucketVersioning(_)
             | Self::GetUnsetBucketConfiguration(..)
+            | Self::DeleteUnsetBucketConfiguration(..)
             | Self::DeleteObjects(_)
             | Self::PutObject(_)
             | Self::CopyObject(_)
