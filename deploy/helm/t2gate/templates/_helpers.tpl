@@ -166,7 +166,12 @@ root = "/backends/{{ $backend.name }}"
 
 [[bucket]]
 name = {{ include "t2gate.tomlValue" .name }}
-backend = {{ include "t2gate.tomlValue" .backend }}
+{{- with .backend }}
+backend = {{ include "t2gate.tomlValue" . }}
+{{- end }}
+{{- with .account }}
+account = {{ include "t2gate.tomlValue" . }}
+{{- end }}
 {{- end }}
 {{- range .Values.accounts }}
 
