@@ -105,7 +105,8 @@ impl Body for Slices {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let len = self.0.len().min(SLICE);
-        Poll::Ready((len > 0).then(|| Ok(Frame::data(self.0.split_to(len)))))
+        // A copy: a slice of it would keep all of the document for as long as it waits.
+        Poll::Ready((len > 0).then(|| Ok(Frame::data(Bytes::copy_from_slice(&self.0.split_to(len))))))
     }
 
     fn is_end_stream(&self) -> bool {

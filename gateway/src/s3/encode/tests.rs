@@ -735,4 +735,12 @@ async fn a_document_is_given_away_in_slices() {
     }
     assert_eq!(given, bytes);
     assert!(full(Bytes::new()).is_end_stream());
+
+    // What is given away keeps nothing of the rest.
+    let document = Bytes::from(bytes);
+    let mut body = full(document.clone());
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    drop(body);
+    assert_eq!(first.len(), SLICE);
+    assert!(document.is_unique());
 }
