@@ -435,7 +435,10 @@ async fn sub_resources_never_fall_through_to_the_object() {
         let before = gateway.tree();
         for method in ["PUT", "DELETE", "POST"] {
             let answer = gateway.answer(Request::new(method, &format!("/bkt?{name}"))).await;
-            assert!(matches!(answer.status, 400 | 405 | 501), "{method} {name}: {answer:?}");
+            // Of these it is known that there are none.
+            let is_unset = method == "DELETE" && ["lifecycle", "cors"].contains(&name);
+            let expected: &[u16] = if is_unset { &[404] } else { &[400, 405, 501] };
+            assert!(expected.contains(&answer.status), "{method} {name}: {answer:?}");
         }
         gateway.settles_to(&before).await;
     }
