@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{KNOWN, PATIENCE, Request, Streamed, TestGateway, head_of};
+use crate::support::{KNOWN, PATIENCE, Request, Streamed, TestGateway};
 
 const ON: &str = r#"
 [tls]
@@ -36,9 +36,15 @@ async fn client(gateway: &TestGateway) -> SendRequest<Bytes> {
     sender.ready().await.unwrap()
 }
 
-/// The same request as HTTP/2 has it.
+/// The head of the same request as HTTP/2 has it.
 fn converted(request: &Request, host: &str) -> http::Request<()> {
-    let head = head_of(request, host);
+    signed(request, host).0
+}
+
+/// Head and body, of one signing: the chunks of a body are signed for the second that its head names.
+fn signed(request: &Request, host: &str) -> (http::Request<()>, Vec<u8>) {
+    let (head, body) = request.signed(host);
+    let head = String::from_utf8(head).unwrap();
     let mut lines = head.trim_end().split("\r\n");
     let target = lines.next().unwrap().split(' ').nth(1).unwrap();
     let mut converted = http::Request::new(());
@@ -53,7 +59,7 @@ fn converted(request: &Request, host: &str) -> http::Request<()> {
                 .append(name, HeaderValue::from_str(value).unwrap());
         }
     }
-    converted
+    (converted, body)
 }
 
 async fn body_of(response: Response<h2::RecvStream>) -> (u16, Vec<u8>) {
@@ -90,9 +96,9 @@ async fn ask(
     gateway: &TestGateway,
     request: &Request,
 ) -> Result<(u16, Vec<u8>), h2::Error> {
-    let body = request.signed(&gateway.host()).1;
+    let (head, body) = signed(request, &gateway.host());
     let body = (!body.is_empty()).then_some(body);
-    ask_after(sender, converted(request, &gateway.host()), body, Duration::ZERO).await
+    ask_after(sender, head, body, Duration::ZERO).await
 }
 
 fn is(answer: &(u16, Vec<u8>), status: u16, code: &str) -> bool {
