@@ -1,15 +1,20 @@
 //! Memory for bodies on their way to the store, counted in bytes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::BackendError;
 
 /// What is counted: less is rounded up.
 const UNIT: u64 = 1 << 10;
+/// How long a request waits for memory. Most clients wait a minute for an answer: who is told before that comes again.
+const PATIENCE: Duration = Duration::from_secs(50);
 
-/// So many bytes, for all requests together. Who needs more than there is waits.
+/// So many bytes, for all requests together. Who needs more than there is waits for a while.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     free: Arc<Semaphore>,
@@ -30,6 +35,9 @@ impl Budget {
     }
 
     /// Waits for `bytes`. All that a request needs is taken at once: nobody who holds some waits for more.
+    ///
+    /// # Errors
+    /// [`Busy`](BackendError::Busy) for more than there is at all, and when others keep it for [`PATIENCE`].
     pub(super) async fn take(&self, bytes: u64) -> Result<Reserved, BackendError> {
         let busy = BackendError::Busy {
             context: "a body needs more memory than the backend may use",
@@ -38,8 +46,13 @@ impl Budget {
         let Some(units) = units.filter(|units| *units <= self.total) else {
             return Err(busy);
         };
-        let taken = Arc::clone(&self.free).acquire_many_owned(units).await;
-        taken.map(Reserved).map_err(|_| busy)
+        match timeout(PATIENCE, Arc::clone(&self.free).acquire_many_owned(units)).await {
+            Ok(Ok(taken)) => Ok(Reserved(taken)),
+            Ok(Err(_)) => Err(busy),
+            Err(_) => Err(BackendError::Busy {
+                context: "other bodies have all the memory that the backend may use",
+            }),
+        }
     }
 }
 
@@ -48,6 +61,20 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let budget = Budget::new(10 * UNIT);
+        let held = budget.take(UNIT).await.unwrap();
+        let (refused, taken) = tokio::join!(budget.take(10 * UNIT), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            budget.take(9 * UNIT).await
+        });
+        assert!(matches!(refused, Err(BackendError::Busy { .. })));
+        // It came later, and did not have to wait once the first one had gone.
+        drop((taken.unwrap(), held));
+        assert!(budget.take(10 * UNIT).now_or_never().is_some());
+    }
 
     #[tokio::test]
     async fn what_is_taken_is_missing_until_it_is_given_back() {

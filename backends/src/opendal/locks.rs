@@ -2,28 +2,36 @@
 
 use std::{
     array,
-    hash::{BuildHasher as _, Hash, RandomState},
-    sync::atomic::{AtomicU64, Ordering},
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc, Mutex as Table, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::{BucketName, Key, UploadId};
 
-const STRIPES: usize = 256;
+/// What the counters of changes are shared out over.
+const COUNTERS: usize = 256;
 
-/// Locks by name; some names share one. To be taken in the order bucket, upload, key, and one of each at most.
+/// Locks by name. To be taken in the order bucket, upload, key, and one of each at most.
+///
+/// Some are held for as long as a store joins an object of many gigabytes. So each name has a lock of its own: nobody
+/// waits for a request that has nothing to do with what he asks for.
 #[derive(Debug)]
 pub(super) struct Locks {
     hasher: RandomState,
     /// Taken to create a bucket, so that the number of an account's buckets stands still.
     pub(super) creation: Mutex<()>,
-    buckets: [RwLock<()>; STRIPES],
-    /// How often, of the buckets whose names share a lock, one was deleted or got another versioning status, by this
+    buckets: Named<RwLock<()>>,
+    /// How often, of the buckets whose names share a counter, one was deleted or got another versioning status, by this
     /// process.
-    changes: [AtomicU64; STRIPES],
-    uploads: [RwLock<()>; STRIPES],
-    keys: [Mutex<()>; STRIPES],
+    changes: [AtomicU64; COUNTERS],
+    uploads: Named<RwLock<()>>,
+    keys: Named<Mutex<()>>,
 }
 
 impl Locks {
@@ -31,48 +39,143 @@ impl Locks {
         Self {
             hasher: RandomState::new(),
             creation: Mutex::default(),
-            buckets: array::from_fn(|_| RwLock::default()),
+            buckets: Named::default(),
             changes: array::from_fn(|_| AtomicU64::new(0)),
-            uploads: array::from_fn(|_| RwLock::default()),
-            keys: array::from_fn(|_| Mutex::default()),
+            uploads: Named::default(),
+            keys: Named::default(),
         }
     }
 
-    fn stripe(&self, name: impl Hash) -> usize {
-        usize::try_from(self.hasher.hash_one(name) % STRIPES as u64).unwrap_or(0)
-    }
-
     /// Held by who commits into the bucket.
-    pub(super) async fn in_bucket(&self, bucket: &BucketName) -> RwLockReadGuard<'_, ()> {
-        self.buckets[self.stripe(bucket)].read().await
+    pub(super) async fn in_bucket(&self, bucket: &BucketName) -> OwnedRwLockReadGuard<()> {
+        self.buckets.of(self.hasher.hash_one(bucket)).read_owned().await
     }
 
     /// Held by who deletes the bucket or changes its record.
-    pub(super) async fn bucket(&self, bucket: &BucketName) -> RwLockWriteGuard<'_, ()> {
-        self.buckets[self.stripe(bucket)].write().await
+    pub(super) async fn bucket(&self, bucket: &BucketName) -> OwnedRwLockWriteGuard<()> {
+        self.buckets.of(self.hasher.hash_one(bucket)).write_owned().await
     }
 
     /// Moves when the bucket is deleted, or its versioning set.
     pub(super) fn changes(&self, bucket: &BucketName) -> u64 {
-        self.changes[self.stripe(bucket)].load(Ordering::SeqCst)
+        self.counter(bucket).load(Ordering::SeqCst)
     }
 
     /// To be called by who holds [`bucket`](Self::bucket).
     pub(super) fn note_change(&self, bucket: &BucketName) {
-        self.changes[self.stripe(bucket)].fetch_add(1, Ordering::SeqCst);
+        self.counter(bucket).fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn counter(&self, bucket: &BucketName) -> &AtomicU64 {
+        let at = usize::try_from(self.hasher.hash_one(bucket) % COUNTERS as u64);
+        &self.changes[at.unwrap_or(0)]
     }
 
     /// Held by who adds a part.
-    pub(super) async fn in_upload(&self, id: &UploadId) -> RwLockReadGuard<'_, ()> {
-        self.uploads[self.stripe(id)].read().await
+    pub(super) async fn in_upload(&self, id: &UploadId) -> OwnedRwLockReadGuard<()> {
+        self.uploads.of(self.hasher.hash_one(id)).read_owned().await
     }
 
     /// Held by who completes or aborts.
-    pub(super) async fn upload(&self, id: &UploadId) -> RwLockWriteGuard<'_, ()> {
-        self.uploads[self.stripe(id)].write().await
+    pub(super) async fn upload(&self, id: &UploadId) -> OwnedRwLockWriteGuard<()> {
+        self.uploads.of(self.hasher.hash_one(id)).write_owned().await
     }
 
-    pub(super) async fn key(&self, bucket: &BucketName, key: &Key) -> MutexGuard<'_, ()> {
-        self.keys[self.stripe((bucket, key))].lock().await
+    pub(super) async fn key(&self, bucket: &BucketName, key: &Key) -> OwnedMutexGuard<()> {
+        self.keys.of(self.hasher.hash_one((bucket, key))).lock_owned().await
+    }
+}
+
+/// The locks that are held or waited for, and at most about as many others. A name is known by its hash, keyed at random:
+/// should two ever have the same, they share a lock, and no harm is done.
+#[derive(Debug)]
+struct Named<L>(Table<InUse<L>>);
+
+#[derive(Debug)]
+struct InUse<L> {
+    locks: HashMap<u64, Weak<L>>,
+    /// With so many, those that nobody holds any more are thrown out.
+    full: usize,
+}
+
+impl<L> Default for Named<L> {
+    fn default() -> Self {
+        Self(Table::new(InUse {
+            locks: HashMap::new(),
+            full: InUse::<L>::LEAST,
+        }))
+    }
+}
+
+impl<L> InUse<L> {
+    const LEAST: usize = 64;
+}
+
+impl<L: Default> Named<L> {
+    fn of(&self, name: u64) -> Arc<L> {
+        // A panic leaves the table whole.
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = table.locks.get(&name).and_then(Weak::upgrade) {
+            return lock;
+        }
+        if table.locks.len() >= table.full {
+            table.locks.retain(|_, lock| lock.strong_count() > 0);
+            table.full = (2 * table.locks.len()).max(InUse::<L>::LEAST);
+        }
+        let lock = Arc::new(L::default());
+        table.locks.insert(name, Arc::downgrade(&lock));
+        lock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::repeat_with;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn key(number: usize) -> Key {
+        Key::parse(format!("k/{number}")).unwrap()
+    }
+
+    #[test]
+    fn other_names_are_never_waited_for() {
+        let locks = Locks::new();
+        let bucket = BucketName::parse("bkt").unwrap();
+        let held: Vec<_> = (0..5_000)
+            .map(|number| locks.key(&bucket, &key(number)).now_or_never().unwrap())
+            .collect();
+        assert!(locks.key(&bucket, &key(7)).now_or_never().is_none());
+        drop(held);
+        assert!(locks.key(&bucket, &key(7)).now_or_never().is_some());
+        let other = BucketName::parse("other").unwrap();
+        let _one = locks.bucket(&bucket).now_or_never().unwrap();
+        assert!(locks.in_bucket(&bucket).now_or_never().is_none());
+        assert!(locks.in_bucket(&other).now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_nobody_holds_is_not_kept() {
+        let named = Named::<Mutex<()>>::default();
+        let held: Vec<_> = (0..1_000).map(|name| named.of(name)).collect();
+        for name in 0..100_000 {
+            named.of(1_000 + name);
+        }
+        let kept = named.0.lock().unwrap().locks.len();
+        assert!(kept <= 2 * held.len(), "{kept}");
+        // Those that are held are still the same.
+        assert!(
+            held.iter()
+                .zip(0..)
+                .all(|(lock, name)| Arc::ptr_eq(lock, &named.of(name)))
+        );
+        drop(held);
+        repeat_with(|| named.of(7)).take(3).for_each(drop);
+        for name in 200_000..203_000 {
+            named.of(name);
+        }
+        assert!(named.0.lock().unwrap().locks.len() <= InUse::<Mutex<()>>::LEAST);
     }
 }
