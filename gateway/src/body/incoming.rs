@@ -42,6 +42,8 @@ pub struct RequestBody {
 
 struct Slot {
     body: Option<BoxBody>,
+    /// A reader has taken the body out.
+    is_read: bool,
     /// Dropped when nobody has a handle on the body any more.
     kept_alive: Vec<Box<dyn Any + Send>>,
 }
@@ -50,6 +52,7 @@ impl RequestBody {
     pub fn new(body: BoxBody, pace: BodyPace) -> Self {
         let slot = Slot {
             body: Some(body),
+            is_read: false,
             kept_alive: Vec::new(),
         };
         Self {
@@ -60,8 +63,10 @@ impl RequestBody {
 
     /// Takes the stream out; when the reader is dropped it goes back into the slot.
     pub(super) fn reader(&self) -> BodyReader {
+        let mut slot = self.slot();
+        slot.is_read = true;
         BodyReader {
-            body: self.slot().body.take(),
+            body: slot.body.take(),
             slot: self.slot.clone(),
             timer: PaceTimer::new(self.pace),
         }
@@ -75,6 +80,12 @@ impl RequestBody {
     /// Whether the request came with a body that is not known to be empty.
     pub fn is_announced(&self) -> bool {
         self.slot().body.as_ref().is_some_and(|body| !body.is_end_stream())
+    }
+
+    /// Whether nothing of it is still to come, and nobody waits for it.
+    pub fn is_over(&self) -> bool {
+        let slot = self.slot();
+        !slot.is_read && slot.body.as_ref().is_none_or(|body| body.is_end_stream())
     }
 
     /// Drops what nobody has read, and says whether there was any.
@@ -140,7 +151,9 @@ impl BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner).body = self.body.take();
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.is_read = false;
+        slot.body = self.body.take();
     }
 }
 
@@ -316,7 +329,21 @@ mod tests {
         drop(reader);
         assert!(!body.discard());
 
-        let empty = Full::<Bytes>::default().map_err(|never| match never {});
-        assert!(!RequestBody::new(BoxBody::new(empty), PACE).discard());
+        let empty = || Full::<Bytes>::default().map_err(|never| match never {});
+        assert!(!RequestBody::new(BoxBody::new(empty()), PACE).discard());
+        assert!(RequestBody::new(BoxBody::new(empty()), PACE).is_over());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_over_when_its_end_was_read() {
+        let frames = stream::iter([Ok::<_, Box<dyn Error + Send + Sync>>(Frame::data(Bytes::from("hello")))]);
+        let body = RequestBody::new(BoxBody::new(StreamBody::new(frames)), PACE);
+        assert!(!body.is_over());
+        let mut reader = body.reader();
+        assert!(!body.is_over());
+        while poll_fn(|cx| reader.poll_data(cx)).await.is_some() {}
+        assert!(!body.is_over(), "its reader may still refuse it");
+        drop(reader);
+        assert!(body.is_over());
     }
 }

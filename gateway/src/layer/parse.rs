@@ -52,6 +52,9 @@ impl Step<Authenticated> for Parse {
             has_body: request.body.is_announced(),
         })?;
         request.record.set_operation(operation.name());
+        if operation.takes_long() {
+            request.record.set_takes_long(());
+        }
         Ok(Parsed {
             operation,
             requester: request.requester,

@@ -20,6 +20,7 @@ struct Fields {
     bucket: OnceLock<Box<str>>,
     key: OnceLock<Box<str>>,
     access_key_id: OnceLock<Box<str>>,
+    takes_long: OnceLock<()>,
     code: OnceLock<S3ErrorCode>,
     client: OnceLock<IpAddr>,
     rate_limited: OnceLock<&'static str>,
@@ -46,6 +47,8 @@ impl RequestRecord {
     once!(set_bucket, bucket, Box<str>, &str, |bucket| &**bucket);
     once!(set_key, key, Box<str>, &str, |key| &**key);
     once!(set_access_key_id, access_key_id, Box<str>, &str, |id| &**id);
+    // To carry it out may take minutes.
+    once!(set_takes_long, takes_long, (), (), |()| ());
     once!(set_code, code, S3ErrorCode, S3ErrorCode, |code| *code);
     // Who asks, as far as trusted proxies tell: not always the peer.
     once!(set_client, client, IpAddr, IpAddr, |client| *client);

@@ -1,5 +1,7 @@
 //! Errors become responses here, and only here.
 
+mod early;
+
 use std::{
     error::Error,
     fmt,
@@ -16,7 +18,7 @@ use http::{
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use tower::{Layer, Service};
-use tracing::{debug, error, info};
+use tracing::{Span, debug, error, info};
 
 use super::{record::RequestRecord, request_id::RequestId};
 use crate::{
@@ -104,7 +106,12 @@ where
         let future = self.inner.call(received);
         let settings = self.settings.clone();
         Box::pin(async move {
-            let mut response = match future.await {
+            let failure = early::Failure {
+                record: record.clone(),
+                request_id: id.clone(),
+                span: Span::current(),
+            };
+            let mut response = match early::answer(Box::pin(future), &body, failure).await {
                 Ok(response) => response,
                 Err(error) => {
                     record.set_code(error.code());

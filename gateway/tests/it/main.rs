@@ -16,6 +16,7 @@ mod input;
 mod multipart;
 mod race;
 mod slow;
+mod store_failures;
 mod store_memory;
 mod store_versions;
 mod traps;

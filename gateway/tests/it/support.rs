@@ -126,7 +126,7 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     backend: Arc<dyn Backend>,
     admin: SocketAddr,
-    client: Arc<ClientConfig>,
+    pub(crate) client: Arc<ClientConfig>,
     trigger: ShutdownTrigger,
     running: JoinHandle<Result<Drained, anyhow::Error>>,
 }
@@ -370,9 +370,12 @@ pub(crate) fn now() -> Timestamp {
 
 /// A connection to a gateway that is not of this process.
 pub(crate) async fn connect_to(address: SocketAddr, client: &Arc<ClientConfig>) -> Connection {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let stream = handshake(stream, Arc::clone(client)).await.unwrap();
+    let stream = tls_to(address, Arc::clone(client)).await.unwrap();
     Connection::new(stream, address.to_string())
+}
+
+pub(crate) async fn tls_to(address: SocketAddr, client: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+    handshake(TcpStream::connect(address).await?, client).await
 }
 
 async fn handshake(stream: TcpStream, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {

@@ -115,6 +115,15 @@ impl Operation {
         }
     }
 
+    /// Whether it may take minutes though all of it has been received: to copy bytes, to join parts, to delete a thousand
+    /// objects one by one. Their clients have to look for an error under a 200 (S3 API reference, CopyObject).
+    pub fn takes_long(&self) -> bool {
+        matches!(
+            self,
+            Self::CopyObject(_) | Self::UploadPartCopy(_) | Self::CompleteMultipartUpload(_) | Self::DeleteObjects(_)
+        )
+    }
+
     /// The bucket that it works on; a copy's destination.
     pub fn bucket(&self) -> Option<&BucketName> {
         match self {

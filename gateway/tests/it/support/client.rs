@@ -97,6 +97,11 @@ impl Connection {
         );
     }
 
+    /// Puts back what was read of an answer.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.read.splice(..0, bytes.iter().copied());
+    }
+
     /// Sends a signed request and gives its answer.
     pub(crate) async fn ask(&mut self, request: &Request) -> Answer {
         let bytes = request.bytes(&self.host);
