@@ -113,84 +113,77 @@ impl Carrier {
             key: request.key.clone(),
             version_id: None,
         };
-        let source = self.open_source(&request.source, grant).await?;
-        if source.info.size > limits::MAX_PUT_BYTES {
-            let message = format!(
-                "The specified copy source is larger than the maximum allowable size for a copy source: {}",
-                limits::MAX_PUT_BYTES
-            );
-            return Err(S3Error::new(S3ErrorCode::InvalidRequest, message));
-        }
-        let object = &request.source.object;
-        // By its id an older version can be brought back. Without versioning the one id that there is names the same.
-        let same = object.version_id.is_none() || source.info.version_id.is_none();
-        let onto_itself = same && object.bucket == request.bucket && object.key == request.key;
-        if onto_itself && request.replace_metadata.is_none() && !request.changes_something {
-            return Err(S3Error::new(
-                S3ErrorCode::InvalidRequest,
-                "This copy request is illegal because it is trying to copy an object to itself without changing the \
-                 object's metadata, storage class, website redirect location or encryption attributes.",
-            ));
-        }
-        let stored = &source.info.attributes;
-        let (content, user_metadata) = request
-            .replace_metadata
-            .clone()
-            .unwrap_or_else(|| (stored.content.clone(), stored.user_metadata.clone()));
-        let attributes = ObjectAttributes {
-            content,
-            user_metadata,
-            checksum: stored.checksum.clone(),
-        };
-        let unconditional = condition.is_none();
-        let info = if self.copies_as_it_is(&request, &source.info) {
-            let copy = BackendCopy {
-                source: ObjectRef {
-                    // The one that was opened, whatever is written over it meanwhile.
-                    version_id: source.info.version_id.clone(),
-                    ..request.source.object.clone()
-                },
-                source_etag: source.info.etag.clone(),
-                bucket: request.bucket,
-                key: request.key,
-                attributes,
-                condition,
-                versions: None,
+        let mut attempts = 0;
+        loop {
+            let source = self.open_source(&request.source, grant).await?;
+            judge_source(&request, &source.info)?;
+            let source_version = source.info.version_id.clone();
+            let inside = self.copies_as_it_is(&request, &source.info);
+            let info = if inside {
+                self.copy_inside(&request, &source.info, &condition).await
+            } else {
+                self.copy_through(&request, source, &condition).await
             };
-            match self.backend.copy_object(copy).await {
+            attempts += 1;
+            match info {
+                Ok(info) => return Ok(encode::copy_object(&info, source_version.as_ref())),
                 // The source was there when it was opened.
-                Err(BackendError::NoSuchVersion | BackendError::DeleteMarker { .. }) => {
+                Err(BackendError::NoSuchVersion | BackendError::DeleteMarker { .. }) if inside => {
                     let missing = match request.source.object.version_id {
                         Some(_) => BackendError::NoSuchVersion,
                         None => BackendError::NoSuchKey,
                     };
                     return Err(missing_object(missing, &request.source.object, grant.source_knowledge));
                 }
-                // Nobody asked for a condition that could have failed: the source was replaced meanwhile. SDKs do not try a 409
-                // again.
-                Err(BackendError::Conflict) if unconditional => Err(BackendError::Busy {
-                    context: "what was to be copied is replaced again and again",
-                }),
-                outcome => outcome,
+                // It was replaced after that: what is there now is as good.
+                Err(BackendError::Conflict) if inside && attempts < COPY_ATTEMPTS => {}
+                Err(error) => return Err(refused.error(error, &copied, grant)),
             }
-        } else {
-            let keep = request
-                .checksum_algorithm
-                .or(stored.checksum.as_ref().map(|c| c.algorithm));
-            let keep = keep.unwrap_or(ChecksumAlgorithm::Crc64Nvme);
-            let size = source.info.size;
-            let body = copied_body(size, source.reader.read(0..size), keep);
-            let put = BackendPut {
-                bucket: request.bucket,
-                key: request.key,
-                attributes,
-                condition,
-                versions: None,
-            };
-            self.backend.put_object(put, body).await
+        }
+    }
+
+    async fn copy_inside(
+        &self,
+        request: &CopyObject,
+        source: &ObjectInfo,
+        condition: &WriteCondition,
+    ) -> Result<ObjectInfo, BackendError> {
+        let copy = BackendCopy {
+            source: ObjectRef {
+                // The one that was opened, whatever is written over it meanwhile.
+                version_id: source.version_id.clone(),
+                ..request.source.object.clone()
+            },
+            source_etag: source.etag.clone(),
+            bucket: request.bucket.clone(),
+            key: request.key.clone(),
+            attributes: copied_attributes(request, source),
+            condition: condition.clone(),
+            versions: None,
         };
-        let info = info.map_err(|error| refused.error(error, &copied, grant))?;
-        Ok(encode::copy_object(&info, source.info.version_id.as_ref()))
+        self.backend.copy_object(copy).await
+    }
+
+    /// By reading and writing.
+    async fn copy_through(
+        &self,
+        request: &CopyObject,
+        source: OpenObject,
+        condition: &WriteCondition,
+    ) -> Result<ObjectInfo, BackendError> {
+        let stored = source.info.attributes.checksum.as_ref();
+        let keep = request.checksum_algorithm.or(stored.map(|c| c.algorithm));
+        let keep = keep.unwrap_or(ChecksumAlgorithm::Crc64Nvme);
+        let size = source.info.size;
+        let put = BackendPut {
+            bucket: request.bucket.clone(),
+            key: request.key.clone(),
+            attributes: copied_attributes(request, &source.info),
+            condition: condition.clone(),
+            versions: None,
+        };
+        let body = copied_body(size, source.reader.read(0..size), keep);
+        self.backend.put_object(put, body).await
     }
 
     /// Whether the store may copy by itself: where ETag and checksum of the copy are those of the source. An object of
@@ -338,6 +331,45 @@ impl Carrier {
     }
 }
 
+/// How often a source that is replaced again and again is opened for one copy.
+const COPY_ATTEMPTS: usize = 3;
+
+/// What may not be copied so.
+fn judge_source(request: &CopyObject, source: &ObjectInfo) -> Result<(), S3Error> {
+    if source.size > limits::MAX_PUT_BYTES {
+        let message = format!(
+            "The specified copy source is larger than the maximum allowable size for a copy source: {}",
+            limits::MAX_PUT_BYTES
+        );
+        return Err(S3Error::new(S3ErrorCode::InvalidRequest, message));
+    }
+    let object = &request.source.object;
+    // By its id an older version can be brought back. Without versioning the one id that there is names the same.
+    let same = object.version_id.is_none() || source.version_id.is_none();
+    let onto_itself = same && object.bucket == request.bucket && object.key == request.key;
+    if onto_itself && request.replace_metadata.is_none() && !request.changes_something {
+        return Err(S3Error::new(
+            S3ErrorCode::InvalidRequest,
+            "This copy request is illegal because it is trying to copy an object to itself without changing the \
+             object's metadata, storage class, website redirect location or encryption attributes.",
+        ));
+    }
+    Ok(())
+}
+
+fn copied_attributes(request: &CopyObject, source: &ObjectInfo) -> ObjectAttributes {
+    let stored = &source.attributes;
+    let (content, user_metadata) = request
+        .replace_metadata
+        .clone()
+        .unwrap_or_else(|| (stored.content.clone(), stored.user_metadata.clone()));
+    ObjectAttributes {
+        content,
+        user_metadata,
+        checksum: stored.checksum.clone(),
+    }
+}
+
 fn other_acl() -> S3Error {
     S3Error::new(
         S3ErrorCode::AccessDenied,
@@ -359,12 +391,15 @@ pub(super) fn guarded(condition: WriteCondition, grant: &Grant) -> WriteConditio
 pub(super) struct Refused {
     /// It depended on an object that is there already.
     if_match: bool,
+    /// Its sender asked for a condition.
+    is_conditional: bool,
 }
 
 impl Refused {
     pub(super) fn of(condition: &WriteCondition) -> Self {
         Self {
             if_match: condition.if_match.is_some(),
+            is_conditional: condition.if_match.is_some() || condition.if_none_match,
         }
     }
 
@@ -376,6 +411,11 @@ impl Refused {
             BackendError::PreconditionFailed if self.if_match && !is_told => {
                 missing_object(BackendError::NoSuchKey, object, grant.knowledge)
             }
+            // Others were faster again and again. SDKs try a 409 again only where they have sent a condition, if at all.
+            BackendError::Conflict if !self.is_conditional => BackendError::Busy {
+                context: "what is to be replaced is replaced again and again",
+            }
+            .into(),
             error => missing_object(error, object, grant.knowledge),
         }
     }

@@ -1,7 +1,7 @@
 //! From a request that is understood to its answer: authorization and dispatch over the memory backend.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -313,20 +313,29 @@ async fn a_new_bucket_has_the_versioning_of_its_dialect() {
 struct AfterOpening {
     backend: Arc<dyn Backend>,
     act: fn(&dyn Backend),
-    done: AtomicBool,
+    /// How often it is still to be done.
+    left: AtomicUsize,
 }
 
 impl Observer for AfterOpening {
     fn observe(&self, operation: &'static str, _: CallOutcome, _: Duration) {
-        if operation == "open_object" && !self.done.swap(true, Ordering::Relaxed) {
+        let is_left = |left: usize| left.checked_sub(1);
+        if operation == "open_object"
+            && self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_left)
+                .is_ok()
+        {
             (self.act)(&*self.backend);
         }
     }
 }
 
 fn overwrite(backend: &dyn Backend) {
+    static BYTES: AtomicUsize = AtomicUsize::new(1);
     let put = put_of("k");
-    let stored = backend.put_object(put, ObjectBody::from_bytes("newer"));
+    let bytes = vec![b'x'; BYTES.fetch_add(1, Ordering::Relaxed)];
+    let stored = backend.put_object(put, ObjectBody::from_bytes(bytes));
     stored.now_or_never().unwrap().unwrap();
 }
 
@@ -344,6 +353,66 @@ fn delete_for_good(backend: &dyn Backend) {
     backend.delete_object(delete).now_or_never().unwrap().unwrap();
 }
 
+impl Gateway {
+    /// What happens after each of so many openings.
+    fn where_after_opening(self, act: fn(&dyn Backend), times: usize) -> Self {
+        let observer = AfterOpening {
+            backend: self.backend.clone(),
+            act,
+            left: AtomicUsize::new(times),
+        };
+        Self {
+            backend: Arc::new(Metered::new(self.backend.clone(), Arc::new(observer))),
+            ..self
+        }
+    }
+}
+
+fn copy_of_k(condition: WriteCondition) -> CopyObject {
+    CopyObject {
+        source: CopySource {
+            object: object("k"),
+            condition: ReadCondition::default(),
+        },
+        bucket: bucket(),
+        key: Key::parse("copy").unwrap(),
+        replace_metadata: None,
+        checksum_algorithm: None,
+        changes_something: false,
+        condition,
+        acl: None,
+    }
+}
+
+/// Without versions what was opened is gone: what replaced it is copied, if it stays for long enough.
+#[tokio::test]
+async fn a_source_that_is_replaced_meanwhile_is_opened_again() {
+    let if_none_match = WriteCondition {
+        if_none_match: true,
+        ..WriteCondition::default()
+    };
+    for (times, condition, expected) in [
+        (2, WriteCondition::default(), Ok(StatusCode::OK)),
+        (2, if_none_match.clone(), Ok(StatusCode::OK)),
+        (3, WriteCondition::default(), Err(S3ErrorCode::SlowDown)),
+        (3, if_none_match, Err(S3ErrorCode::ConditionalRequestConflict)),
+    ] {
+        let gateway = Gateway::new();
+        gateway.bucket_of("alice").await;
+        gateway.put("k").await;
+        let gateway = gateway.where_after_opening(overwrite, times);
+        let (answer, feed) = gateway.send("alice", Operation::CopyObject(copy_of_k(condition)), 0);
+        drop(feed);
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.as_ref().map(Response::status).map_err(|code| *code), expected);
+        if answer.is_ok() {
+            let copied = gateway.backend.open_object(&object("copy")).await.unwrap().info;
+            let source = gateway.backend.open_object(&object("k")).await.unwrap().info;
+            assert_eq!((copied.size, copied.etag), (source.size, source.etag));
+        }
+    }
+}
+
 /// What was opened is what is copied, and what the answer names.
 #[tokio::test]
 async fn a_source_that_is_replaced_meanwhile_is_copied_as_it_was() {
@@ -357,28 +426,8 @@ async fn a_source_that_is_replaced_meanwhile_is_copied_as_it_was() {
         gateway.backend.put_bucket_setting(&bucket(), enable).await.unwrap();
         gateway.put("k").await;
         let before = gateway.backend.open_object(&object("k")).await.unwrap().info;
-        let observer = AfterOpening {
-            backend: gateway.backend.clone(),
-            act,
-            done: AtomicBool::new(false),
-        };
-        let gateway = Gateway {
-            backend: Arc::new(Metered::new(gateway.backend.clone(), Arc::new(observer))),
-            ..gateway
-        };
-        let copy = CopyObject {
-            source: CopySource {
-                object: object("k"),
-                condition: ReadCondition::default(),
-            },
-            bucket: bucket(),
-            key: Key::parse("copy").unwrap(),
-            replace_metadata: None,
-            checksum_algorithm: None,
-            changes_something: false,
-            condition: WriteCondition::default(),
-            acl: None,
-        };
+        let gateway = gateway.where_after_opening(act, 1);
+        let copy = copy_of_k(WriteCondition::default());
         let (answer, feed) = gateway.send("alice", Operation::CopyObject(copy), 0);
         drop(feed);
         let answer = answer.await.unwrap();

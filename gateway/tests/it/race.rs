@@ -130,6 +130,7 @@ impl WireClient {
             (412, Some("PreconditionFailed")) => Ok(Reply::PreconditionFailed),
             (404, Some("NoSuchKey")) => Ok(Reply::NotFound),
             (409, Some("ConditionalRequestConflict")) => Err(Lost),
+            (503, None) => Err(Lost),
             _ => panic!("{answer:?}"),
         }
     }
@@ -201,7 +202,7 @@ impl RaceClient for WireClient {
                 Ok(Some((Self::written(&answer)?, etag.into())))
             }
             (404, Some("NoSuchVersion")) | (400, Some("InvalidRequest")) => Ok(None),
-            (409, Some("ConditionalRequestConflict")) => Ok(None),
+            (503, None) => Ok(None),
             _ => panic!("{answer:?}"),
         }
     }
@@ -226,7 +227,7 @@ impl RaceClient for WireClient {
             (204, _) if version_id.is_some() => Ok(Reply::VersionDeleted { was_marker }),
             (204, _) if was_marker => Ok(Reply::Marked(version_of(&answer).expect("the marker's id"))),
             (404, Some("NoSuchKey" | "NoSuchVersion")) => Ok(Reply::NotFound),
-            (409, Some("ConditionalRequestConflict")) => Err(Lost),
+            (503, None) => Err(Lost),
             _ => panic!("{answer:?}"),
         }
     }
