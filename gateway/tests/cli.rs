@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
 use t2gate_backends::{
     BucketName, BucketSetting, FsBackend, FsOpenError, FsOptions, SystemClock, Versioned, VersioningStatus,
     conformance::Subject,
@@ -458,13 +459,30 @@ fn doctor_says_by_its_exit_code_what_it_found() {
         .args(["doctor", "--data", "t2-data", "--json"])
         .output()
         .unwrap();
-    let report = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        report.contains("\"orphaned-side-file\"") && report.contains(".t2/attributes/0123"),
-        "{report}"
-    );
-    assert_eq!(run(dir.path(), &["doctor", "--data", "t2-data", "--repair"]).0, Some(1));
-    assert_eq!(run(dir.path(), &["doctor", "--data", "t2-data"]).0, Some(0));
+    assert_eq!(output.status.code(), Some(1));
+    let report = |repaired: bool| {
+        let finding = json!({ "kind": "orphaned-side-file", "path": ".t2/attributes/0123", "repaired": repaired });
+        json!({ "buckets": 0, "objects": 0, "findings": [finding] })
+    };
+    let parsed = |output: &[u8]| serde_json::from_slice::<serde_json::Value>(output).unwrap();
+    assert_eq!(parsed(&output.stdout), report(false));
+    let examine = |arguments: &[&str]| {
+        let common = ["doctor", "--data", "t2-data"];
+        let output = t2gate(dir.path()).args([&common, arguments].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let table = "orphaned-side-file              .t2/attributes/0123\n\
+                 0 buckets, 0 objects, 1 findings, 0 of them repaired\n";
+    assert_eq!(examine(&[]), (Some(1), table.to_owned()));
+    let (code, repaired) = examine(&["--repair", "--json"]);
+    assert_eq!((code, parsed(repaired.as_bytes())), (Some(1), report(true)));
+    // What a terminal would obey is told in other words.
+    fs::write(dir.path().join("t2-data/.t2/attributes/\u{1b}[2J\n"), "x").unwrap();
+    let table = "orphaned-side-file    repaired  .t2/attributes/\\u{1b}[2J\\n\n\
+                 0 buckets, 0 objects, 1 findings, 1 of them repaired\n";
+    assert_eq!(examine(&["--repair"]), (Some(1), table.to_owned()));
+    let whole = "0 buckets, 0 objects, 0 findings, 0 of them repaired\n";
+    assert_eq!(examine(&[]), (Some(0), whole.to_owned()));
 }
 
 #[test]
@@ -660,6 +678,55 @@ fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
         assert_eq!(s.get("deleted").await.unwrap(), "x");
     });
     assert!(!root.join(".t2/staging/left").exists());
+}
+
+/// Where several processes serve a directory, this is one more.
+#[test]
+fn what_was_deleted_comes_back_beside_a_gateway_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("t2-data");
+    fs::write(
+        dir.path().join("c.toml"),
+        "[backend]\nroot = \"t2-data\"\nshared = true\n",
+    )
+    .unwrap();
+    let running = Running::start(dir.path(), &["--config", "c.toml"], &[]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let clock = Arc::new(SystemClock);
+    let mut options = FsOptions::new(&root, clock.clone());
+    options.shared = true;
+    let backend = Arc::new(Versioned::new(FsBackend::open(options).unwrap(), clock).unwrap());
+    runtime.block_on(async {
+        let s = Subject::of(backend.clone(), BucketName::parse("photos").unwrap()).await;
+        s.put_bucket_setting(&s.bucket, BucketSetting::Versioning(VersioningStatus::Enabled))
+            .await
+            .unwrap();
+        for key in ["a/1", "a/2", "b/1"] {
+            s.put(key, "x").await;
+            s.delete(key).await;
+        }
+    });
+    let ask = |arguments: &[&str]| {
+        let common = ["undelete", "--config", "c.toml", "--bucket", "photos"];
+        let output = t2gate(dir.path()).args([&common, arguments].concat()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let would = ask(&["--prefix", "a/", "--dry-run"]);
+    assert_eq!(
+        would,
+        "undelete  a/1\nundelete  a/2\n2 keys examined, 2 would be changed\n"
+    );
+    assert_eq!(ask(&["--prefix", "a/"]), would.replace("would be changed", "changed"));
+    assert_eq!(ask(&["--prefix", "a/"]), "2 keys examined, 0 changed\n");
+    runtime.block_on(async {
+        let s = Subject::of(backend, BucketName::parse("photos").unwrap()).await;
+        assert_eq!(s.get("a/1").await.unwrap(), "x");
+        assert_eq!(s.get("a/2").await.unwrap(), "x");
+        assert_eq!(s.get("b/1").await, None);
+    });
+    assert!(running.admin("/readyz").starts_with("HTTP/1.1 200"));
+    running.stop();
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use t2gate_backends::{BucketName, Timestamp};
@@ -64,7 +65,8 @@ pub(super) fn restore(arguments: RestoreArguments) -> ExitCode {
     run(arguments.recover, Some(arguments.at))
 }
 
-/// Prints a line for each key that is changed, then a count. On a terminal the count is kept up to date meanwhile.
+/// Prints a line for each key that is changed, then a count. Meanwhile the count is told on standard error: kept up to
+/// date on a terminal, elsewhere a line every 10 seconds.
 fn run(arguments: RecoverArguments, at: Option<Timestamp>) -> ExitCode {
     let overrides = Overrides {
         data: arguments.data,
@@ -87,13 +89,21 @@ fn run(arguments: RecoverArguments, at: Option<Timestamp>) -> ExitCode {
         Ok(backend) => backend,
         Err(error) => return failed(format_args!("{error:#}")),
     };
+    let is_terminal = io::stderr().is_terminal();
+    let mut counter = Counter::new(Instant::now());
+    let tell = |progress: Progress, change: Option<&Change>| match change {
+        Some(change) => say_change(change),
+        None if is_terminal => drop(write!(io::stderr(), "\r{}", count(progress))),
+        None if counter.is_due(Instant::now()) => complain(count(progress)),
+        None => {}
+    };
     let outcome = runtime.block_on(async {
         match at {
             None => recover::undelete(&*backend, &scope, tell).await,
             Some(time) => recover::restore(&*backend, &scope, time, tell).await,
         }
     });
-    if io::stderr().is_terminal() {
+    if is_terminal {
         drop(writeln!(io::stderr()));
     }
     match outcome {
@@ -109,28 +119,58 @@ fn run(arguments: RecoverArguments, at: Option<Timestamp>) -> ExitCode {
     }
 }
 
-fn tell(progress: Progress, change: Option<&Change>) {
+fn say_change(change: &Change) {
     // A key may hold what a terminal would obey.
     match change {
-        Some(Change::Undelete { key, .. }) => say(format_args!("undelete  {}\n", key.as_str().escape_debug())),
-        Some(Change::Restore { key, version_id }) => {
+        Change::Undelete { key, .. } => say(format_args!("undelete  {}\n", key.as_str().escape_debug())),
+        Change::Restore { key, version_id } => {
             say(format_args!(
                 "restore   {}  {version_id}\n",
                 key.as_str().escape_debug()
             ));
         }
-        Some(Change::Delete { key }) => say(format_args!("delete    {}\n", key.as_str().escape_debug())),
-        None if io::stderr().is_terminal() => {
-            let Progress { examined, changed } = progress;
-            drop(write!(io::stderr(), "\r{examined} keys examined, {changed} changed"));
+        Change::Delete { key } => say(format_args!("delete    {}\n", key.as_str().escape_debug())),
+    }
+}
+
+fn count(Progress { examined, changed }: Progress) -> String {
+    format!("{examined} keys examined, {changed} changed")
+}
+
+/// When the count is told in a log, which keeps each line.
+struct Counter {
+    told: Instant,
+}
+
+impl Counter {
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn new(now: Instant) -> Self {
+        Self { told: now }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = now.duration_since(self.told) >= Self::EVERY;
+        if is_due {
+            self.told = now;
         }
-        None => {}
+        is_due
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_gets_a_line_now_and_then() {
+        let start = Instant::now();
+        let mut counter = Counter::new(start);
+        let told: Vec<_> = (0..=35)
+            .filter(|second| counter.is_due(start + Duration::from_secs(*second)))
+            .collect();
+        assert_eq!(told, [10, 20, 30]);
+    }
 
     #[test]
     fn times_are_points_in_time() {
