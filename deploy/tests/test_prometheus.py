@@ -87,16 +87,16 @@ def test_a_real_prometheus_measures_what_was_sent(serving, scratch, certificates
         wait_for("it scrapes", lambda: prometheus.alive() and query('up{job="t2gate"}') == 1, 30)
         client = s3("https://localhost:8443", certificates.ca, KEY, SECRET)
         client.create_bucket(Bucket="tests")
-        wait_for("the first request is seen", lambda: query("t2gate_requests_total"), 10)
+        wait_for("the first request is seen", lambda: query("t2gate_requests_total"), 30)
         for number in range(5):
             client.put_object(Bucket="tests", Key=str(number), Body=b"x" * 400_000)
         for number in range(3):
             assert len(client.get_object(Bucket="tests", Key=str(number))["Body"].read()) == 400_000
         with pytest.raises(client.exceptions.NoSuchKey):
             client.get_object(Bucket="tests", Key="missing")
-        wait_for("5 puts", lambda: query('t2gate_requests_total{operation="PutObject"}') == 5, 10)
-        wait_for("3 gets", lambda: query('t2gate_requests_total{operation="GetObject",status="200"}') == 3, 10)
-        wait_for("a miss", lambda: query('t2gate_errors_total{code="NoSuchKey"}') == 1, 10)
+        wait_for("5 puts", lambda: query('t2gate_requests_total{operation="PutObject"}') == 5, 30)
+        wait_for("3 gets", lambda: query('t2gate_requests_total{operation="GetObject",status="200"}') == 3, 30)
+        wait_for("a miss", lambda: query('t2gate_errors_total{code="NoSuchKey"}') == 1, 30)
         # A store is asked more than once for each of these, and has taken and given the bytes.
         client.create_bucket(Bucket="cloud-tests")
         client.put_object(Bucket="cloud-tests", Key="a", Body=b"x" * 400_000)
@@ -104,13 +104,13 @@ def test_a_real_prometheus_measures_what_was_sent(serving, scratch, certificates
         labels = 'backend="cloud",service="memory"'
         for operation in ("read", "write"):
             expression = f't2gate_store_bytes_total{{{labels},operation="{operation}"}}'
-            wait_for(expression, lambda e=expression: (query(e) or 0) >= 400_000, 10)
+            wait_for(expression, lambda e=expression: (query(e) or 0) >= 400_000, 30)
         expression = f't2gate_store_call_seconds_count{{{labels},operation="stat",result="ok"}}'
-        wait_for(expression, lambda: (query(expression) or 0) > 0, 10)
+        wait_for(expression, lambda: (query(expression) or 0) > 0, 30)
         # Throughput: what came in and went out, but for framing and Prometheus' extrapolation.
         for direction, sent in (("received", 6 * 400_000), ("sent", 4 * 400_000)):
             expression = f"rate(t2gate_{direction}_bytes_total[1m]) * 60"
-            wait_for(expression, lambda e=expression, s=sent: 0.9 * s < (query(e) or 0) < 1.1 * s, 10)
+            wait_for(expression, lambda e=expression, s=sent: 0.9 * s < (query(e) or 0) < 1.1 * s, 30)
         wait_for("rules are judged", lambda: {rule["health"] for rule in loaded_rules()} == {"ok"}, 20)
         assert [rule["name"] for rule in loaded_rules()] == [rule["alert"] for rule in rules()]
         assert {rule["state"] for rule in loaded_rules()} == {"inactive"}, "an alert about nothing"

@@ -8,6 +8,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use socket2::SockRef;
 use t2gate_backends::Timestamp;
 use tempfile::TempDir;
 use tokio::{
@@ -431,6 +432,10 @@ async fn a_client_that_reads_slowly_but_steadily_is_served() {
     };
     let server = start(options).await;
     let mut stream = server.connect().await;
+    // With a large one the kernel tells of the room in it more seldom than every two seconds.
+    SockRef::from(stream.get_ref().0)
+        .set_recv_buffer_size(64 * 1024)
+        .unwrap();
     stream
         .write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         .await

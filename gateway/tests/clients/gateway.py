@@ -28,6 +28,16 @@ class Gateway:
     def __init__(self, directory, arguments=(), settings=None):
         self.data = pathlib.Path(directory) / "data"
         self.log = pathlib.Path(directory) / "gateway.log"
+        for attempt in range(3):
+            try:
+                self._start(directory, arguments, settings)
+                return
+            except RuntimeError:
+                # Somebody else has got the port that was free a moment ago.
+                if attempt == 2 or "cannot listen on" not in self.tail():
+                    raise
+
+    def _start(self, directory, arguments, settings):
         self.port = free_port()
         self.admin_port = free_port()
         self.endpoint = f"https://127.0.0.1:{self.port}"

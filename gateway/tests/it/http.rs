@@ -4,7 +4,15 @@ use std::time::Duration;
 
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
-use crate::support::{APP, CREATOR, Connection, KNOWN, Request, Streamed, TestGateway, TestKey, head_of};
+use crate::support::{APP, CREATOR, Connection, KNOWN, PATIENCE, Request, Streamed, TestGateway, TestKey, head_of};
+
+/// A gateway whose writes do not wait for a disk: what the clients here take for silence is none.
+async fn quick() -> TestGateway {
+    let backend = "[backend]\nroot = \"ROOT/data\"\ndurability = \"process-safe\"\n";
+    let gateway = TestGateway::with_backends("", backend, "").await;
+    gateway.make_bucket().await;
+    gateway
+}
 
 /// All that comes on one connection after these bytes, as (status, body) of each answer, until it is closed. When
 /// nothing more comes, the client says that it has nothing more to say either.
@@ -14,7 +22,8 @@ async fn answers(gateway: &TestGateway, bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let mut answers = Vec::new();
     let mut closing = false;
     loop {
-        match timeout(Duration::from_millis(500), connection.try_answer("GET")).await {
+        let wait = if closing { PATIENCE / 2 } else { Duration::from_secs(1) };
+        match timeout(wait, connection.try_answer("GET")).await {
             Ok(None) => return answers,
             Ok(Some(answer)) => {
                 let last = answer.closes();
@@ -45,7 +54,7 @@ fn with_line(request: &Request, gateway: &TestGateway, line: &str) -> Vec<u8> {
 /// they should be. Whatever the gateway makes of the first, the second is never carried out.
 #[tokio::test]
 async fn two_readings_of_a_length_end_the_connection() {
-    let gateway = TestGateway::with_bucket().await;
+    let gateway = quick().await;
     let hidden = Request::delete("/bkt/known").bytes(&gateway.host());
     let put = Request::put("/bkt/smuggled").content_sha256("UNSIGNED-PAYLOAD");
     let in_chunks = [b"0\r\n\r\n".to_vec(), hidden.clone()].concat();
@@ -249,7 +258,7 @@ fn with_bad_length(gateway: &TestGateway, request: &Request, length: &str, body:
 
 #[tokio::test]
 async fn chunk_sizes_have_one_reading() {
-    let gateway = TestGateway::with_bucket().await;
+    let gateway = quick().await;
     let hidden = Request::delete("/bkt/known").bytes(&gateway.host());
     let request = || {
         Request::put("/bkt/chunks")
@@ -309,7 +318,7 @@ async fn chunk_sizes_have_one_reading() {
 /// Request lines and hosts. Each is refused, or is what it says and nothing else.
 #[tokio::test]
 async fn a_target_has_one_reading() {
-    let gateway = TestGateway::with_bucket().await;
+    let gateway = quick().await;
     let host = gateway.host();
     let good = head_of(&Request::get("/bkt/known"), &host);
     let line = |line: &str| good.replacen("GET /bkt/known HTTP/1.1", line, 1);
@@ -416,7 +425,7 @@ async fn a_target_has_one_reading() {
 
 #[tokio::test]
 async fn http_1_0_is_answered_and_closed() {
-    let gateway = TestGateway::with_bucket().await;
+    let gateway = quick().await;
     let head = head_of(&Request::get("/bkt/known"), &gateway.host()).replace("HTTP/1.1", "HTTP/1.0");
     let mut connection = gateway.connect().await;
     connection.send(head.as_bytes()).await;

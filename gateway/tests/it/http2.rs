@@ -19,7 +19,7 @@ const ON: &str = r#"
 http2 = true
 [limits]
 header_timeout = "1s"
-idle_body_timeout = "1s"
+idle_body_timeout = "2s"
 keep_alive_timeout = "2s"
 write_timeout = "1s"
 "#;
@@ -158,7 +158,7 @@ async fn a_request_that_expects_100_does_not_hang() {
     // Refused: at once.
     let refused = Request::put("/nowhere/k").body("hello");
     let (response, _stream) = sender.send_request(expecting(&refused), false).unwrap();
-    let answer = body_of(timeout(Duration::from_millis(900), response).await.unwrap().unwrap()).await;
+    let answer = body_of(timeout(PATIENCE, response).await.unwrap().unwrap()).await;
     assert!(is(&answer, 404, "NoSuchBucket"), "{answer:?}");
     // One that waits for ever is told so.
     let before = gateway.tree();

@@ -126,6 +126,8 @@ impl WireClient {
     /// What a write was answered. Under the hands of many a write may be told to try again.
     fn written(answer: &Answer) -> Result<Reply, Lost> {
         match (answer.status, answer.code().as_deref()) {
+            // What took long was answered before it was known.
+            (200, _) if answer.header("transfer-encoding").is_some() => Err(Lost),
             (200, None) => Ok(Reply::Written(version_of(answer).expect("a version id"))),
             (412, Some("PreconditionFailed")) => Ok(Reply::PreconditionFailed),
             (404, Some("NoSuchKey")) => Ok(Reply::NotFound),
@@ -197,6 +199,7 @@ impl RaceClient for WireClient {
             .header("x-amz-metadata-directive", "REPLACE");
         let answer = self.ask(request).await;
         match (answer.status, answer.code().as_deref()) {
+            (200, Some(_)) if answer.header("transfer-encoding").is_some() => Err(Lost),
             (200, None) => {
                 let etag = answer.element("ETag").unwrap().replace("&quot;", "").replace('"', "");
                 Ok(Some((Self::written(&answer)?, etag.into())))
