@@ -87,7 +87,7 @@ use self::{
     error::Error,
     keeping::Attributes,
     listing::ListingCache,
-    locks::{KeyLocks, Moves, UploadLocks},
+    locks::{KeyLocks, Moves, UploadLocks, file::FileLock},
     marks::Marks,
     names::Folding,
     peers::Peers,
@@ -177,7 +177,7 @@ struct Store {
     /// What is kept beside current objects, by bucket.
     versions: OwnedFd,
     #[expect(dead_code, reason = "held, never looked at: the lock goes with it")]
-    lock: OwnedFd,
+    lock: Arc<FileLock>,
     clock: Arc<dyn Clock>,
     durable: Durable,
     /// `None` where nobody else serves the root.

@@ -16,7 +16,7 @@ use std::{
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{self, Mode, OFlags},
-    io::{Errno, fcntl_dupfd_cloexec},
+    io::Errno,
 };
 
 pub use self::report::{FsFinding, FsFindingKind, FsReport};
@@ -25,7 +25,7 @@ use super::{
     dir::{self, Meta},
     keeping::{Attributes, Keeping},
     layout::{self, Format},
-    locks::file::LockFile,
+    locks::file::{FileLock, LockFile},
     marks::Marks,
     multipart::load_upload,
     names::Folding,
@@ -40,7 +40,7 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOE
 pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
     let mut report = FsReport::default();
     // Held to the end: nobody comes in between two steps of a repair.
-    let lock = lock(root)?;
+    let lock = Arc::new(lock(root)?);
     let mut doctor = Doctor::open(root, repair)?;
     let left = doctor.names(&doctor.staging)?;
     let mut still: HashSet<Box<str>> = left.iter().cloned().collect();
@@ -64,7 +64,7 @@ pub fn examine_fs(root: &Path, repair: bool) -> Result<FsReport, FsOpenError> {
 }
 
 /// Takes the lock of what is a root.
-fn lock(path: &Path) -> Result<OwnedFd, FsOpenError> {
+fn lock(path: &Path) -> Result<FileLock, FsOpenError> {
     let failed = could_not_open(path);
     let root = fs::open(path, FLAGS, Mode::empty()).map_err(&failed)?;
     match Meta::in_dir(&root, ".t2/format") {
@@ -84,13 +84,12 @@ fn could_not_open(path: &Path) -> impl Fn(Errno) -> FsOpenError {
 }
 
 /// As the gateway does, which follows the notes in staging: unless a bucket's record is damaged. Whether it did.
-fn start(root: &Path, lock: &OwnedFd) -> Result<bool, FsOpenError> {
+fn start(root: &Path, lock: &Arc<FileLock>) -> Result<bool, FsOpenError> {
     let options = FsOptions {
         durability: Durability::PowerSafe,
         ..FsOptions::new(root, Arc::new(SystemClock))
     };
-    let lock = fcntl_dupfd_cloexec(lock, 0).map_err(could_not_open(root))?;
-    match Store::open_locked(options, lock) {
+    match Store::open_locked(options, Arc::clone(lock)) {
         Ok(_) => Ok(true),
         // It is found again.
         Err(FsOpenError::Damaged { .. }) => Ok(false),

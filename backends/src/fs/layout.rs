@@ -44,7 +44,7 @@ use super::{
     listing::{ListingCache, is_local},
     locks::{
         KeyLocks, Moves, UploadLocks,
-        file::{self, LockFile},
+        file::{FileLock, LockFile},
     },
     marks::{Marks, Registry},
     names::Folding,
@@ -149,11 +149,11 @@ impl Store {
     }
 
     /// Opens a root whose lock is held already, alone.
-    pub(super) fn open_locked(options: FsOptions, lock: OwnedFd) -> Result<Self, FsOpenError> {
+    pub(super) fn open_locked(options: FsOptions, lock: Arc<FileLock>) -> Result<Self, FsOpenError> {
         Self::open_with(options, Some(lock))
     }
 
-    fn open_with(options: FsOptions, lock: Option<OwnedFd>) -> Result<Self, FsOpenError> {
+    fn open_with(options: FsOptions, lock: Option<Arc<FileLock>>) -> Result<Self, FsOpenError> {
         let root = options.root.as_path();
         let failed = |action| {
             move |source: Errno| FsOpenError::Io {
@@ -172,7 +172,7 @@ impl Store {
         let space = own_dir(&root_dir, SPACE).map_err(failed("could not create .t2"))?;
         let lock = match lock {
             Some(lock) => lock,
-            None => take_lock(&space, root, options.shared, LockFile::Made)?,
+            None => Arc::new(take_lock(&space, root, options.shared, LockFile::Made)?),
         };
         read_format(&space, root)?;
 
@@ -280,7 +280,7 @@ pub(super) fn take_lock(
     root: &Path,
     shared: bool,
     lock_file: LockFile,
-) -> Result<OwnedFd, FsOpenError> {
+) -> Result<FileLock, FsOpenError> {
     let failed = |source: Errno| FsOpenError::Io {
         root: root.into(),
         action: "could not lock .t2/lock",
@@ -292,11 +292,8 @@ pub(super) fn take_lock(
     } else {
         (FlockOperation::NonBlockingLockExclusive, FsOpenError::Locked)
     };
-    match file::try_for(&lock, operation) {
-        Ok(true) => Ok(lock),
-        Ok(false) => Err(refused(root.into())),
-        Err(error) => Err(failed(error)),
-    }
+    let taken = FileLock::take(lock, operation).map_err(failed)?;
+    taken.ok_or_else(|| refused(root.into()))
 }
 
 /// `None` where there is none yet.

@@ -332,7 +332,10 @@ mod tests {
             scope.spawn(|| {
                 let moving = moves.begin().unwrap();
                 began.send(()).unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                // Until it is waited for: then nobody else gets in.
+                while moves.pause.try_read().is_ok() {
+                    std::thread::yield_now();
+                }
                 drop(moving);
             });
             has_begun.recv().unwrap();

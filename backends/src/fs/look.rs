@@ -81,7 +81,7 @@ impl Store {
             records,
             uploads: Arc::new(part("uploads").map_err(failed)?),
             versions: part("versions").map_err(failed)?,
-            lock,
+            lock: Arc::new(lock),
             clock: Arc::clone(&options.clock),
             keys: KeyLocks::new(locks.cloned(), LockFile::Existing, folding.is_some()),
             peers,

@@ -61,11 +61,17 @@ pub(in crate::fs) fn try_for(file: impl AsFd, operation: FlockOperation) -> Resu
     }
 }
 
-/// A lock of one holder, until this is dropped.
+/// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub(in crate::fs) struct FileLock(OwnedFd);
 
 impl FileLock {
+    /// Of that file, alone or shared. Does not wait: `None` where somebody else's keeps it out.
+    pub(in crate::fs) fn take(file: OwnedFd, operation: FlockOperation) -> Result<Option<Self>, Errno> {
+        let taken = try_for(&file, operation)?;
+        Ok(taken.then(|| Self(file)))
+    }
+
     pub(in crate::fs) fn wait(dir: impl AsFd, name: &str) -> Result<Self, Errno> {
         let file = open(dir, name)?;
         wait_for(&file, FlockOperation::LockExclusive)?;
@@ -196,6 +202,29 @@ mod tests {
         drop(held);
         assert!(!FileLock::is_held(&dir, "a").unwrap());
         assert!(FileLock::try_now(&dir, "a").unwrap().is_some());
+    }
+
+    /// As it is while another thread starts a program, between `fork` and `exec`.
+    #[test]
+    fn a_lock_that_is_dropped_is_free_though_its_file_is_open_elsewhere() {
+        let (_temp, dir) = dir();
+        for (operation, other) in [
+            (
+                FlockOperation::NonBlockingLockExclusive,
+                FlockOperation::NonBlockingLockShared,
+            ),
+            (
+                FlockOperation::NonBlockingLockShared,
+                FlockOperation::NonBlockingLockExclusive,
+            ),
+        ] {
+            let file = open(&dir, "a").unwrap();
+            let _elsewhere = file.try_clone().unwrap();
+            let held = FileLock::take(file, operation).unwrap().unwrap();
+            assert!(FileLock::take(open(&dir, "a").unwrap(), other).unwrap().is_none());
+            drop(held);
+            assert!(FileLock::take(open(&dir, "a").unwrap(), other).unwrap().is_some());
+        }
     }
 
     #[test]

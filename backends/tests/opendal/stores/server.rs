@@ -32,16 +32,27 @@ impl Server {
             "{} is not there: run backends/tests/stores/install",
             program.display()
         );
+        // It ends where somebody else has got a port of its meanwhile.
+        let mut attempts = (0..5).map(|_| Self::attempt(&program, &arguments));
+        attempts.find_map(Result::ok).unwrap_or_else(|| {
+            let last = Self::attempt(&program, &arguments);
+            last.unwrap_or_else(|log| panic!("{} ends: {log}", program.display()))
+        })
+    }
+
+    /// Fails with what it has logged, if it ends before it listens.
+    fn attempt(program: &Path, arguments: impl Fn(&Path, u16) -> Vec<String>) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let log = std::fs::File::create(dir.path().join("server.log")).unwrap();
-        let child = Command::new("/bin/sh")
+        let mut child = Command::new("/bin/sh")
             .args([
                 "-c",
-                "exec 3<&0; \"$0\" \"$@\" </dev/null & pid=$!; cat <&3 >/dev/null; kill $pid",
+                "exec 3<&0; \"$0\" \"$@\" </dev/null & pid=$!; \
+                 (cat <&3 >/dev/null; kill $pid) & watch=$!; exec 3<&-; wait $pid; kill $watch",
             ])
-            .arg(&program)
+            .arg(program)
             .args(arguments(dir.path(), port))
             .current_dir(dir.path())
             .stdin(Stdio::piped())
@@ -49,21 +60,25 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
+        let logged = || std::fs::read_to_string(dir.path().join("server.log")).unwrap();
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
+            if child.try_wait().unwrap().is_some() {
+                return Err(logged());
+            }
             assert!(
                 begun.elapsed() < Duration::from_secs(120),
                 "{} does not listen: {}",
                 program.display(),
-                std::fs::read_to_string(dir.path().join("server.log")).unwrap()
+                logged()
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        Self {
+        Ok(Self {
             address,
             _child: child,
             dir,
-        }
+        })
     }
 
     /// What it was started in.

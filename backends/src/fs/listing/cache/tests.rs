@@ -52,8 +52,8 @@ fn a_directory_that_rests_is_read_once() {
 fn a_reading_within_a_tick_of_a_change_is_not_trusted() {
     let fixture = Fixture::new(10, 1 << 20);
     std::thread::sleep(2 * TICK);
-    std::fs::write(fixture.temp.path().join("new"), "").unwrap();
     let began = Instant::now();
+    std::fs::write(fixture.temp.path().join("new"), "").unwrap();
     let (first, second) = (fixture.names(), fixture.names());
     assert!(first.len() == 11 && second.len() == 11);
     assert!(fixture.reads() == 2 || began.elapsed() > TICK);
