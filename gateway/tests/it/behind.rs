@@ -27,17 +27,24 @@ write = { rate = 0 }
 list = { rate = 0 }
 "#;
 
-/// Writes the configuration of a gateway before that one, whose bucket `bkt` is its store, into `dir`. Its certificate
-/// is below `data` there.
-pub(crate) fn configuration_over(store: &TestGateway, dir: &Path) -> PathBuf {
+pub(crate) const QUIET: &str = "[log]\nlevel = \"error\"\n";
+
+/// The lines of a `[backend]` whose store is the bucket `bkt` of that gateway.
+pub(crate) fn opendal_over(store: &TestGateway) -> String {
+    format!(
+        "service = \"s3\"\nleast_level = \"L2\"\n\
+         options = {{ bucket = \"bkt\", endpoint = \"https://{}\", region = \"us-east-1\", access_key_id = \"{}\", \
+         secret_access_key = \"{SECRET}\", disable_config_load = \"true\" }}\n",
+        store.address, APP.id,
+    )
+}
+
+/// Writes the configuration of a gateway over that store into `dir`. Its certificate is below `data` there.
+pub(crate) fn configuration_over(backend: &str, more: &str, dir: &Path) -> PathBuf {
     let configuration = dir.join("t2gate.toml");
     let text = format!(
-        "[backend]\nkind = \"opendal\"\nroot = {:?}\nservice = \"s3\"\nleast_level = \"L2\"\n\
-         options = {{ bucket = \"bkt\", endpoint = \"https://{}\", region = \"us-east-1\", access_key_id = \"{}\", \
-         secret_access_key = \"{SECRET}\", disable_config_load = \"true\" }}\n[log]\nlevel = \"error\"\n{}",
+        "[backend]\nkind = \"opendal\"\nroot = {:?}\n{backend}{more}{}",
         dir.join("data"),
-        store.address,
-        APP.id,
         ACCOUNTS.replace("SECRET", SECRET)
     );
     fs::write(&configuration, text).unwrap();

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    behind::{WITHOUT_LIMITS, configuration_over},
+    behind::{QUIET, WITHOUT_LIMITS, configuration_over, opendal_over},
     race::Process,
     support::{Connection, Request, TestGateway, connect_to, trusting},
 };
@@ -28,7 +28,7 @@ async fn uploads_to_a_store_have_a_bound_however_many_there_are() {
     store.make_bucket().await;
     let dir = TempDir::new().unwrap();
     let root = dir.path().join("data");
-    let configuration = configuration_over(&store, dir.path());
+    let configuration = configuration_over(&opendal_over(&store), QUIET, dir.path());
     let program = std::env::var(PROGRAM).unwrap_or_else(|_| env!("CARGO_BIN_EXE_t2gate").to_owned());
     let authority = store.data().join(".t2/tls/ca.pem");
     let gateway = Process::start_program(&program, &configuration, &[("SSL_CERT_FILE", authority.as_os_str())]);

@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use crate::{
-    behind::{WITHOUT_LIMITS, configuration_over},
+    behind::{QUIET, WITHOUT_LIMITS, configuration_over, opendal_over},
     race::Process,
     support::{Answer, Request, TestGateway, connect_to, trusting},
     versions::{SUSPENDED, entries, entry, id, set},
@@ -32,7 +32,7 @@ impl Front {
         let store = TestGateway::configured(WITHOUT_LIMITS).await;
         store.does(Request::put("/bkt")).await;
         let dir = TempDir::new().unwrap();
-        let configuration = configuration_over(&store, dir.path());
+        let configuration = configuration_over(&opendal_over(&store), QUIET, dir.path());
         let authority = authority(&store);
         let process = Process::start_program(PROGRAM, &configuration, &[("SSL_CERT_FILE", authority.as_os_str())]);
         let tls = Arc::new(trusting(&dir.path().join("data/.t2/tls/ca.pem")));

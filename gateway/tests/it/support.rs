@@ -33,7 +33,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(crate) use self::{
-    client::{Answer, Connection},
+    client::{Answer, Connection, Cut},
     request::{Request, Streamed, head_of, http_chunks},
 };
 

@@ -67,10 +67,19 @@ impl Answer {
     }
 }
 
+/// An answer that has not come, or not all of it.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    Before,
+    /// All of it but its body, of which so many bytes came.
+    Amid(Answer, usize),
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stream: TlsStream<TcpStream>,
     host: String,
+    patience: Duration,
     /// Read and not yet part of an answer.
     read: Vec<u8>,
 }
@@ -80,8 +89,14 @@ impl Connection {
         Self {
             stream,
             host,
+            patience: PATIENCE,
             read: Vec::new(),
         }
+    }
+
+    /// Waits longer, for a gateway that has many to serve.
+    pub(crate) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Sends what the gateway takes: once it has refused, it need not take the rest.
@@ -91,7 +106,7 @@ impl Connection {
             self.stream.flush().await
         };
         drop(
-            timeout(PATIENCE, sent)
+            timeout(self.patience, sent)
                 .await
                 .expect("the gateway takes or refuses in time"),
         );
@@ -109,6 +124,13 @@ impl Connection {
         self.answer_to(&request.method).await
     }
 
+    /// The same. `Err` where the gateway breaks the connection off.
+    pub(crate) async fn try_ask(&mut self, request: &Request) -> Result<Answer, Cut> {
+        let bytes = request.bytes(&self.host);
+        self.send(&bytes).await;
+        self.next_answer(&request.method).await
+    }
+
     /// The next answer, to a request of that method. An answer of 1xx is given as it comes.
     pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
         self.try_answer(method)
@@ -118,12 +140,20 @@ impl Connection {
 
     /// The same; `None` where the connection is closed without one.
     pub(crate) async fn try_answer(&mut self, method: &str) -> Option<Answer> {
-        timeout(PATIENCE, self.read_answer(method))
+        match self.next_answer(method).await {
+            Ok(answer) => Some(answer),
+            Err(Cut::Before) => None,
+            Err(Cut::Amid(answer, read)) => panic!("a body is cut off after {read} bytes: {answer:?}"),
+        }
+    }
+
+    async fn next_answer(&mut self, method: &str) -> Result<Answer, Cut> {
+        timeout(self.patience, self.read_answer(method))
             .await
             .expect("an answer in time")
     }
 
-    async fn read_answer(&mut self, method: &str) -> Option<Answer> {
+    async fn read_answer(&mut self, method: &str) -> Result<Answer, Cut> {
         let head = loop {
             if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                 break self.read.drain(..at + 4).collect::<Vec<_>>();
@@ -134,7 +164,7 @@ impl Connection {
                     "half an answer: {}",
                     String::from_utf8_lossy(&self.read)
                 );
-                return None;
+                return Err(Cut::Before);
             }
         };
         let head = String::from_utf8(head).unwrap();
@@ -153,46 +183,49 @@ impl Connection {
         };
         let bodiless = method == "HEAD" || status < 200 || matches!(status, 204 | 304);
         if !bodiless {
-            answer.body = self.read_body(&answer).await;
+            match self.read_body(&answer).await {
+                Ok(body) => answer.body = body,
+                Err(read) => return Err(Cut::Amid(answer, read)),
+            }
         }
-        Some(answer)
+        Ok(answer)
     }
 
-    async fn read_body(&mut self, answer: &Answer) -> Vec<u8> {
+    /// `Err`: how many bytes came before it was cut off.
+    async fn read_body(&mut self, answer: &Answer) -> Result<Vec<u8>, usize> {
         if let Some(length) = answer.header("content-length") {
             return self.take(length.parse().unwrap()).await;
         }
         if answer.header("transfer-encoding").is_none() {
             while self.fill().await {}
-            return std::mem::take(&mut self.read);
+            return Ok(std::mem::take(&mut self.read));
         }
         let mut body = Vec::new();
         loop {
             let line = loop {
                 match self.read.windows(2).position(|window| window == b"\r\n") {
-                    Some(at) => break self.take(at + 2).await,
-                    None => assert!(self.fill().await, "a chunk is cut off"),
+                    Some(at) => break self.take(at + 2).await?,
+                    None if self.fill().await => {}
+                    None => return Err(body.len()),
                 }
             };
             let size = usize::from_str_radix(str::from_utf8(&line).unwrap().trim(), 16).unwrap();
-            let mut chunk = self.take(size + 2).await;
+            let mut chunk = self.take(size + 2).await.map_err(|read| body.len() + read)?;
             chunk.truncate(size);
             if chunk.is_empty() {
-                return body;
+                return Ok(body);
             }
             body.extend(chunk);
         }
     }
 
-    async fn take(&mut self, length: usize) -> Vec<u8> {
+    async fn take(&mut self, length: usize) -> Result<Vec<u8>, usize> {
         while self.read.len() < length {
-            assert!(
-                self.fill().await,
-                "a body is cut off after {} of {length}",
-                self.read.len()
-            );
+            if !self.fill().await {
+                return Err(self.read.len());
+            }
         }
-        self.read.drain(..length).collect()
+        Ok(self.read.drain(..length).collect())
     }
 
     /// Reads some more; false at the end.
