@@ -10,6 +10,8 @@ mod ops;
 mod proxy;
 mod seaweedfs;
 mod server;
+mod service;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod webdav;
+mod weed;

@@ -19,6 +19,8 @@ mod slow;
 mod store_failures;
 mod store_memory;
 mod store_versions;
+#[cfg(feature = "store-tests")]
+mod stores;
 mod traps;
 mod tree;
 mod versions;

@@ -4,7 +4,10 @@ use std::sync::{Arc, LazyLock};
 
 use t2gate_backends::{Backend, OpendalOptions, StoreLevel, conformance_suite};
 
-use super::server::{Server, in_turn, make, next_number, root, set};
+use super::{
+    server::{Server, in_turn, make, next_number, root},
+    service::set,
+};
 
 /// The account that every emulator of Azure's has, and its published key.
 const ACCOUNT: &str = "devstoreaccount1";

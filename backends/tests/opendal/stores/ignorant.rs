@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use t2gate_backends::{OpendalBackend, OpendalOpenError, OpendalOptions, StoreLayout, StoreLevel};
 
-use super::server::{Server, make_bucket, s3_options};
+use super::{
+    server::{Server, make_bucket},
+    service::s3_options,
+};
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let server = Server::start("venv/bin/rclone", |dir, port| {

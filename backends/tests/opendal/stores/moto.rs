@@ -4,7 +4,10 @@ use std::sync::{Arc, LazyLock};
 
 use t2gate_backends::{Backend, OpendalOptions, StoreLayout, StoreLevel, conformance_suite};
 
-use super::server::{Server, in_turn, make_bucket, s3_options, s3_options_alone};
+use super::{
+    server::{Server, in_turn, make_bucket},
+    service::{s3_options, s3_options_alone},
+};
 
 static SERVER: LazyLock<Server> = LazyLock::new(start);
 static SECOND: LazyLock<Server> = LazyLock::new(start);

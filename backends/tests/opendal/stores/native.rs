@@ -20,7 +20,8 @@ use super::{
     ops::{LARGE, content, fetch, nothing_is_left, open_on_day_0},
     proxy::{Fault, Proxy},
     seaweedfs,
-    server::{Server, s3_options, send, send_signed, set_versioning},
+    server::{Server, send, send_signed, set_versioning},
+    service::s3_options,
 };
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {

@@ -158,21 +158,6 @@ pub(super) fn next_number() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The options of a store that speaks S3 and asks for no signature, with a bucket of its own.
-pub(super) fn s3_options_alone(server: &Server) -> t2gate_backends::OpendalOptions {
-    let bucket = format!("store-{}", next_number());
-    send(server, &format!("PUT /{bucket}"), "");
-    let mut options = s3_options(server);
-    set(&mut options, "bucket", &bucket);
-    options
-}
-
-/// Gives an option of the service another value.
-pub(super) fn set(options: &mut t2gate_backends::OpendalOptions, name: &str, value: &str) {
-    let option = options.options.iter_mut().find(|(known, _)| known == name);
-    value.clone_into(&mut option.unwrap().1);
-}
-
 /// Sends a request without a signature to a server that asks for none, and gives its answer.
 pub(super) fn send(server: &Server, request: &str, body: &str) -> String {
     let (status, answer) = exchange(server, request, "", body);
@@ -206,21 +191,4 @@ pub(super) fn set_versioning(server: &Server, bucket: &str, status: &str) {
         "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{status}</Status></VersioningConfiguration>"
     );
     send(server, &format!("PUT /{bucket}?versioning"), &body);
-}
-
-/// The options of a store that speaks S3.
-pub(super) fn s3_options(server: &Server) -> t2gate_backends::OpendalOptions {
-    let (endpoint, root) = (server.url(), root());
-    crate::options(
-        "s3",
-        &[
-            ("bucket", "store"),
-            ("endpoint", &endpoint),
-            ("region", "us-east-1"),
-            ("access_key_id", "key"),
-            ("secret_access_key", "secret"),
-            ("disable_config_load", "true"),
-            ("root", &root),
-        ],
-    )
 }
