@@ -110,7 +110,7 @@ const VERSIONS: &str = "keeps versions by itself: lists, gives, removes them by 
 const VERSIONS_AFTER: &str = "lists versions after a given name";
 const ROLLS_UP: &str = "rolls up nothing that is deleted";
 const NAMES_MARKERS: &str = "says of what is deleted that a delete marker is there";
-const UNIQUE: &str = "a token is of one write: equal bytes make another";
+const UNIQUE: &str = "a token is of one write: stale behind the same bytes again";
 
 /// How often a question is asked at most.
 pub(super) const ATTEMPTS: usize = 4;
@@ -196,7 +196,9 @@ impl Probe<'_> {
             .ask(CREATE, |probe, attempt| probe.creates(false, attempt).boxed())
             .await;
         let swaps = self.ask(SWAP, |probe, _| probe.swaps(false).boxed()).await;
-        self.note(UNIQUE, self.tells_writes_apart().await);
+        let tokens = self.tells_writes_apart().await;
+        let swaps = swaps && tokens.is_ok();
+        self.note(UNIQUE, tokens);
         profile.level = level(creates, swaps);
         // In the encoded layout nothing is joined.
         if self.layout == StoreLayout::Transparent && self.store.writes_in_parts() {
@@ -211,7 +213,7 @@ impl Probe<'_> {
             profile.level = profile.level.min(level(creates, swaps));
         }
         profile.md5_etags = self.note(MD5_TAGS, self.tags(profile.copies).await);
-        self.note(COPY_SWAP, self.copies_swapped().await);
+        self.ask(COPY_SWAP, |probe, _| probe.copies_swapped().boxed()).await;
         let deletes = self.ask(DELETE_SWAP, |probe, _| probe.deletes_swapped().boxed()).await;
         profile.conditional_deletes = deletes && profile.level == StoreLevel::CompareAndSet;
         // In the encoded layout versions are the gateway's own.
@@ -460,14 +462,34 @@ impl Probe<'_> {
         Ok(Some(kept_out && still && absent_refused && nothing))
     }
 
+    /// Whether an overwrite with the same bytes makes the token from before it stale. Either will do, but what the store
+    /// shows and what it takes have to agree: an error where they do not.
     async fn tells_writes_apart(&self) -> Answer {
+        if !self.store.capability().write_with_if_match {
+            return Ok(None);
+        }
         let key = self.key("same");
         self.put(&key, b"same", &Precondition::None).await?;
         let Some(first) = self.token(&key).await? else {
             return Ok(None);
         };
         self.put(&key, b"same", &Precondition::None).await?;
-        Ok(Some(self.token(&key).await? != Some(first)))
+        let is_shown = self.token(&key).await?.as_ref() == Some(&first);
+        // The same bytes once more: where the token is taken, so it is when the reply was lost.
+        let refused = match self.put(&key, b"same", &Precondition::Is(first)).await {
+            Ok(_) => false,
+            Err(StoreError::ConditionFailed) => true,
+            Err(error) => return Err(error),
+        };
+        let lie = match (is_shown, refused) {
+            (false, false) => "it takes a token that it no longer shows",
+            (true, true) => "it refuses the token that it shows",
+            (true, false) | (false, true) => return Ok(Some(refused)),
+        };
+        Err(StoreError::Failed(BackendError::internal(
+            "the store contradicts itself",
+            lie,
+        )))
     }
 
     async fn joins(&self) -> Answer {
@@ -508,11 +530,19 @@ impl Probe<'_> {
             return Ok(None);
         };
         self.put(&copied, b"second", &Precondition::None).await?;
-        match self.store.copy(&source, &copied, &Precondition::Is(stale)).await {
-            Ok(()) => Ok(Some(false)),
-            Err(StoreError::ConditionFailed) => Ok(Some(self.get(&copied).await?.as_deref() == Some(b"second"))),
-            Err(error) => Err(error),
+        let Some(good) = self.token(&copied).await? else {
+            return Ok(Some(false));
+        };
+        let kept = match self.store.copy(&source, &copied, &Precondition::Is(stale)).await {
+            Ok(()) => false,
+            Err(StoreError::ConditionFailed) => self.get(&copied).await?.as_deref() == Some(b"second"),
+            Err(error) => return Err(error),
+        };
+        if !kept {
+            return Ok(Some(false));
         }
+        self.store.copy(&source, &copied, &Precondition::Is(good)).await?;
+        Ok(Some(self.get(&copied).await? == self.get(&source).await?))
     }
 
     async fn deletes_swapped(&self) -> Answer {

@@ -20,14 +20,14 @@ use futures::{FutureExt as _, future::BoxFuture};
 use opendal::{Error, ErrorKind, Result};
 use t2gate_backends::{
     Backend, BackendError, BodySummary, BucketSetting, ChecksumAlgorithm, Clock as _, IfMatch, ObjectAttributes,
-    ObjectBody, OpendalBackend, OpendalOpenError, OpendalOptions, PartNumber, PutObject, StoreCallOutcome, StoreLayout,
-    StoreLevel, StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry, VersionId, Versioned, VersioningStatus,
-    WriteCondition,
+    ObjectBody, OpendalBackend, OpendalOpenError, OpendalOptions, PartNumber, ProbeOutcome, PutObject,
+    StoreCallOutcome, StoreLayout, StoreLevel, StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry,
+    VersionId, Versioned, VersioningStatus, WriteCondition,
     conformance::{ScriptedBody, Subject, completed, gate, read_whole},
 };
 use tokio::time::Instant;
 
-use super::simulated::{Call, Hook, Simulated};
+use super::simulated::{Call, Copies, Hook, Simulated};
 
 // ---- what goes wrong
 

@@ -1,5 +1,5 @@
 //! A store in memory that compares and sets, as a service of opendal's. Its tokens are of the bytes alone, as those of
-//! S3. Each of its clients can be stopped, or cut off, before or after any call.
+//! S3, unless it is said otherwise. Each of its clients can be stopped, or cut off, before or after any call.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,6 +37,26 @@ pub(super) enum Call {
     Write,
     Delete,
     List,
+    Copy,
+}
+
+/// What the store's tokens are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tokens {
+    Bytes,
+    Writes,
+    /// Of writes, and in conditions those of other writes of the same bytes are taken too.
+    WritesUnjudged,
+    /// Of bytes, and in conditions none is taken that another write of the same bytes was told of.
+    BytesOverjudged,
+}
+
+/// What the store does with a copy that has a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copies {
+    Judged,
+    AllTaken,
+    AllRefused,
 }
 
 /// Told before and after each call, of which name it is, and may keep it waiting or fail it.
@@ -63,6 +83,11 @@ pub(super) struct Simulated {
     reads_any: bool,
     /// Whether names are told apart by their letters' case.
     folds: bool,
+    /// Whether a delete does nothing, and says that it did.
+    keeps_all: bool,
+    tokens: Tokens,
+    /// `None`: it makes no copies.
+    copies: Option<Copies>,
 }
 
 /// An object, with the metadata that a client has given it.
@@ -70,6 +95,10 @@ pub(super) struct Simulated {
 struct Stored {
     bytes: Buffer,
     user: HashMap<String, String>,
+    /// The number of the write that made it.
+    write: u64,
+    /// It took the place of the same bytes.
+    again: bool,
 }
 
 struct Client {
@@ -95,6 +124,48 @@ impl Simulated {
             dressed: false,
             reads_any: false,
             folds: false,
+            keeps_all: false,
+            tokens: Tokens::Bytes,
+            copies: None,
+        }
+    }
+
+    /// What is deleted is there.
+    pub(super) fn that_keeps_all(self) -> Self {
+        Self {
+            keeps_all: true,
+            ..self
+        }
+    }
+
+    /// Each write makes another token.
+    pub(super) fn with_tokens_of_writes(self) -> Self {
+        Self {
+            tokens: Tokens::Writes,
+            ..self
+        }
+    }
+
+    /// The same, and what it was is good for a write as long as the bytes are the same.
+    pub(super) fn that_takes_tokens_it_no_longer_shows(self) -> Self {
+        Self {
+            tokens: Tokens::WritesUnjudged,
+            ..self
+        }
+    }
+
+    /// Once the same bytes are written again, the token that it shows is not good for a write.
+    pub(super) fn that_refuses_tokens_it_shows(self) -> Self {
+        Self {
+            tokens: Tokens::BytesOverjudged,
+            ..self
+        }
+    }
+
+    pub(super) fn that_copies(self, copies: Copies) -> Self {
+        Self {
+            copies: Some(copies),
+            ..self
         }
     }
 
@@ -174,7 +245,47 @@ impl Simulated {
             bytes: bytes.into(),
             ..Stored::default()
         };
-        self.objects().insert(name.to_owned(), stored);
+        self.put(&mut self.objects(), name, stored);
+    }
+
+    fn put(&self, objects: &mut BTreeMap<String, Stored>, path: &str, stored: Stored) {
+        let path = self.folded(path);
+        let there = objects.get(&path).map(|there| there.bytes.to_bytes());
+        let written = Stored {
+            write: NEXT.fetch_add(1, Ordering::Relaxed),
+            again: there.is_some_and(|there| there == stored.bytes.to_bytes()),
+            ..stored
+        };
+        objects.insert(path, written);
+    }
+
+    fn etag(&self, found: &Stored) -> String {
+        let md5 = hex::encode(Md5::digest(found.bytes.to_bytes()));
+        match self.tokens {
+            Tokens::Bytes | Tokens::BytesOverjudged => format!("\"{md5}\""),
+            Tokens::Writes | Tokens::WritesUnjudged => format!("\"{md5}-{}\"", found.write),
+        }
+    }
+
+    /// Whether a write on this condition is taken, whose object `there` is.
+    fn is(&self, there: Option<&Stored>, token: &str) -> bool {
+        there.is_some_and(|there| match self.tokens {
+            Tokens::Bytes | Tokens::Writes => self.etag(there) == token,
+            Tokens::WritesUnjudged => {
+                let of = |token: &str| token.split('-').next().map(str::to_owned);
+                of(&self.etag(there)) == of(token)
+            }
+            Tokens::BytesOverjudged => self.etag(there) == token && !there.again,
+        })
+    }
+
+    fn metadata(&self, found: &Stored) -> Metadata {
+        let mut metadata = MetadataBuilder::file(found.bytes.len() as u64);
+        metadata.etag(self.etag(found));
+        if !found.user.is_empty() {
+            metadata.user_metadata(found.user.clone());
+        }
+        metadata.build()
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -198,19 +309,6 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn another() -> Error {
     Error::new(ErrorKind::ConditionNotMatch, "it is another one")
-}
-
-fn etag(found: &Stored) -> String {
-    format!("\"{}\"", hex::encode(Md5::digest(found.bytes.to_bytes())))
-}
-
-fn metadata(found: &Stored) -> Metadata {
-    let mut metadata = MetadataBuilder::file(found.bytes.len() as u64);
-    metadata.etag(etag(found));
-    if !found.user.is_empty() {
-        metadata.user_metadata(found.user.clone());
-    }
-    metadata.build()
 }
 
 fn not_found() -> Error {
@@ -283,7 +381,7 @@ impl Service for SimulatedService {
     type Writer = Writer;
     type Lister = oio::HierarchyLister<Lister>;
     type Deleter = oio::OneShotDeleter<Deleter>;
-    type Copier = ();
+    type Copier = Copier;
     type Composer = ();
 
     fn info(&self) -> ServiceInfo {
@@ -300,6 +398,8 @@ impl Service for SimulatedService {
             write_with_if_match: self.0.store.compares,
             write_with_if_not_exists: self.0.store.compares,
             write_with_user_metadata: self.0.store.dressed,
+            copy: self.0.store.copies.is_some(),
+            copy_with_if_match: self.0.store.copies.is_some(),
             delete: true,
             delete_with_if_match: self.0.store.conditional_deletes,
             list: true,
@@ -315,7 +415,7 @@ impl Service for SimulatedService {
 
     async fn stat(&self, _: &OperationContext, path: &str, _: OpStat) -> Result<RpStat> {
         let found = self.call(Call::Stat, path, || self.get(path)).await?;
-        Ok(RpStat::new(metadata(&found)))
+        Ok(RpStat::new(self.0.store.metadata(&found)))
     }
 
     fn read(&self, _: &OperationContext, path: &str, options: OpRead) -> Result<Self::Reader> {
@@ -349,8 +449,16 @@ impl Service for SimulatedService {
         Ok(oio::HierarchyLister::new(lister, path, options.recursive()))
     }
 
-    fn copy(&self, _: &OperationContext, _: &str, _: &str, _: OpCopy) -> Result<()> {
-        Err(unsupported())
+    fn copy(&self, _: &OperationContext, from: &str, to: &str, options: OpCopy) -> Result<Copier> {
+        let copies = self.0.store.copies.ok_or_else(unsupported)?;
+        Ok(Copier {
+            service: self.clone(),
+            copies,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            if_match: options.if_match().map(str::to_owned),
+            made: None,
+        })
     }
 
     async fn rename(&self, _: &OperationContext, _: &str, _: &str, _: OpRename) -> Result<RpRename> {
@@ -375,12 +483,12 @@ impl oio::StreamRead for Reader {
         let get = || {
             let found = service.get(path)?;
             match &self.if_match {
-                Some(token) if *token != etag(&found) && !service.0.store.reads_any => Err(another()),
+                Some(token) if *token != service.0.store.etag(&found) && !service.0.store.reads_any => Err(another()),
                 _ => Ok(found),
             }
         };
         let found = service.call(call, path, get).await?;
-        let metadata = metadata(&found);
+        let metadata = service.0.store.metadata(&found);
         let bytes = found.bytes;
         let bytes = bytes.slice(range.to_content_range(bytes.len())?);
         let middle = bytes.len() / 2;
@@ -436,23 +544,25 @@ impl oio::Write for Writer {
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
                     .collect()
             }),
+            ..Stored::default()
         };
         let (options, service, path) = (&self.options, &self.service, &self.path);
         let set = || {
-            let mut objects = service.0.store.objects();
-            let there = objects.get(path).map(etag);
+            let store = &service.0.store;
+            let mut objects = store.objects();
+            let there = objects.get(path);
             let holds = match options.if_match() {
-                Some(token) => there.as_deref() == Some(token),
+                Some(token) => store.is(there, token),
                 None => !options.if_not_exists() || there.is_none(),
             };
             if !holds {
                 return Err(another());
             }
-            objects.insert(service.0.store.folded(path), written.clone());
-            Ok(())
+            store.put(&mut objects, path, written);
+            objects.get(&store.folded(path)).cloned().ok_or_else(not_found)
         };
-        service.call(Call::Write, path, set).await?;
-        Ok(metadata(&written))
+        let written = service.call(Call::Write, path, set).await?;
+        Ok(service.0.store.metadata(&written))
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -493,14 +603,64 @@ struct Deleter(SimulatedService);
 impl oio::OneShotDelete for Deleter {
     async fn delete_once(&self, path: String, options: OpDelete) -> Result<()> {
         let delete = || {
-            let mut objects = self.0.0.store.objects();
-            let there = objects.get(&path).map(etag);
-            if options.if_match().is_some_and(|token| there.as_deref() != Some(token)) {
+            let store = &self.0.0.store;
+            let mut objects = store.objects();
+            let there = objects.get(&path);
+            if options.if_match().is_some_and(|token| !store.is(there, token)) {
                 return Err(another());
             }
-            objects.remove(&path);
+            if !store.keeps_all {
+                objects.remove(&path);
+            }
             Ok(())
         };
         self.0.call(Call::Delete, &path, delete).await
+    }
+}
+
+struct Copier {
+    service: SimulatedService,
+    copies: Copies,
+    from: String,
+    to: String,
+    if_match: Option<String>,
+    made: Option<Metadata>,
+}
+
+impl oio::Copy for Copier {
+    async fn next(&mut self) -> Result<Option<usize>> {
+        if self.made.is_some() {
+            return Ok(None);
+        }
+        let (service, copies) = (&self.service, self.copies);
+        let copy = || {
+            let source = service.get(&self.from)?;
+            let store = &service.0.store;
+            let mut objects = store.objects();
+            let there = objects.get(&self.to);
+            let holds = self.if_match.as_ref().is_none_or(|token| match copies {
+                Copies::Judged => store.is(there, token),
+                Copies::AllTaken => true,
+                Copies::AllRefused => false,
+            });
+            if !holds {
+                return Err(another());
+            }
+            let metadata = store.metadata(&source);
+            store.put(&mut objects, &self.to, source);
+            Ok(metadata)
+        };
+        let made = service.call(Call::Copy, &self.to, copy).await?;
+        let size = usize::try_from(made.content_length()).ok();
+        self.made = Some(made);
+        Ok(size)
+    }
+
+    async fn close(&mut self) -> Result<Metadata> {
+        self.made.clone().ok_or_else(not_found)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        Ok(())
     }
 }
