@@ -25,7 +25,7 @@ mod versioning;
 
 pub use self::opendal::{
     DEFAULT_STORE_MEMORY_BYTES, DEFAULT_STORE_RETRY_DELAY, OpendalBackend, OpendalOpenError, OpendalOptions, ProbeLine,
-    ProbeOutcome, ProbeReport, StoreCallOutcome, StoreLayout, StoreLevel, StoreObserver, missing_service,
+    ProbeOutcome, ProbeReport, StoreCallOutcome, StoreCheck, StoreLayout, StoreLevel, StoreObserver, missing_service,
     store_services,
 };
 pub use backend::{Backend, ByteStream, ObjectReader, OpenObject};

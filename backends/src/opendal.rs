@@ -165,7 +165,7 @@ pub fn missing_service(service: &str) -> String {
     }
 }
 
-/// Why a store cannot be served.
+/// Why a store cannot be served. What the probe has found is not in the message: see [`report`](Self::report).
 #[derive(Debug, thiserror::Error)]
 pub enum OpendalOpenError {
     #[error("{}", missing_service(service))]
@@ -173,11 +173,11 @@ pub enum OpendalOpenError {
     /// The reason says none of the secrets.
     #[error("the service \"{service}\" cannot be used as it is configured: {reason}")]
     Configuration { service: String, reason: String },
-    #[error("the store does not do what every store has to:\n{report}")]
+    #[error("the store does not do what every store has to: take an object, give it back, list it and delete it")]
     Unusable { report: ProbeReport },
-    #[error("the configuration asks for level {asked}, and the store has {}:\n{report}", report.level)]
+    #[error("the configuration asks for level {asked} (least_level), and the store has {}", report.level)]
     LevelTooLow { asked: StoreLevel, report: ProbeReport },
-    #[error("the transparent layout needs a store that keeps metadata with objects:\n{report}")]
+    #[error("the transparent layout needs a store that keeps metadata with objects; the layout \"encoded\" does not")]
     NoMetadata { report: ProbeReport },
     #[error(
         "the store was served in the layout \"{}\", and the configuration asks for \"{}\": objects of the one are none \
@@ -188,7 +188,7 @@ pub enum OpendalOpenError {
     /// Also where the probe met a store that was not well.
     #[error(
         "the store had {noted}, which other gateways may rely on, and has {} now. If that is so for good: remove the \
-         object .t2/store from it when no gateway serves it\n{report}",
+         object .t2/store from it when no gateway serves it",
         report.level
     )]
     LevelFell { noted: StoreLevel, report: ProbeReport },
@@ -196,11 +196,37 @@ pub enum OpendalOpenError {
     UnknownFormat,
     #[error(
         "the transparent layout needs a store that refuses to read what has been replaced, and keeps names apart; the \
-         layout \"encoded\" does not:\n{report}"
+         layout \"encoded\" does not"
     )]
     NotTransparent { report: ProbeReport },
     #[error("what the gateway keeps in the store could not be read")]
     Backend(#[from] BackendError),
+}
+
+impl OpendalOpenError {
+    /// What the probe has found, where that is why.
+    pub fn report(&self) -> Option<&ProbeReport> {
+        match self {
+            Self::Unusable { report }
+            | Self::LevelTooLow { report, .. }
+            | Self::NoMetadata { report }
+            | Self::LevelFell { report, .. }
+            | Self::NotTransparent { report } => Some(report),
+            Self::UnknownService { .. }
+            | Self::Configuration { .. }
+            | Self::OtherLayout { .. }
+            | Self::UnknownFormat
+            | Self::Backend(_) => None,
+        }
+    }
+}
+
+/// What a store was found to be, and whether it would be served.
+#[derive(Debug)]
+pub struct StoreCheck {
+    pub report: ProbeReport,
+    /// Why [`OpendalBackend::open`] would refuse it just now.
+    pub refusal: Option<OpendalOpenError>,
 }
 
 /// A store as a [`Backend`].
@@ -229,26 +255,12 @@ struct Core {
 impl OpendalBackend {
     /// Reaches the store, probes it, and looks for what is there. To be called in a runtime of tokio's.
     pub async fn open(options: OpendalOptions) -> Result<Self, OpendalOpenError> {
-        let (store, report, profile) = probed(&options).await?;
-        let layout = options.layout();
-        if !report.is_usable() {
-            return Err(OpendalOpenError::Unusable { report });
-        }
-        if layout == StoreLayout::Transparent && !profile.metadata {
-            return Err(OpendalOpenError::NoMetadata { report });
-        }
-        if layout == StoreLayout::Transparent && !(profile.reads_same && profile.names_apart) {
-            return Err(OpendalOpenError::NotTransparent { report });
-        }
-        if report.level < options.least_level {
-            return Err(OpendalOpenError::LevelTooLow {
-                asked: options.least_level,
-                report,
-            });
-        }
+        let found = Found::of(&options).await?;
+        found.judge(&options).await?;
+        let Found { store, report, profile } = found;
         let core = Core {
             store,
-            layout,
+            layout: options.layout(),
             level: report.level,
             profile,
             locks: Arc::new(Locks::new()),
@@ -257,7 +269,7 @@ impl OpendalBackend {
             adoption: options.adoption,
             longest_body: sweep::least_age(options.abandoned_upload_age) / 2,
         };
-        core.compare_with_what_is_noted(&report).await?;
+        core.note(&report).await?;
         let unclaimed = core.adopt().await?;
         let sweeper = core.clone().sweep_now_and_then(options.abandoned_upload_age);
         Ok(Self {
@@ -268,9 +280,15 @@ impl OpendalBackend {
         })
     }
 
-    /// Asks the store what it keeps, and leaves nothing there.
-    pub async fn probe(options: &OpendalOptions) -> Result<ProbeReport, OpendalOpenError> {
-        Ok(probed(options).await?.1)
+    /// Asks the store what it keeps and whether [`open`](Self::open) would serve it, and leaves nothing there. An error
+    /// says that it could not be asked.
+    pub async fn check(options: &OpendalOptions) -> Result<StoreCheck, OpendalOpenError> {
+        let found = Found::of(options).await?;
+        let refusal = found.judge(options).await.err();
+        Ok(StoreCheck {
+            report: found.report,
+            refusal,
+        })
     }
 
     /// What the probe has found.
@@ -294,27 +312,59 @@ impl OpendalBackend {
     }
 }
 
-async fn probed(options: &OpendalOptions) -> Result<(Arc<Store>, ProbeReport, Profile), OpendalOpenError> {
-    if !store_services().contains(&options.service) {
-        return Err(OpendalOpenError::UnknownService {
+/// A store that was reached, and what it keeps.
+struct Found {
+    store: Arc<Store>,
+    report: ProbeReport,
+    profile: Profile,
+}
+
+impl Found {
+    async fn of(options: &OpendalOptions) -> Result<Self, OpendalOpenError> {
+        if !store_services().contains(&options.service) {
+            return Err(OpendalOpenError::UnknownService {
+                service: options.service.clone(),
+            });
+        }
+        let store = Store::open(
+            &options.service,
+            &options.options,
+            options.observer.clone(),
+            options.retry_delay,
+        );
+        let store = Arc::new(store.map_err(|reason| OpendalOpenError::Configuration {
             service: options.service.clone(),
-        });
+            reason,
+        })?);
+        let random =
+            getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
+        let run = crate::Stamp::new(options.clock.now(), random);
+        let (report, profile) = probe::probe(&store, options.layout(), run).await;
+        Ok(Self { store, report, profile })
     }
-    let store = Store::open(
-        &options.service,
-        &options.options,
-        options.observer.clone(),
-        options.retry_delay,
-    );
-    let store = Arc::new(store.map_err(|reason| OpendalOpenError::Configuration {
-        service: options.service.clone(),
-        reason,
-    })?);
-    let random =
-        getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
-    let run = crate::Stamp::new(options.clock.now(), random);
-    let (report, profile) = probe::probe(&store, options.layout(), run).await;
-    Ok((store, report, profile))
+
+    /// Whether it can be served as the options ask for, also by what an earlier start has noted. Changes nothing.
+    async fn judge(&self, options: &OpendalOptions) -> Result<(), OpendalOpenError> {
+        let (report, profile) = (|| self.report.clone(), &self.profile);
+        let is_transparent = options.layout() == StoreLayout::Transparent;
+        if !self.report.is_usable() {
+            return Err(OpendalOpenError::Unusable { report: report() });
+        }
+        if is_transparent && !profile.metadata {
+            return Err(OpendalOpenError::NoMetadata { report: report() });
+        }
+        if is_transparent && !(profile.reads_same && profile.names_apart) {
+            return Err(OpendalOpenError::NotTransparent { report: report() });
+        }
+        if self.report.level < options.least_level {
+            return Err(OpendalOpenError::LevelTooLow {
+                asked: options.least_level,
+                report: report(),
+            });
+        }
+        noted::compare(&self.store, options.layout(), &self.report).await?;
+        Ok(())
+    }
 }
 
 impl Drop for OpendalBackend {

@@ -157,7 +157,12 @@ async fn open_store(
                 observer: metrics.map(|metrics| metrics.store_observer(&config.name, &config.store.service)),
                 ..store_options(config, clock.clone())
             };
-            let backend = OpendalBackend::open(options).await?;
+            let backend = OpendalBackend::open(options)
+                .await
+                .map_err(|error| match error.report() {
+                    Some(report) => anyhow::anyhow!("{error}:\n{report}"),
+                    None => error.into(),
+                })?;
             Store {
                 name,
                 unclaimed: backend.unclaimed().to_vec(),

@@ -31,8 +31,15 @@ fn t2gate(directory: &Path) -> Command {
 
 /// Runs to the end.
 fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = t2gate(directory).args(arguments).output().unwrap();
-    (status.code(), String::from_utf8(stderr).unwrap())
+    let (code, _, complaint) = run_whole(directory, arguments);
+    (code, complaint)
+}
+
+/// The same, with what it says on both of its outputs.
+fn run_whole(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = t2gate(directory).args(arguments).output().unwrap();
+    let [said, complaint] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (status.code(), said, complaint)
 }
 
 /// Where a gateway that serves writes its log.
@@ -277,13 +284,71 @@ fn a_store_in_a_list_is_probed_by_check_and_greeted_with_its_level() {
     fs::write(&file, two.replace("L1", "L2")).unwrap();
     let (code, said) = check();
     assert_eq!(code, Some(1));
-    assert!(said.contains("backend cloud: least_level asks for L2"), "{said}");
+    let why = "backend cloud: the configuration asks for level L2, compare and set (least_level)";
+    assert!(said.contains(why), "{said}");
     let (code, said) = run(
         dir.path(),
         &["serve", "--config", "t2gate.toml", "--listen", "127.0.0.1:0"],
     );
     assert_eq!(code, Some(1));
-    assert!(said.contains("backend cloud: "), "{said}");
+    assert!(said.contains(why), "{said}");
+}
+
+/// One line for each question, on the output that is not for complaints.
+#[test]
+fn check_prints_what_came_of_each_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[backend]\nkind = \"opendal\"\nservice = \"memory\"\n";
+    fs::write(dir.path().join("t2gate.toml"), text).unwrap();
+    let (code, said, complaint) = run_whole(dir.path(), &["check", "--config", "t2gate.toml"]);
+    assert_eq!((code, &*complaint), (Some(0), ""));
+    let table = [
+        ("takes an object", "yes"),
+        ("gives it back, whole and in part", "yes"),
+        ("keeps metadata with an object", "no, and cannot be asked for"),
+        (
+            "refuses to read what has been replaced since",
+            "no, and cannot be asked for",
+        ),
+        ("lists it", "yes"),
+        ("lists in byte order", "yes"),
+        ("lists after a given name", "no, and cannot be asked for"),
+        ("create if absent: refuses the second, keeps the first", "yes"),
+        (
+            "compare and set on write: refuses the stale, takes the good",
+            "no, and cannot be asked for",
+        ),
+        (
+            "a token is of one write: stale behind the same bytes again",
+            "no, and cannot be asked for",
+        ),
+        ("tags what is written in one piece with its MD5, no other", "no"),
+        ("compare and set on copy (not used)", "no, and cannot be asked for"),
+        ("compare and set on delete", "no, and cannot be asked for"),
+        ("deletes it", "yes"),
+        ("level", "L1, create if absent"),
+    ];
+    let lines = table
+        .map(|(question, outcome)| format!("  {question:<58} {outcome}\n"))
+        .concat();
+    assert_eq!(said, format!("main (memory):\n{lines}t2gate.toml: nothing wrong\n"));
+}
+
+/// Check says of a store what a start would say, in the same words; and it shows beforehand what was found.
+#[test]
+fn check_refuses_what_serve_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[backend]\nkind = \"opendal\"\nservice = \"memory\"\nlayout = \"transparent\"\n";
+    fs::write(dir.path().join("t2gate.toml"), text).unwrap();
+    let why = "the transparent layout needs a store that keeps metadata with objects";
+    let (code, said, complaint) = run_whole(dir.path(), &["check", "--config", "t2gate.toml"]);
+    assert_eq!((code, complaint.lines().count()), (Some(1), 1), "{complaint}");
+    assert!(complaint.contains(why), "{complaint}");
+    assert!(said.contains("level ") && !said.contains("nothing wrong"), "{said}");
+    let serve = ["serve", "--config", "t2gate.toml", "--listen", "127.0.0.1:0"];
+    let (code, said) = run(dir.path(), &serve);
+    assert_eq!(code, Some(1));
+    assert!(said.contains(why) && said.contains("level "), "{said}");
 }
 
 /// Answers every request with a refusal, as a store does that does not know the credentials.

@@ -6,7 +6,7 @@ use super::{
     ATTEMPTS, Core, Level, OpendalOpenError, ProbeReport, StoreLayout,
     bucket::MAX_RECORD_BYTES,
     key::StoreKey,
-    store::{Dress, Precondition, StoreError},
+    store::{Dress, Precondition, Store, StoreError, Token},
 };
 use crate::BackendError;
 
@@ -15,7 +15,7 @@ const FORMAT: [&str; 2] = ["t2gate-store", "1"];
 
 /// One line of text, for operators to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Noted {
+pub(super) struct Noted {
     layout: StoreLayout,
     /// The highest that the store was found to have.
     level: Level,
@@ -51,35 +51,42 @@ fn level_word(level: Level) -> &'static str {
     }
 }
 
+/// What is noted of the store, with its token. Refuses a store that was served in the other layout, whose objects would
+/// look like litter to the sweeper; and one that was found to keep more, for other gateways may rely on it.
+pub(super) async fn compare(
+    store: &Store,
+    layout: StoreLayout,
+    report: &ProbeReport,
+) -> Result<Option<(Noted, Option<Token>)>, OpendalOpenError> {
+    let of = |bytes: &Bytes| Noted::of_text(bytes);
+    let read = store.read_as(&StoreKey::note(), MAX_RECORD_BYTES, of).await;
+    match read.map_err(BackendError::from)? {
+        Some((None, _)) => Err(OpendalOpenError::UnknownFormat),
+        Some((Some(noted), _)) if noted.layout != layout => Err(OpendalOpenError::OtherLayout {
+            noted: noted.layout,
+            asked: layout,
+        }),
+        Some((Some(noted), _)) if noted.level > report.level => Err(OpendalOpenError::LevelFell {
+            noted: noted.level,
+            report: report.clone(),
+        }),
+        Some((Some(noted), token)) => Ok(Some((noted, token))),
+        None => Ok(None),
+    }
+}
+
 impl Core {
-    /// Refuses a store that was served in the other layout, whose objects would look like litter to the sweeper; and one
-    /// that was found to keep more, for other gateways may rely on it. Notes what is found where nothing is noted, or
-    /// less.
-    pub(super) async fn compare_with_what_is_noted(&self, report: &ProbeReport) -> Result<(), OpendalOpenError> {
+    /// Notes what is found where nothing is noted, or less. Refuses what [`compare`] does.
+    pub(super) async fn note(&self, report: &ProbeReport) -> Result<(), OpendalOpenError> {
         let own = Noted {
             layout: self.layout,
             level: self.level,
         };
         let place = StoreKey::note();
         for _ in 0..ATTEMPTS {
-            let of = |bytes: &Bytes| Noted::of_text(bytes);
-            let read = self.store.read_as(&place, MAX_RECORD_BYTES, of).await;
-            let precondition = match read.map_err(BackendError::from)? {
-                Some((None, _)) => return Err(OpendalOpenError::UnknownFormat),
-                Some((Some(noted), _)) if noted.layout != own.layout => {
-                    return Err(OpendalOpenError::OtherLayout {
-                        noted: noted.layout,
-                        asked: own.layout,
-                    });
-                }
-                Some((Some(noted), _)) if noted.level > own.level => {
-                    return Err(OpendalOpenError::LevelFell {
-                        noted: noted.level,
-                        report: report.clone(),
-                    });
-                }
-                Some((Some(noted), _)) if noted == own => return Ok(()),
-                Some((Some(_), token)) => self.replacing(token),
+            let precondition = match compare(&self.store, self.layout, report).await? {
+                Some((noted, _)) if noted == own => return Ok(()),
+                Some((_, token)) => self.replacing(token),
                 None if self.level >= Level::CreateIfAbsent => Precondition::Absent,
                 None => Precondition::None,
             };

@@ -40,17 +40,17 @@ pub(super) fn run(file: &Path, with_stores: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Shows what the store keeps. It writes below `.t2/probe/` there, and removes that again.
+/// Shows what the store keeps, and fails where a start would refuse it. It writes below `.t2/probe/` there, and removes that again.
 fn probe(backend: &Backend) -> Result<(), anyhow::Error> {
     let options = app::store_options(backend, Arc::new(SystemClock));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(OpendalBackend::probe(&options))?;
-    say(format_args!("{} ({}):\n{report}\n", backend.name, report.service));
-    anyhow::ensure!(report.is_usable(), "the store does not do what every store has to");
-    let (least, level) = (backend.store.least_level, report.level);
-    anyhow::ensure!(
-        level >= least,
-        "least_level asks for {least}, and the store has {level}"
-    );
-    Ok(())
+    let check = runtime.block_on(OpendalBackend::check(&options))?;
+    say(format_args!(
+        "{} ({}):\n{}\n",
+        backend.name, check.report.service, check.report
+    ));
+    match check.refusal {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(()),
+    }
 }

@@ -151,6 +151,72 @@ async fn what_the_transparent_layout_needs_is_asked_of_the_store() {
     }
 }
 
+/// Who asks beforehand is told what a start would say, and nothing is noted by that.
+#[tokio::test]
+async fn a_check_refuses_what_is_not_opened_and_in_the_same_words() {
+    let noted = |note: &str| {
+        let store = Simulated::new();
+        store.set(".t2/store", note.as_bytes().to_vec());
+        store
+    };
+    let (blob, transparent) = (StoreLevel::Blobs, Some(StoreLayout::Transparent));
+    let dressed = Simulated::new().dressed();
+    let plain = Simulated::new().without_conditions();
+    let fell = plain.clone();
+    fell.set(".t2/store", b"t2gate-store 1 encoded L2\n".to_vec());
+    for (store, layout, least_level, refusal) in [
+        (Simulated::new(), None, blob, None),
+        (dressed.clone(), transparent, blob, None),
+        (
+            Simulated::new().that_keeps_all(),
+            None,
+            blob,
+            Some("what every store has to"),
+        ),
+        (Simulated::new(), transparent, blob, Some("keeps metadata")),
+        (
+            dressed.clone().that_folds(),
+            transparent,
+            blob,
+            Some("keeps names apart"),
+        ),
+        (dressed.that_reads_any(), transparent, blob, Some("keeps names apart")),
+        (plain, None, StoreLevel::CreateIfAbsent, Some("asks for level L1")),
+        (fell, None, blob, Some("other gateways may rely on")),
+        (
+            noted("t2gate-store 1 transparent L2\n"),
+            None,
+            blob,
+            Some("served in the layout"),
+        ),
+        (noted("t2gate-store 2 encoded L2\n"), None, blob, Some("later version")),
+    ] {
+        let options = || OpendalOptions {
+            layout,
+            least_level,
+            ..store.options(None)
+        };
+        let kept = || {
+            let names = store.names("").into_iter();
+            names.filter(|name| !name.starts_with(".t2/probe/")).collect::<Vec<_>>()
+        };
+        let before = kept();
+        let check = OpendalBackend::check(&options()).await.unwrap();
+        assert_eq!(kept(), before);
+        let opened = OpendalBackend::open(options()).await;
+        let (checked, opened) = (
+            check.refusal.map(|e| e.to_string()),
+            opened.err().map(|e| e.to_string()),
+        );
+        assert_eq!(checked, opened, "{}", check.report);
+        let said = checked.unwrap_or_default();
+        assert!(
+            said.contains(refusal.unwrap_or_default()) && said.is_empty() == refusal.is_none(),
+            "{said}"
+        );
+    }
+}
+
 /// In the other layout every object would look like nobody's, and its data like litter.
 #[tokio::test]
 async fn a_store_is_not_opened_as_what_it_is_not() {

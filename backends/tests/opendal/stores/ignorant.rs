@@ -34,8 +34,12 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
 #[test]
 fn the_probe_finds_that_it_ignores_conditions() {
     t2gate_backends::conformance::run(async {
-        let report = OpendalBackend::probe(&s3_options(&SERVER)).await.unwrap();
-        assert_eq!(report.level, StoreLevel::Blobs, "{report}");
+        let check = OpendalBackend::check(&s3_options(&SERVER)).await.unwrap();
+        assert_eq!(check.report.level, StoreLevel::Blobs, "{}", check.report);
+        assert!(
+            matches!(check.refusal, Some(OpendalOpenError::NotTransparent { .. })),
+            "{check:?}"
+        );
         let asks_for_more = OpendalOptions {
             least_level: StoreLevel::CreateIfAbsent,
             layout: Some(StoreLayout::Encoded),

@@ -69,7 +69,7 @@ fn the_probe_says_what_it_keeps() {
             layout: Some(StoreLayout::Encoded),
             ..s3_options(&SERVER)
         };
-        let report = t2gate_backends::OpendalBackend::probe(&encoded).await.unwrap();
+        let report = t2gate_backends::OpendalBackend::check(&encoded).await.unwrap().report;
         assert_eq!(report.level, StoreLevel::CompareAndSet, "{report}");
     });
 }
