@@ -158,7 +158,7 @@ impl Core {
             return None;
         }
         // Written in one piece, and so it is the object's own tag: what is joined has another form.
-        let etag = meta.token.as_ref()?.text();
+        let etag = meta.etag.as_deref()?;
         let is_md5 = etag.len() == 32 && etag.bytes().all(|b| b.is_ascii_hexdigit());
         is_md5.then(|| foreign(key.clone(), last_modified(meta), meta))
     }

@@ -81,7 +81,7 @@ impl Core {
         let mut stated = stated?;
         for _ in 0..ATTEMPTS {
             let named = match stated {
-                Stated::Object(meta) => return self.plain(place, object.key.clone(), meta).await,
+                Stated::Object(meta) => return self.plain(place, object.key.clone(), *meta).await,
                 Stated::DeleteMarker(named) => named,
                 Stated::Nothing if id.is_some() || self.profile.names_markers => return Err(missing()),
                 Stated::Nothing => None,
@@ -133,7 +133,7 @@ impl Core {
                 continue;
             }
             if let Stated::Object(meta) = self.store.stat_version(&place, Some(&found.id())).await? {
-                let found = self.plain(place.clone(), key.clone(), meta).await?;
+                let found = self.plain(place.clone(), key.clone(), *meta).await?;
                 if found.record.as_ref().is_some_and(|found| found.nonce == record.nonce) {
                     return Ok(Some(found));
                 }

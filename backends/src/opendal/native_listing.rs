@@ -404,7 +404,7 @@ impl Core {
                 let Stated::Object(meta) = self.store.stat_version(&place, Some(&version_id)).await? else {
                     return Ok(None);
                 };
-                self.plain(place, key, meta).await?.info
+                self.plain(place, key, *meta).await?.info
             }
         };
         Ok(Some(VersionEntry::Object {

@@ -13,7 +13,7 @@ use super::{
     key::{MAX_NAME_BYTES, Named, StoreKey},
     read::StoredReader,
     record::{Kind, MAX_HEADER_BYTES, NewObject, Owner, Record},
-    store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
+    store::{Dress, Meta, Piece, Precondition, StoreError, Token},
     store_versions::Stated,
 };
 use crate::{
@@ -472,7 +472,7 @@ impl Core {
                 Err(StoreError::ConditionFailed) => match self.settle(name, key, record, answer.repeated).await? {
                     Some(found) => Some(found),
                     None => {
-                        refused_absent += usize::from(current.is_none());
+                        refused_absent += usize::from(precondition == Precondition::Absent);
                         continue;
                     }
                 },
@@ -527,7 +527,7 @@ impl Core {
         if let Some(id) = id.filter(|_| self.is_native()) {
             let place = self.place(bucket, key)?;
             if let Stated::Object(meta) = self.store.stat_version(&place, Some(id)).await? {
-                return self.plain(place, key.clone(), meta).await.map(Some);
+                return self.plain(place, key.clone(), *meta).await.map(Some);
             }
         }
         self.settle(bucket, key, record, false).await
@@ -590,7 +590,7 @@ impl Core {
         dress: Dress,
         precondition: &Precondition,
     ) -> Result<Option<VersionId>, StoreError> {
-        let _reserved = self.budget.take(Store::joining_bytes(pieces, inside)).await?;
+        let _reserved = self.budget.take(self.store.joining_bytes(pieces, inside)).await?;
         self.store.join(place, pieces, inside, dress, precondition).await
     }
 
@@ -765,7 +765,7 @@ pub(super) fn foreign(key: Key, last_modified: Timestamp, meta: &Meta) -> Object
 
 /// The store's own tag, where clients can take that; else one of what else it tells.
 fn foreign_etag(meta: &Meta) -> ETag {
-    let own = meta.token.as_ref().and_then(|token| ETag::parse(token.text()).ok());
+    let own = meta.etag.as_ref().and_then(|etag| ETag::parse(etag.clone()).ok());
     own.unwrap_or_else(|| {
         let text = format!("t2-{}-{}", meta.size, last_modified(meta).unix_nanos());
         ETag::parse(text).unwrap_or_else(|_| ETag::from_md5([0; 16]))

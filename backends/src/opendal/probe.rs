@@ -285,6 +285,10 @@ impl Probe<'_> {
         Ok(self.store.stat(key).await?.and_then(|meta: Meta| meta.token))
     }
 
+    async fn etag(&self, key: &StoreKey) -> Result<Option<Box<str>>, StoreError> {
+        Ok(self.store.stat(key).await?.and_then(|meta| meta.etag))
+    }
+
     async fn writes(&self) -> Answer {
         // Also in the place of another.
         for bytes in [&b"other bytes"[..], b"source bytes"] {
@@ -305,7 +309,7 @@ impl Probe<'_> {
     }
 
     async fn reads_same(&self) -> Answer {
-        if !self.store.capability().read_with_if_match {
+        if !self.store.asks_on_reads() {
             return Ok(None);
         }
         let key = self.key("read");
@@ -437,7 +441,7 @@ impl Probe<'_> {
     }
 
     async fn swaps(&self, joined: bool) -> Answer {
-        if !self.store.capability().write_with_if_match {
+        if !self.store.asks_on_writes() {
             return Ok(None);
         }
         let key = self.key(if joined { "joined-swapped" } else { "swapped" });
@@ -515,12 +519,12 @@ impl Probe<'_> {
         let key = self.key("tagged");
         self.put(&key, b"tagged", &Precondition::None).await?;
         let md5 = hex::encode(Md5::digest(b"tagged"));
-        let own = self.token(&key).await?.is_some_and(|token| token.text() == md5);
+        let own = self.etag(&key).await?.is_some_and(|etag| *etag == md5);
         let joined = match joins {
-            true => self.token(&self.key("joined")).await?,
+            true => self.etag(&self.key("joined")).await?,
             false => None,
         };
-        Ok(Some(own && joined.is_some_and(|token| token.text().contains('-'))))
+        Ok(Some(own && joined.is_some_and(|etag| etag.contains('-'))))
     }
 
     async fn copies_swapped(&self) -> Answer {
@@ -546,7 +550,7 @@ impl Probe<'_> {
     }
 
     async fn deletes_swapped(&self) -> Answer {
-        if !self.store.capability().delete_with_if_match {
+        if !self.store.asks_on_deletes() {
             return Ok(None);
         }
         let key = self.key("deleted");

@@ -643,6 +643,7 @@ mod tests {
         Meta {
             size,
             token: None,
+            etag: None,
             last_modified: None,
             version: None,
             content: ContentHeaders::default(),

@@ -1,9 +1,11 @@
 //! The store, as far as this backend uses it: opendal's operator behind names, tokens and errors of our own.
 
 mod again;
+mod compose;
 mod error;
 mod list;
 mod open;
+mod token;
 mod write;
 
 use std::{
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 pub(super) use self::{
     error::{StoreError, as_unavailable, failed, is_unavailable},
     open::services,
+    token::{Precondition, Token, TokenKind},
 };
 use super::{key::StoreKey, watch::StoreObserver};
 use crate::{BackendError, ContentHeaders, ObjectAttributes, Timestamp, VersionId};
@@ -47,30 +50,13 @@ const SETTLED_FOR: Duration = Duration::from_secs(3);
 /// What goes on changing and is never whole is given up after so long.
 const CHANGING_FOR: Duration = Duration::from_secs(15);
 
-/// Which state of an object a store's answer is about: an ETag, as the store says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token(String);
-
-impl Token {
-    /// Without the quotes.
-    pub(super) fn text(&self) -> &str {
-        self.0.trim_start_matches("W/").trim_matches('"')
-    }
-}
-
-/// What has to hold in the store for a write or a delete to take place, judged by the store in the same step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Precondition {
-    None,
-    Absent,
-    Is(Token),
-}
-
 /// What the store says of an object.
 #[derive(Debug, Clone)]
 pub(super) struct Meta {
     pub(super) size: u64,
     pub(super) token: Option<Token>,
+    /// Without the quotes.
+    pub(super) etag: Option<Box<str>>,
     pub(super) last_modified: Option<Timestamp>,
     /// `None` where the store names none.
     pub(super) version: Option<VersionId>,
@@ -80,7 +66,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    pub(super) fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata, tokens: TokenKind) -> Self {
         let text = |text: Option<&str>| text.map(Box::from);
         let user = metadata.user_metadata().map(|user| {
             let pairs = user.into_iter();
@@ -90,7 +76,10 @@ impl Meta {
         });
         Self {
             size: metadata.content_length(),
-            token: metadata.etag().map(|etag| Token(etag.to_owned())),
+            token: tokens.of(metadata),
+            etag: metadata
+                .etag()
+                .map(|etag| etag.trim_start_matches("W/").trim_matches('"').into()),
             last_modified: metadata
                 .last_modified()
                 .map(|time| Timestamp::from(std::time::SystemTime::from(time))),
@@ -159,6 +148,9 @@ pub(super) struct Store {
     /// Joins by reading and writing.
     streaming: Operator,
     joins_inside: AtomicBool,
+    /// It joins by composing, in a call for up to [`MAX_COMPONENTS`](compose::MAX_COMPONENTS) objects.
+    composes: bool,
+    tokens: TokenKind,
     keeps_versions: AtomicBool,
     /// What is being written would be seen, and would stay so if the writer were cut off.
     writes_in_place: bool,
@@ -215,10 +207,14 @@ impl Store {
         tokio::task::consume_budget().await;
         match self.op.stat(key.as_str()).await.map_err(failed) {
             Ok(metadata) if metadata.is_dir() => Ok(None),
-            Ok(metadata) => Ok(Some(Meta::of(&metadata))),
+            Ok(metadata) => Ok(Some(Meta::of(&metadata, self.tokens))),
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) fn tokens(&self) -> TokenKind {
+        self.tokens
     }
 
     /// Whether what is read may be of a write that is under way.
@@ -253,8 +249,8 @@ impl Store {
         let reader = self.once.reader_options(key.as_str(), ReaderOptions::default()).await?;
         let mut stream = reader.into_stream(..).await?;
         let token = match stream.metadata().await {
-            Ok(metadata) => metadata.etag().map(|etag| Token(etag.to_owned())),
-            // Of sftp, which has no tags either.
+            Ok(metadata) => self.tokens.of(&metadata),
+            // Of sftp, which has no tokens either.
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
             Err(error) => return Err(error),
         };
@@ -312,11 +308,10 @@ impl Store {
         token: Option<&Token>,
         version: Option<&VersionId>,
     ) -> Result<impl futures::Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
-        let if_match = token
-            .filter(|_| self.capability().read_with_if_match)
-            .map(|token| token.0.clone());
+        let (if_match, if_version_match) = Token::conditions(token.filter(|_| self.asks_on_reads()));
         let options = ReaderOptions {
             if_match,
+            if_version_match,
             version: version.map(VersionId::to_string),
             ..ReaderOptions::default()
         };
@@ -348,11 +343,10 @@ impl Store {
         to: &StoreKey,
         precondition: &Precondition,
     ) -> Result<(), StoreError> {
+        let (if_match, if_version_match) = precondition.conditions();
         let options = CopyOptions {
-            if_match: match precondition {
-                Precondition::Is(token) => Some(token.0.clone()),
-                Precondition::None | Precondition::Absent => None,
-            },
+            if_match,
+            if_version_match,
             if_not_exists: *precondition == Precondition::Absent,
             ..CopyOptions::default()
         };
@@ -362,11 +356,10 @@ impl Store {
 }
 
 pub(super) fn delete_options(precondition: &Precondition) -> DeleteOptions {
+    let (if_match, if_version_match) = precondition.conditions();
     DeleteOptions {
-        if_match: match precondition {
-            Precondition::Is(token) => Some(token.0.clone()),
-            Precondition::None | Precondition::Absent => None,
-        },
+        if_match,
+        if_version_match,
         ..DeleteOptions::default()
     }
 }

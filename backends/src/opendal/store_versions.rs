@@ -11,7 +11,7 @@ use opendal::{
 use super::{
     answer::heard,
     key::{StoreDir, StoreKey},
-    store::{Meta, Precondition, Store, StoreError, delete_options, failed},
+    store::{Meta, Precondition, Store, StoreError, TokenKind, delete_options, failed},
 };
 use crate::VersionId;
 
@@ -21,7 +21,7 @@ pub(super) const STORE_PAGE: usize = 1000;
 /// What is there.
 #[derive(Debug)]
 pub(super) enum Stated {
-    Object(Meta),
+    Object(Box<Meta>),
     /// With its id, where the store tells it.
     DeleteMarker(Option<VersionId>),
     Nothing,
@@ -38,10 +38,10 @@ pub(super) struct FoundVersion {
 }
 
 impl FoundVersion {
-    fn of(name: &str, metadata: &Metadata) -> Self {
+    fn of(name: &str, metadata: &Metadata, tokens: TokenKind) -> Self {
         Self {
             name: name.to_owned(),
-            meta: Meta::of(metadata),
+            meta: Meta::of(metadata, tokens),
             is_marker: metadata.is_deleted(),
             is_latest: metadata.is_current() == Some(true),
         }
@@ -73,7 +73,7 @@ impl Store {
         let (stated, answer) = heard(self.operator().stat_options(key.as_str(), options)).await;
         match stated.map_err(failed) {
             Ok(metadata) if metadata.is_dir() => Ok(Stated::Nothing),
-            Ok(metadata) => Ok(Stated::Object(Meta::of(&metadata))),
+            Ok(metadata) => Ok(Stated::Object(Box::new(Meta::of(&metadata, self.tokens())))),
             Err(StoreError::NotFound) if answer.is_marker => Ok(Stated::DeleteMarker(id.cloned().or(answer.version))),
             Err(StoreError::NotFound) => Ok(Stated::Nothing),
             // HEAD of a delete marker by its id.
@@ -205,6 +205,7 @@ impl Store {
         Ok(VersionEntries {
             lister,
             dir: dir.to_owned(),
+            tokens: self.tokens(),
         })
     }
 }
@@ -213,6 +214,7 @@ impl Store {
 pub(super) struct VersionEntries {
     lister: Option<opendal::Lister>,
     dir: String,
+    tokens: TokenKind,
 }
 
 impl VersionEntries {
@@ -229,7 +231,7 @@ impl VersionEntries {
             };
             let (path, metadata) = entry.into_parts();
             match path.strip_prefix(&self.dir) {
-                Some(name) if !name.is_empty() => return Ok(Some(FoundVersion::of(name, &metadata))),
+                Some(name) if !name.is_empty() => return Ok(Some(FoundVersion::of(name, &metadata, self.tokens))),
                 _ => {}
             }
         }
@@ -311,6 +313,7 @@ pub(super) mod tests {
             meta: Meta {
                 size: 0,
                 token: None,
+                etag: None,
                 last_modified: Some(Timestamp::from_unix(at, 0)),
                 version: VersionId::parse(id).ok(),
                 content: ContentHeaders::default(),

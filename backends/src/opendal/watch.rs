@@ -89,20 +89,23 @@ impl StoreCallOutcome {
 /// - `stat`, `delete`, `copy`, `list` (one listing, all its pages; of each directory where the store looks no deeper);
 /// - `read_open`, until the store begins to answer, and `read`, the body that follows;
 /// - `write`, bytes that are handed over (kept in memory where they do not fill a part yet), `write_copy`, a part that
-///   the store takes from an object of its own, `write_close`, which makes the object, `write_abort`.
+///   the store takes from an object of its own, `write_close`, which makes the object, `write_abort`;
+/// - `compose`, an object that the store makes of others.
 pub trait StoreObserver: fmt::Debug + Send + Sync + 'static {
     /// One attempt has ended. `time` leaves out what was waited for a client. One whose future is dropped is not told
     /// of; a body or a listing that is left in the middle went well as far as it went.
     fn call(&self, operation: &'static str, outcome: StoreCallOutcome, time: Duration);
 
-    /// So many bytes of objects were moved: by `read` and `write` between gateway and store, by `copy` and `write_copy`
-    /// within it, as far as the store's interface tells.
+    /// So many bytes of objects were moved: by `read` and `write` between gateway and store, by `copy`, `compose` and
+    /// `write_copy` within it, as far as the store's interface tells.
     fn bytes(&self, operation: &'static str, bytes: u64);
 
-    /// What had failed is about to be tried again. `operation` is `stat`, `read`, `write`, `delete`, `copy` or `list`.
+    /// What had failed is about to be tried again. `operation` is `stat`, `read`, `write`, `delete`, `copy`, `compose` or
+    /// `list`.
     fn retry(&self, operation: &'static str);
 }
 
+const COMPOSE: &str = "compose";
 const COPY: &str = "copy";
 const DELETE: &str = "delete";
 const LIST: &str = "list";
@@ -224,7 +227,7 @@ impl Service for WatchedService {
     type Lister = Watched<oio::Lister>;
     type Deleter = Watched<oio::Deleter>;
     type Copier = Watched<oio::Copier>;
-    type Composer = oio::Composer;
+    type Composer = Watched<oio::Composer>;
 
     fn info(&self) -> ServiceInfo {
         self.inner.info()
@@ -263,11 +266,11 @@ impl Service for WatchedService {
         self.watched(self.inner.copy(ctx, from, to, args), COPY)
     }
 
-    // These the gateway does not use.
     fn compose(&self, ctx: &OperationContext, to: &str, args: OpCompose) -> Result<Self::Composer> {
-        self.watch.masked(self.inner.compose(ctx, to, args))
+        self.watched(self.inner.compose(ctx, to, args), COMPOSE)
     }
 
+    // These the gateway does not use.
     async fn rename(&self, ctx: &OperationContext, from: &str, to: &str, args: OpRename) -> Result<RpRename> {
         self.inner.rename(ctx, from, to, args).await
     }
@@ -426,6 +429,23 @@ impl<C: oio::Copy> oio::Copy for Watched<C> {
     async fn abort(&mut self) -> Result<()> {
         let result = self.inner.abort().await;
         self.watch.masked(result)
+    }
+}
+
+impl<C: oio::Compose> oio::Compose for Watched<C> {
+    async fn compose(&mut self, path: &str, args: OpRead) -> Result<()> {
+        let start = Instant::now();
+        let result = self.inner.compose(path, args).await;
+        self.note(start, result, false)
+    }
+
+    async fn close(&mut self) -> Result<Metadata> {
+        let start = Instant::now();
+        let result = self.inner.close().await;
+        if let Ok(composed) = &result {
+            self.watch.bytes(COMPOSE, composed.content_length());
+        }
+        self.note(start, result, true)
     }
 }
 

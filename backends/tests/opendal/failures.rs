@@ -1,9 +1,14 @@
 //! Single calls of a store that go wrong, each at the worst moment.
 
+#[path = "failures/opening.rs"]
 mod opening;
+#[path = "failures/reads.rs"]
 mod reads;
+#[path = "failures/sweeps.rs"]
 mod sweeps;
+#[path = "failures/uploads.rs"]
 mod uploads;
+#[path = "failures/writes.rs"]
 mod writes;
 
 use std::{
@@ -20,9 +25,9 @@ use futures::{FutureExt as _, future::BoxFuture};
 use opendal::{Error, ErrorKind, Result};
 use t2gate_backends::{
     Backend, BackendError, BodySummary, BucketSetting, ChecksumAlgorithm, Clock as _, IfMatch, ObjectAttributes,
-    ObjectBody, OpendalBackend, OpendalOpenError, OpendalOptions, PartNumber, ProbeOutcome, PutObject,
-    StoreCallOutcome, StoreLayout, StoreLevel, StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry,
-    VersionId, Versioned, VersioningStatus, WriteCondition,
+    ObjectBody, OpendalBackend, OpendalOpenError, OpendalOptions, PartNumber, PutObject, StoreCallOutcome, StoreLayout,
+    StoreLevel, StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry, VersionId, Versioned, VersioningStatus,
+    WriteCondition,
     conformance::{ScriptedBody, Subject, completed, gate, read_whole},
 };
 use tokio::time::Instant;
@@ -32,7 +37,7 @@ use super::simulated::{Call, Copies, Hook, Simulated};
 // ---- what goes wrong
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(super) enum When {
     Before,
     After,
 }
@@ -42,15 +47,15 @@ type Plan = Box<dyn FnMut(When, Call, &str) -> Option<Done> + Send>;
 
 /// Does what it is told about some calls, and lets the others pass.
 #[derive(Default)]
-struct Script(Mutex<Option<Plan>>);
+pub(super) struct Script(Mutex<Option<Plan>>);
 
 impl Script {
-    fn plan(&self, plan: impl FnMut(When, Call, &str) -> Option<Done> + Send + 'static) {
+    pub(super) fn plan(&self, plan: impl FnMut(When, Call, &str) -> Option<Done> + Send + 'static) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(plan));
     }
 
     /// At the first of these calls alone.
-    fn once(
+    pub(super) fn once(
         &self,
         which: impl Fn(When, Call, &str) -> bool + Send + 'static,
         done: impl FnOnce() -> Done + Send + 'static,
@@ -65,7 +70,7 @@ impl Script {
         came
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -87,22 +92,22 @@ impl Hook for Script {
 }
 
 /// Tried again.
-fn passes() -> Error {
+pub(super) fn passes() -> Error {
     Error::new(ErrorKind::Unexpected, "the connection ended").set_temporary()
 }
 
 /// Not tried again.
-fn stays() -> Error {
+pub(super) fn stays() -> Error {
     Error::new(ErrorKind::Unexpected, "the store is ill")
 }
 
-fn is_head(path: &str) -> bool {
+pub(super) fn is_head(path: &str) -> bool {
     !path.starts_with(".t2/")
 }
 
 // ---- gateways
 
-async fn opened(options: OpendalOptions) -> OpendalBackend {
+pub(super) async fn opened(options: OpendalOptions) -> OpendalBackend {
     let options = OpendalOptions {
         retry_delay: Duration::from_millis(1),
         ..options
@@ -124,7 +129,7 @@ async fn two(store: &Simulated, versioning: Option<VersioningStatus>) -> (Subjec
     (first, script, second)
 }
 
-const KEY: &str = "dir/key";
+pub(super) const KEY: &str = "dir/key";
 const BOTH: [Option<VersioningStatus>; 2] = [None, Some(VersioningStatus::Enabled)];
 
 /// More than lies behind a header.
@@ -142,7 +147,7 @@ async fn put(s: &Subject, bytes: Bytes) -> std::result::Result<(), BackendError>
 }
 
 /// What was spawned on this thread has run: the store in memory waits for nothing.
-async fn everything_spawned_is_done() {
+pub(super) async fn everything_spawned_is_done() {
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
@@ -159,4 +164,4 @@ async fn sweeper(store: &Simulated, script: Option<&Arc<Script>>) -> OpendalBack
     .await
 }
 
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const DAY: Duration = Duration::from_hours(24);

@@ -4,11 +4,14 @@
 //! store that is missing then fails its tests: `backends/tests/stores/install` gets them all.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+#[expect(clippy::duplicate_mod, reason = "what is run over one store is run over the other")]
+mod by_version;
 mod failures;
 mod memory;
 mod simulated;
 #[cfg(feature = "store-tests")]
 mod stores;
+mod tokens;
 mod versions;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! A store in memory that compares and sets, as a service of opendal's. Its tokens are of the bytes alone, as those of
-//! S3, unless it is said otherwise. Each of its clients can be stopped, or cut off, before or after any call.
+//! S3 unless it is said otherwise, or of each write, as those of Google's. Each of its clients can be stopped, or cut off,
+//! before or after any call.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,8 +17,8 @@ use opendal::{
     Buffer, Builder, BytesRange, Capability, Configurator, Error, ErrorKind, Metadata, MetadataBuilder,
     OperationContext, OperatorRegistry, OperatorUri, Result,
     raw::{
-        OpCopy, OpCreateDir, OpDelete, OpList, OpPresign, OpRead, OpRename, OpStat, OpWrite, RpCreateDir, RpPresign,
-        RpRead, RpRename, RpStat, Service, ServiceInfo, oio,
+        OpCompose, OpCopy, OpCreateDir, OpDelete, OpList, OpPresign, OpRead, OpRename, OpStat, OpWrite, RpCreateDir,
+        RpPresign, RpRead, RpRename, RpStat, Service, ServiceInfo, oio,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub(super) enum Call {
     /// What follows the first half of a body that was read.
     ReadOn,
     Write,
+    /// By the name of what is made.
+    Compose,
     Delete,
     List,
     Copy,
@@ -65,11 +68,19 @@ pub(super) trait Hook: Send + Sync {
     fn after(&self, call: Call, path: &str) -> BoxFuture<'static, Result<()>>;
 }
 
-/// What several clients reach.
+/// A store whose tokens are ETags.
+pub(super) type Simulated = SimulatedBy<false>;
+
+/// What several clients reach. With `VERSIONS` its tokens are versions, which it names without keeping the old ones, and
+/// it composes objects of others: as Google's. Then no condition can be about an ETag.
 #[derive(Debug, Clone)]
-pub(super) struct Simulated {
+pub(super) struct SimulatedBy<const VERSIONS: bool>(Store);
+
+#[derive(Debug, Clone)]
+struct Store {
     name: String,
     objects: Arc<Mutex<BTreeMap<String, Stored>>>,
+    versions: bool,
     conditional_deletes: bool,
     /// Whether listings come in byte order and start after a name; else they come the other way round.
     ordered: bool,
@@ -91,18 +102,18 @@ pub(super) struct Simulated {
 }
 
 /// An object, with the metadata that a client has given it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Stored {
     bytes: Buffer,
     user: HashMap<String, String>,
-    /// The number of the write that made it.
-    write: u64,
+    /// No two writes have the same.
+    version: u64,
     /// It took the place of the same bytes.
     again: bool,
 }
 
 struct Client {
-    store: Simulated,
+    store: Store,
     hook: Option<Arc<dyn Hook>>,
 }
 
@@ -110,13 +121,16 @@ static CLIENTS: LazyLock<Mutex<HashMap<String, Arc<Client>>>> = LazyLock::new(||
     OperatorRegistry::get().register::<SimulatedBuilder>(SCHEME);
     Mutex::default()
 });
-static NEXT: AtomicU64 = AtomicU64::new(0);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+/// As many objects one of others is composed of, as at Google's.
+const MAX_COMPONENTS: usize = 32;
 
-impl Simulated {
+impl<const VERSIONS: bool> SimulatedBy<VERSIONS> {
     pub(super) fn new() -> Self {
-        Self {
-            name: format!("store-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        Self(Store {
+            name: format!("store-{}", next()),
             objects: Arc::default(),
+            versions: VERSIONS,
             conditional_deletes: true,
             ordered: true,
             deep: true,
@@ -127,102 +141,110 @@ impl Simulated {
             keeps_all: false,
             tokens: Tokens::Bytes,
             copies: None,
-        }
+        })
     }
 
     /// What is deleted is there.
-    pub(super) fn that_keeps_all(self) -> Self {
-        Self {
-            keeps_all: true,
-            ..self
-        }
+    pub(super) fn that_keeps_all(mut self) -> Self {
+        self.0.keeps_all = true;
+        self
     }
 
     /// Each write makes another token.
-    pub(super) fn with_tokens_of_writes(self) -> Self {
-        Self {
-            tokens: Tokens::Writes,
-            ..self
-        }
+    pub(super) fn with_tokens_of_writes(mut self) -> Self {
+        self.0.tokens = Tokens::Writes;
+        self
     }
 
     /// The same, and what it was is good for a write as long as the bytes are the same.
-    pub(super) fn that_takes_tokens_it_no_longer_shows(self) -> Self {
-        Self {
-            tokens: Tokens::WritesUnjudged,
-            ..self
-        }
+    pub(super) fn that_takes_tokens_it_no_longer_shows(mut self) -> Self {
+        self.0.tokens = Tokens::WritesUnjudged;
+        self
     }
 
     /// Once the same bytes are written again, the token that it shows is not good for a write.
-    pub(super) fn that_refuses_tokens_it_shows(self) -> Self {
-        Self {
-            tokens: Tokens::BytesOverjudged,
-            ..self
-        }
+    pub(super) fn that_refuses_tokens_it_shows(mut self) -> Self {
+        self.0.tokens = Tokens::BytesOverjudged;
+        self
     }
 
-    pub(super) fn that_copies(self, copies: Copies) -> Self {
-        Self {
-            copies: Some(copies),
-            ..self
-        }
+    pub(super) fn that_copies(mut self, copies: Copies) -> Self {
+        self.0.copies = Some(copies);
+        self
     }
 
-    pub(super) fn that_reads_any(self) -> Self {
-        Self {
-            reads_any: true,
-            ..self
-        }
+    pub(super) fn that_reads_any(mut self) -> Self {
+        self.0.reads_any = true;
+        self
     }
 
-    pub(super) fn that_folds(self) -> Self {
-        Self { folds: true, ..self }
+    pub(super) fn that_folds(mut self) -> Self {
+        self.0.folds = true;
+        self
     }
 
     /// It replaces whatever is there.
-    pub(super) fn without_conditions(self) -> Self {
-        Self {
-            compares: false,
-            conditional_deletes: false,
-            ..self
-        }
+    pub(super) fn without_conditions(mut self) -> Self {
+        self.0.compares = false;
+        self.without_conditional_deletes()
     }
 
     /// Objects keep metadata.
-    pub(super) fn dressed(self) -> Self {
-        Self { dressed: true, ..self }
+    pub(super) fn dressed(mut self) -> Self {
+        self.0.dressed = true;
+        self
     }
 
     /// Deletes cannot be conditional.
-    pub(super) fn without_conditional_deletes(self) -> Self {
-        Self {
-            conditional_deletes: false,
-            ..self
-        }
+    pub(super) fn without_conditional_deletes(mut self) -> Self {
+        self.0.conditional_deletes = false;
+        self
     }
 
-    pub(super) fn unordered(self) -> Self {
-        Self { ordered: false, ..self }
+    pub(super) fn unordered(mut self) -> Self {
+        self.0.ordered = false;
+        self
     }
 
     /// Lists one directory at a time.
-    pub(super) fn shallow(self) -> Self {
-        Self { deep: false, ..self }
+    pub(super) fn shallow(mut self) -> Self {
+        self.0.deep = false;
+        self
     }
 
     /// What opens a gateway on it.
     pub(super) fn options(&self, hook: Option<Arc<dyn Hook>>) -> OpendalOptions {
-        let client = format!("client-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = format!("client-{}", next());
         let options = super::options(SCHEME, &[("client", &client)]);
         let entry = Client {
-            store: self.clone(),
+            store: self.0.clone(),
             hook,
         };
         lock(&CLIENTS).insert(client, Arc::new(entry));
         options
     }
 
+    pub(super) fn get(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.objects().get(name).map(|found| found.bytes.to_vec())
+    }
+
+    /// Whoever writes it.
+    pub(super) fn set(&self, name: &str, bytes: Vec<u8>) {
+        let stored = Stored::new(bytes.into(), HashMap::new());
+        self.0.place(&mut self.0.objects(), name, stored);
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        self.0.objects().remove(name);
+    }
+
+    /// What lies there under names that begin so.
+    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
+        self.0.names(prefix)
+    }
+}
+
+impl Store {
     fn folded(&self, path: &str) -> String {
         if self.folds {
             path.to_lowercase()
@@ -235,35 +257,43 @@ impl Simulated {
         lock(&self.objects)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Vec<u8>> {
-        self.objects().get(name).map(|found| found.bytes.to_vec())
+    fn names(&self, prefix: &str) -> Vec<String> {
+        let objects = self.objects();
+        objects
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 
-    /// Whoever writes it.
-    pub(super) fn set(&self, name: &str, bytes: Vec<u8>) {
-        let stored = Stored {
-            bytes: bytes.into(),
-            ..Stored::default()
-        };
-        self.put(&mut self.objects(), name, stored);
+    /// Puts it there, if what is there is as it has to be.
+    fn put(&self, path: &str, stored: Stored, wanted: &Wanted<'_>) -> Result<Metadata> {
+        let mut objects = self.objects();
+        if !wanted.holds(self, objects.get(path)) {
+            return Err(another());
+        }
+        Ok(self.place(&mut objects, path, stored))
     }
 
-    fn put(&self, objects: &mut BTreeMap<String, Stored>, path: &str, stored: Stored) {
+    fn place(&self, objects: &mut BTreeMap<String, Stored>, path: &str, mut stored: Stored) -> Metadata {
         let path = self.folded(path);
         let there = objects.get(&path).map(|there| there.bytes.to_bytes());
-        let written = Stored {
-            write: NEXT.fetch_add(1, Ordering::Relaxed),
-            again: there.is_some_and(|there| there == stored.bytes.to_bytes()),
-            ..stored
-        };
-        objects.insert(path, written);
+        stored.version = next();
+        stored.again = there.is_some_and(|there| there == stored.bytes.to_bytes());
+        let metadata = self.metadata(&stored);
+        objects.insert(path, stored);
+        metadata
     }
 
+    /// Google's are of no bytes, and have no quotes.
     fn etag(&self, found: &Stored) -> String {
+        if self.versions {
+            return format!("C{}Q=", found.version);
+        }
         let md5 = hex::encode(Md5::digest(found.bytes.to_bytes()));
         match self.tokens {
             Tokens::Bytes | Tokens::BytesOverjudged => format!("\"{md5}\""),
-            Tokens::Writes | Tokens::WritesUnjudged => format!("\"{md5}-{}\"", found.write),
+            Tokens::Writes | Tokens::WritesUnjudged => format!("\"{md5}-{}\"", found.version),
         }
     }
 
@@ -282,25 +312,44 @@ impl Simulated {
     fn metadata(&self, found: &Stored) -> Metadata {
         let mut metadata = MetadataBuilder::file(found.bytes.len() as u64);
         metadata.etag(self.etag(found));
+        if self.versions {
+            metadata.version(found.version.to_string());
+        }
         if !found.user.is_empty() {
             metadata.user_metadata(found.user.clone());
         }
         metadata.build()
     }
+}
 
-    pub(super) fn remove(&self, name: &str) {
-        self.objects().remove(name);
+impl Stored {
+    fn new(bytes: Buffer, user: HashMap<String, String>) -> Self {
+        Self {
+            bytes,
+            user,
+            version: next(),
+            again: false,
+        }
     }
+}
 
-    /// What lies there under names that begin so.
-    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
-        let objects = self.objects();
-        objects
-            .keys()
-            .filter(|name| name.starts_with(prefix))
-            .cloned()
-            .collect()
+/// What has to be there.
+struct Wanted<'a> {
+    absent: bool,
+    etag: Option<&'a str>,
+    version: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    fn holds(&self, store: &Store, there: Option<&Stored>) -> bool {
+        let etag = |wanted| store.is(there, wanted);
+        let version = |wanted| there.is_some_and(|found| found.version.to_string() == wanted);
+        !(self.absent && there.is_some()) && self.etag.is_none_or(etag) && self.version.is_none_or(version)
     }
+}
+
+fn next() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -382,29 +431,41 @@ impl Service for SimulatedService {
     type Lister = oio::HierarchyLister<Lister>;
     type Deleter = oio::OneShotDeleter<Deleter>;
     type Copier = Copier;
-    type Composer = ();
+    type Composer = Composer;
 
     fn info(&self) -> ServiceInfo {
         ServiceInfo::new(SCHEME, "/", self.0.store.name.clone())
     }
 
     fn capability(&self) -> Capability {
+        let store = &self.0.store;
+        let (etags, versions) = (!store.versions, store.versions);
         Capability {
             stat: true,
             read: true,
             write: true,
             write_can_empty: true,
-            read_with_if_match: self.0.store.dressed,
-            write_with_if_match: self.0.store.compares,
-            write_with_if_not_exists: self.0.store.compares,
-            write_with_user_metadata: self.0.store.dressed,
-            copy: self.0.store.copies.is_some(),
-            copy_with_if_match: self.0.store.copies.is_some(),
+            // What is joined inside is written in parts.
+            write_can_multi: versions,
+            read_with_if_match: store.dressed && etags,
+            read_with_if_version_match: store.dressed && versions,
+            write_with_if_match: store.compares && etags,
+            write_with_if_version_match: store.compares && versions,
+            write_with_if_not_exists: store.compares,
+            write_with_user_metadata: store.dressed,
+            copy: store.copies.is_some(),
+            copy_with_if_match: store.copies.is_some() && etags,
             delete: true,
-            delete_with_if_match: self.0.store.conditional_deletes,
+            delete_with_if_match: store.conditional_deletes && etags,
+            delete_with_if_version_match: store.conditional_deletes && versions,
+            compose: versions,
+            compose_with_user_metadata: store.dressed,
+            compose_with_source_version: versions,
+            compose_with_if_not_exists: store.compares,
+            compose_with_if_version_match: store.compares && versions,
             list: true,
-            list_with_recursive: self.0.store.deep,
-            list_with_start_after: self.0.store.ordered,
+            list_with_recursive: store.deep,
+            list_with_start_after: store.ordered,
             ..Capability::default()
         }
     }
@@ -420,9 +481,9 @@ impl Service for SimulatedService {
 
     fn read(&self, _: &OperationContext, path: &str, options: OpRead) -> Result<Self::Reader> {
         Ok(oio::StreamReader::new(Reader {
-            if_match: options.if_match().map(str::to_owned),
             service: self.clone(),
             path: path.to_owned(),
+            options,
         }))
     }
 
@@ -461,6 +522,16 @@ impl Service for SimulatedService {
         })
     }
 
+    fn compose(&self, _: &OperationContext, to: &str, options: OpCompose) -> Result<Composer> {
+        Ok(Composer {
+            service: self.clone(),
+            to: to.to_owned(),
+            options,
+            sources: Vec::new(),
+            failed: false,
+        })
+    }
+
     async fn rename(&self, _: &OperationContext, _: &str, _: &str, _: OpRename) -> Result<RpRename> {
         Err(unsupported())
     }
@@ -471,9 +542,9 @@ impl Service for SimulatedService {
 }
 
 struct Reader {
-    if_match: Option<String>,
     service: SimulatedService,
     path: String,
+    options: OpRead,
 }
 
 impl oio::StreamRead for Reader {
@@ -482,9 +553,15 @@ impl oio::StreamRead for Reader {
         let call = if range.offset() > 0 { Call::ReadRest } else { Call::Read };
         let get = || {
             let found = service.get(path)?;
-            match &self.if_match {
-                Some(token) if *token != service.0.store.etag(&found) && !service.0.store.reads_any => Err(another()),
-                _ => Ok(found),
+            let store = &service.0.store;
+            let etag = |wanted: &str| store.etag(&found) == wanted;
+            let version = |wanted: &str| found.version.to_string() == wanted;
+            let options = &self.options;
+            let same = options.if_match().is_none_or(etag) && options.if_version_match().is_none_or(version);
+            if same || store.reads_any {
+                Ok(found)
+            } else {
+                Err(another())
             }
         };
         let found = service.call(call, path, get).await?;
@@ -537,37 +614,75 @@ impl oio::Write for Writer {
 
     async fn close(&mut self) -> Result<Metadata> {
         // They stay: what failed may be tried again.
-        let written = Stored {
-            bytes: self.pieces.iter().cloned().flatten().collect(),
-            user: self.options.user_metadata().map_or_else(HashMap::new, |user| {
-                user.into_iter()
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect()
-            }),
-            ..Stored::default()
-        };
+        let user = self.options.user_metadata().map_or_else(HashMap::new, given);
+        let written = Stored::new(self.pieces.iter().cloned().flatten().collect(), user);
         let (options, service, path) = (&self.options, &self.service, &self.path);
-        let set = || {
-            let store = &service.0.store;
-            let mut objects = store.objects();
-            let there = objects.get(path);
-            let holds = match options.if_match() {
-                Some(token) => store.is(there, token),
-                None => !options.if_not_exists() || there.is_none(),
-            };
-            if !holds {
-                return Err(another());
-            }
-            store.put(&mut objects, path, written);
-            objects.get(&store.folded(path)).cloned().ok_or_else(not_found)
+        let wanted = Wanted {
+            absent: options.if_not_exists(),
+            etag: options.if_match(),
+            version: options.if_version_match(),
         };
-        let written = service.call(Call::Write, path, set).await?;
-        Ok(service.0.store.metadata(&written))
+        let set = || service.0.store.put(path, written, &wanted);
+        service.call(Call::Write, path, set).await
     }
 
     async fn abort(&mut self) -> Result<()> {
         self.pieces.clear();
         Ok(())
+    }
+}
+
+fn given<'a>(user: impl IntoIterator<Item = (&'a str, &'a str)>) -> HashMap<String, String> {
+    let user = user.into_iter();
+    user.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Of no use once it has failed, as Google's.
+struct Composer {
+    service: SimulatedService,
+    to: String,
+    options: OpCompose,
+    /// With the version that is meant, where one is.
+    sources: Vec<(String, Option<String>)>,
+    failed: bool,
+}
+
+impl oio::Compose for Composer {
+    async fn compose(&mut self, path: &str, options: OpRead) -> Result<()> {
+        let version = options.version().map(str::to_owned);
+        self.sources.push((path.to_owned(), version));
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<Metadata> {
+        if std::mem::replace(&mut self.failed, true) || !(1..=MAX_COMPONENTS).contains(&self.sources.len()) {
+            return Err(Error::new(ErrorKind::Unexpected, "that cannot be composed"));
+        }
+        let (options, service, to, sources) = (&self.options, &self.service, &self.to, &self.sources);
+        let wanted = Wanted {
+            absent: options.if_not_exists(),
+            etag: options.if_match(),
+            version: options.if_version_match(),
+        };
+        let set = || {
+            let mut bytes = Vec::new();
+            for (path, version) in sources {
+                let found = service.get(path)?;
+                if version
+                    .as_ref()
+                    .is_some_and(|version| found.version.to_string() != *version)
+                {
+                    return Err(not_found());
+                }
+                bytes.extend(found.bytes);
+            }
+            let user = options.user_metadata().map_or_else(HashMap::new, given);
+            let composed = Stored::new(bytes.into_iter().collect(), user);
+            service.0.store.put(to, composed, &wanted)
+        };
+        let composed = service.call(Call::Compose, to, set).await?;
+        self.failed = false;
+        Ok(composed)
     }
 }
 
@@ -605,8 +720,12 @@ impl oio::OneShotDelete for Deleter {
         let delete = || {
             let store = &self.0.0.store;
             let mut objects = store.objects();
-            let there = objects.get(&path);
-            if options.if_match().is_some_and(|token| !store.is(there, token)) {
+            let wanted = Wanted {
+                absent: false,
+                etag: options.if_match(),
+                version: options.if_version_match(),
+            };
+            if !wanted.holds(store, objects.get(&path)) {
                 return Err(another());
             }
             if !store.keeps_all {
@@ -646,9 +765,7 @@ impl oio::Copy for Copier {
             if !holds {
                 return Err(another());
             }
-            let metadata = store.metadata(&source);
-            store.put(&mut objects, &self.to, source);
-            Ok(metadata)
+            Ok(store.place(&mut objects, &self.to, source))
         };
         let made = service.call(Call::Copy, &self.to, copy).await?;
         let size = usize::try_from(made.content_length()).ok();

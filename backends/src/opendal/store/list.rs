@@ -89,7 +89,7 @@ impl Entries<'_> {
             if let Some(name) = self.dir.name(&path) {
                 return Ok(Some(Found {
                     name: name.to_owned(),
-                    meta: Meta::of(&metadata),
+                    meta: Meta::of(&metadata, self.store.tokens),
                 }));
             }
         }

@@ -13,6 +13,7 @@ use opendal::{
 use super::{
     Store,
     again::{RETRIES, RETRY_FACTOR},
+    token::TokenKind,
 };
 use crate::opendal::{
     answer::AnswerLayer,
@@ -89,13 +90,24 @@ impl Store {
             capability.write_can_copy_from = false;
             capability
         }));
-        let joins_inside = AtomicBool::new(op.info().capability().write_can_copy_from);
+        let capability = op.info().capability();
+        let tokens = TokenKind::by(&capability);
+        // What it is composed of is held by versions, and so is what it replaces.
+        let composes = capability.compose
+            && capability.compose_with_user_metadata
+            && capability.compose_with_source_version
+            && capability.compose_with_if_not_exists
+            && capability.compose_with_if_version_match
+            && tokens == TokenKind::Version;
+        let joins_inside = AtomicBool::new(capability.write_can_copy_from || composes);
         Ok(Self {
             op,
             once,
             joining,
             streaming,
             joins_inside,
+            composes,
+            tokens,
             keeps_versions: AtomicBool::new(false),
             writes_in_place,
             shows_half_written: !WRITES_WHOLE.contains(&scheme),

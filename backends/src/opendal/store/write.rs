@@ -7,7 +7,8 @@ use opendal::{
 };
 
 use super::{
-    Dress, MAX_COPY_BYTES, MAX_PARTS, MIN_PART_BYTES, Piece, Precondition, Store, StoreError, error::failed, version_of,
+    Dress, MAX_COPY_BYTES, MAX_PARTS, MIN_PART_BYTES, Piece, Precondition, Store, StoreError, Token, error::failed,
+    version_of,
 };
 use crate::{BackendError, Clock as _, Stamp, SystemClock, VersionId, opendal::key::StoreKey};
 
@@ -52,9 +53,7 @@ impl Store {
     }
 
     async fn write_and_rename(&self, key: &StoreKey, bytes: Buffer, options: WriteOptions) -> Result<(), StoreError> {
-        let random =
-            getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
-        let aside = StoreKey::aside(Stamp::new(SystemClock.now(), random));
+        let aside = aside_key()?;
         let written = async {
             self.op.write_options(aside.as_str(), bytes, options).await?;
             self.op.rename(aside.as_str(), key.as_str()).await
@@ -79,6 +78,9 @@ impl Store {
         dress: Dress,
         precondition: &Precondition,
     ) -> Result<Option<VersionId>, StoreError> {
+        if inside && self.composes {
+            return self.compose(key, pieces, dress, precondition).await;
+        }
         let total: u64 = pieces.iter().map(|piece| piece.size).sum();
         // What is smaller than a part is read and written also inside: parts of the least size, so that little is.
         let (op, chunk) = match pieces {
@@ -98,9 +100,11 @@ impl Store {
                 let mut at = 0;
                 while at < piece.size {
                     let end = piece.size.min(at + MAX_COPY_BYTES);
+                    let (if_match, if_version_match) = Token::conditions(piece.token.as_ref());
                     let options = ReadOptions {
                         range: (at..end).into(),
-                        if_match: piece.token.as_ref().map(|token| token.0.clone()),
+                        if_match,
+                        if_version_match,
                         content_length_hint: Some(piece.size),
                         version: piece.version.as_ref().map(VersionId::to_string),
                         ..ReadOptions::default()
@@ -138,10 +142,11 @@ impl Store {
     }
 
     /// What [`join`](Self::join) of these pieces holds in memory at most.
-    pub(in crate::opendal) fn joining_bytes(pieces: &[Piece], inside: bool) -> u64 {
+    pub(in crate::opendal) fn joining_bytes(&self, pieces: &[Piece], inside: bool) -> u64 {
         match pieces {
-            // It does not pass through the gateway.
+            // They do not pass through the gateway.
             [_] if inside => 0,
+            _ if inside && self.composes => 0,
             _ if inside => 3 * MIN_PART_BYTES,
             _ => Self::writer_bytes(pieces.iter().map(|piece| piece.size).sum()),
         }
@@ -149,7 +154,7 @@ impl Store {
 
     fn write_options(&self, dress: Dress, precondition: &Precondition) -> WriteOptions {
         let capability = self.capability();
-        let header = |kept: bool, text: Option<Box<str>>| text.filter(|text| kept && is_plain(text)).map(String::from);
+        let (if_match, if_version_match) = precondition.conditions();
         WriteOptions {
             cache_control: header(capability.write_with_cache_control, dress.content.cache_control),
             content_type: header(capability.write_with_content_type, dress.content.content_type),
@@ -162,10 +167,8 @@ impl Store {
                 dress.content.content_encoding,
             ),
             user_metadata: dress.user,
-            if_match: match precondition {
-                Precondition::Is(token) => Some(token.0.clone()),
-                Precondition::None | Precondition::Absent => None,
-            },
+            if_match,
+            if_version_match,
             if_not_exists: *precondition == Precondition::Absent,
             ..WriteOptions::default()
         }
@@ -177,6 +180,18 @@ fn chunk_for(total: u64) -> usize {
     // Some room is left below the number of parts that there can be.
     let needed = total.div_ceil(MAX_PARTS - 100).next_multiple_of(1 << 20);
     usize::try_from(needed.max(MIN_PART_BYTES)).unwrap_or(usize::MAX)
+}
+
+/// A name that no other write has, for what gets its own when it is whole, or never.
+pub(super) fn aside_key() -> Result<StoreKey, StoreError> {
+    let random =
+        getrandom::u64().map_err(|error| BackendError::internal("no randomness for a name in the store", error))?;
+    Ok(StoreKey::aside(Stamp::new(SystemClock.now(), random)))
+}
+
+/// A content header for the store, which has it `kept` or has not.
+pub(super) fn header(kept: bool, text: Option<Box<str>>) -> Option<String> {
+    text.filter(|text| kept && is_plain(text)).map(String::from)
 }
 
 /// What every header can say.
