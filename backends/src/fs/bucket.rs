@@ -203,7 +203,6 @@ impl Store {
         }
         let intent = Intent::tidy(&self.staging, &request.bucket, "");
         self.claim_directory(&request.bucket)?;
-        self.put_histories_away(&request.bucket)?;
         let info = BucketInfo {
             bucket: request.bucket,
             owner: request.owner,
@@ -211,12 +210,15 @@ impl Store {
             acl: request.acl,
             versioning: request.versioning,
         };
-        let made = self.durable.always_after(&self.root).and_then(|()| self.make(&info));
+        let made = self
+            .put_histories_away(&info.bucket)
+            .and_then(|()| self.durable.always_after(&self.root))
+            .and_then(|()| self.make(&info));
         if let Err(error) = made {
-            if matches!(error, Error::NotDurable { .. }) {
+            let is_undone = !matches!(error, Error::NotDurable { .. })
+                && self.marks.try_remove(self.root.as_fd(), info.bucket.as_str()).is_ok();
+            if !is_undone {
                 intent.into_iter().for_each(Intent::leave);
-            } else {
-                self.marks.remove_if_ours(self.root.as_fd(), info.bucket.as_str());
             }
             return Err(error);
         }
@@ -272,7 +274,10 @@ impl Store {
         let space = dir::resolve_dir(self.root.as_fd(), [layout::SPACE]).map_err(Error::io(FAILED))?;
         let lost = layout::own_dir(&space, layout::LOST).map_err(Error::io(FAILED))?;
         let away = staging::random_name()?;
-        sys::renameat(&self.versions, name.as_str(), &lost, &away).map_err(Error::io(FAILED))?;
+        crash::fault(Call::Add)
+            .and_then(|()| sys::renameat(&self.versions, name.as_str(), &lost, &away))
+            .map_err(Error::io(FAILED))?;
+        crash::point();
         tracing::warn!(bucket = %name, to = format!(".t2/{}/{away}", layout::LOST), "put versions of no bucket away");
         self.durable.before_all(&[self.versions.as_fd(), lost.as_fd()])
     }
@@ -346,20 +351,20 @@ impl Store {
             return Err(error);
         }
         // From here on it is tidying: the bucket is gone.
-        if let Some(dir) = bucket_dir {
-            self.remove_bucket_directory(&bucket.name, dir);
-        }
+        let is_tidy = bucket_dir.is_none_or(|dir| self.remove_bucket_directory(&bucket.name, dir));
         remove_empty_histories(&self.versions, bucket.name.as_str());
         self.drop_uploads(&bucket.name);
-        drop(intent);
+        if !is_tidy {
+            intent.into_iter().for_each(Intent::leave);
+        }
         Ok(())
     }
 
-    /// Removes the directory of what is no bucket, as far as it is ours and empty.
-    pub(super) fn remove_bucket_directory(&self, name: &BucketName, dir: OwnedFd) {
+    /// Removes the directory of what is no bucket, as far as it is ours and empty. `false` where that failed.
+    pub(super) fn remove_bucket_directory(&self, name: &BucketName, dir: OwnedFd) -> bool {
         self.remove_empty_directories(&dir);
         drop(dir);
-        self.marks.remove_if_ours(self.root.as_fd(), name.as_str());
+        self.marks.try_remove(self.root.as_fd(), name.as_str()).is_ok()
     }
 
     pub(super) fn administer(&self) -> Result<Administering<'_>, Error> {

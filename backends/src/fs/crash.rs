@@ -1,7 +1,7 @@
 //! Where tests may kill the process or make a system call fail.
 //!
-//! A [`fault`] stands before each system call of a write, a [`point`] behind each that has changed the disk. Without the
-//! feature `crash-points` they are nothing.
+//! A [`fault`] stands before each system call of a request that changes something, those too by which it looks at what is
+//! there; a [`point`] behind each that has changed the disk. Without the feature `crash-points` they are nothing.
 
 #[cfg(not(feature = "crash-points"))]
 /// What a system call does, as far as it decides how it can fail.
@@ -9,6 +9,10 @@
 pub(super) enum Call {
     /// Takes a descriptor.
     Open,
+    /// Reads what is there, and changes nothing.
+    Look,
+    /// Takes a lock between processes. To give it back is refused by no kernel.
+    Lock,
     /// Needs room.
     Add,
     Remove,
@@ -70,6 +74,10 @@ pub mod armed {
     pub enum Call {
         /// Takes a descriptor.
         Open,
+        /// Reads what is there, and changes nothing.
+        Look,
+        /// Takes a lock between processes. To give it back is refused by no kernel.
+        Lock,
         /// Needs room.
         Add,
         Remove,
@@ -116,6 +124,8 @@ pub mod armed {
         errno: i32,
         /// How many such calls succeed before it.
         after: u64,
+        /// Whether all that come behind it fail too.
+        stays: bool,
         happened: bool,
     }
 
@@ -127,10 +137,20 @@ pub mod armed {
 
     /// The first of these `calls` after so many fails with this error number. Once; beside what was asked for before.
     pub fn fail(calls: &'static [Call], errno: i32, after: u64) {
+        add(calls, errno, after, false);
+    }
+
+    /// As [`fail`], and so does every such call behind it, until [`disarm`].
+    pub fn fail_from(calls: &'static [Call], errno: i32, after: u64) {
+        add(calls, errno, after, true);
+    }
+
+    fn add(calls: &'static [Call], errno: i32, after: u64, stays: bool) {
         FAULTS.lock().unwrap_or_else(PoisonError::into_inner).push(Fault {
             calls,
             errno,
             after,
+            stays,
             happened: false,
         });
     }
@@ -196,7 +216,7 @@ pub mod armed {
 
     pub(in crate::fs) fn fault(call: Call) -> Result<(), Errno> {
         let delay = match call {
-            Call::Open => 0,
+            Call::Open | Call::Look | Call::Lock => 0,
             Call::Sync => DELAY_NANOS[0].load(Ordering::SeqCst),
             Call::Add | Call::Remove => DELAY_NANOS[1].load(Ordering::SeqCst),
         };
@@ -211,7 +231,7 @@ pub mod armed {
         let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
         for fault in faults
             .iter_mut()
-            .filter(|fault| !fault.happened && fault.calls.contains(&call))
+            .filter(|fault| (fault.stays || !fault.happened) && fault.calls.contains(&call))
         {
             if fault.after == 0 {
                 fault.happened = true;

@@ -86,6 +86,7 @@ impl Meta {
 
     /// Of an open file, without its birth time: costs less.
     pub(super) fn brief(fd: impl AsFd) -> Result<Self, Errno> {
+        crash::fault(Call::Look)?;
         Ok(Self::from(fs::fstat(fd)?))
     }
 
@@ -175,7 +176,7 @@ pub(super) fn look_up_in(dir: BorrowedFd<'_>, name: &str) -> Result<Entry, Errno
         return look_up(dir, [name]);
     }
     let flags = LOOK_UP | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match sys::openat(dir, name, flags, Mode::empty()) {
+    match crash::fault(Call::Open).and_then(|()| sys::openat(dir, name, flags, Mode::empty())) {
         // It has to be waited for.
         Err(Errno::AGAIN) => look_up(dir, [name]),
         opened => looked_up(opened, |file| Meta::brief(file)),
@@ -320,7 +321,7 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Resu
     for name in names(&child)? {
         remove_tree(child.as_fd(), &name, depth - 1)?;
     }
-    match sys::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+    match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::REMOVEDIR)) {
         Ok(()) => {
             crash::point();
             Ok(())
@@ -357,7 +358,13 @@ pub(super) fn scan_raw(
     let mut buffer: Vec<MaybeUninit<u8>> = vec![MaybeUninit::uninit(); ENTRIES_BUFFER];
     fs::seek(&dir, fs::SeekFrom::Start(0))?;
     let mut entries = RawDir::new(&dir, &mut buffer);
-    while let Some(entry) = entries.next() {
+    loop {
+        if entries.is_buffer_empty() {
+            crash::fault(Call::Look)?;
+        }
+        let Some(entry) = entries.next() else {
+            break;
+        };
         let entry = match entry {
             // The directory was removed since it was opened.
             Err(Errno::NOENT) => break,
@@ -377,7 +384,8 @@ pub(super) fn read_small(file: impl AsFd, limit: usize) -> Result<Vec<u8>, Errno
     loop {
         bytes.reserve(4096);
         let offset = bytes.len() as u64;
-        match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), offset) {
+        let spare = rustix::buffer::spare_capacity(&mut bytes);
+        match crash::fault(Call::Look).and_then(|()| rustix::io::pread(&file, spare, offset)) {
             Ok(0) => return Ok(bytes),
             Ok(_) if bytes.len() > limit => return Err(Errno::FBIG),
             Ok(_) | Err(Errno::INTR) => {}
@@ -391,7 +399,8 @@ pub(super) fn read_at(file: impl AsFd, offset: u64, len: usize) -> Result<Vec<u8
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
         let position = offset + bytes.len() as u64;
-        match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), position) {
+        let spare = rustix::buffer::spare_capacity(&mut bytes);
+        match crash::fault(Call::Look).and_then(|()| rustix::io::pread(&file, spare, position)) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),

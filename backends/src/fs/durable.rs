@@ -100,16 +100,20 @@ impl Shared {
     /// `syncfs`, and on XFS the `fsync` of a directory, may find nothing left to do and be content. Such a state is for
     /// good, and then no file can be changed: so a change is tried.
     fn confirm(&self) -> Result<(), Errno> {
-        match xattr::set(&self.lock, "user.t2gate.synced", b"1") {
+        let set = crash::fault(Call::Add).and_then(|()| xattr::set(&self.lock, "user.t2gate.synced", b"1"));
+        match set {
             // XFS and btrfs have no room for it on a disk that is full. No error of ext4's journal is told of a change of times,
             // but that it has stopped is.
-            Err(Errno::NOTSUP | Errno::NOSPC | Errno::DQUOT) => fs::futimens(
-                &self.lock,
-                &fs::Timestamps {
-                    last_access: time(fs::UTIME_OMIT),
-                    last_modification: time(fs::UTIME_NOW),
-                },
-            ),
+            Err(Errno::NOTSUP | Errno::NOSPC | Errno::DQUOT) => {
+                crash::fault(Call::Add)?;
+                fs::futimens(
+                    &self.lock,
+                    &fs::Timestamps {
+                        last_access: time(fs::UTIME_OMIT),
+                        last_modification: time(fs::UTIME_NOW),
+                    },
+                )
+            }
             outcome => outcome,
         }
     }

@@ -34,7 +34,11 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 
 use self::file::{Gated, LockFile};
-use super::error::Error;
+use super::{
+    crash::{self, Call},
+    dir::Meta,
+    error::Error,
+};
 use crate::{BackendError, BucketName, PartNumber, UploadId};
 
 /// One for each first byte of a digest.
@@ -255,8 +259,8 @@ impl Moves {
     /// How many moves there have been. `None` while one is under way.
     fn count(&self) -> Result<Option<u64>, Errno> {
         if let Some((file, _)) = &self.file {
-            let size = fs::fstat(file)?.st_size;
-            return Ok((size % 2 == 0).then(|| u64::try_from(size).unwrap_or(0)));
+            let size = Meta::brief(file)?.size;
+            return Ok((size % 2 == 0).then_some(size));
         }
         let ended = self.ended.load(Ordering::SeqCst);
         let begun = self.begun.load(Ordering::SeqCst);
@@ -290,8 +294,8 @@ impl<'a> Counted<'a> {
         file::wait_for(file, FlockOperation::LockExclusive)?;
         let counted = Self { file, _turn: turn };
         // From one that was even, or that somebody left odd, to the next odd one.
-        let size = u64::try_from(fs::fstat(file)?.st_size).unwrap_or(0);
-        fs::ftruncate(file, (size + 1) | 1)?;
+        let size = Meta::brief(file)?.size;
+        set_count(file, (size + 1) | 1)?;
         Ok(counted)
     }
 }
@@ -300,14 +304,21 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         // Where it stays odd, readers wait for their turn: slower, and right.
         let end = || -> Result<(), Errno> {
-            let size = u64::try_from(fs::fstat(self.file)?.st_size).unwrap_or(0);
-            fs::ftruncate(self.file, size + size % 2)
+            let size = Meta::brief(self.file)?.size;
+            set_count(self.file, size + size % 2)
         };
         let ended = end();
         if let Err(error) = ended.and(file::wait_for(self.file, FlockOperation::Unlock)) {
             tracing::warn!(%error, "could not say that a move has ended");
         }
     }
+}
+
+fn set_count(file: &OwnedFd, count: u64) -> Result<(), Errno> {
+    crash::fault(Call::Add)?;
+    fs::ftruncate(file, count)?;
+    crash::point();
+    Ok(())
 }
 
 #[cfg(test)]

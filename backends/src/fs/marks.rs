@@ -124,7 +124,12 @@ impl Registry {
     fn remove_aside(&self, aside: &str) -> Result<(), Errno> {
         let mark = resolve_dir(self.staging.as_fd(), [aside]).and_then(mark_of)?;
         match self.remove_if_marked(self.staging.as_fd(), aside, &mark) {
-            Err(Errno::PERM) => sys::unlinkat(&self.staging, aside, AtFlags::REMOVEDIR),
+            Err(Errno::PERM) => {
+                crash::fault(Call::Remove)?;
+                sys::unlinkat(&self.staging, aside, AtFlags::REMOVEDIR)?;
+                crash::point();
+                Ok(())
+            }
             outcome => outcome,
         }
     }
@@ -161,6 +166,7 @@ impl Registry {
                 Ok(())
             }
             Err(error) => {
+                crash::fault(Call::Add)?;
                 sys::renameat(&self.staging, &removing, &self.marks, mark)?;
                 crash::point();
                 Err(error)
@@ -182,7 +188,8 @@ impl Marks {
                 crash::point();
                 let marked = resolve_dir(dir, [name]).and_then(|made| set_mark(&made, mark).map(|()| made));
                 if marked.is_err()
-                    && let Err(error) = sys::unlinkat(dir, name, AtFlags::REMOVEDIR)
+                    && let Err(error) =
+                        crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::REMOVEDIR))
                 {
                     // Without a mark nobody will remove it later.
                     tracing::warn!(%error, "a directory stays that could not be marked");
@@ -227,22 +234,32 @@ impl Marks {
     /// Removes the directory `name` in `dir` if it is empty and the gateway made it. Whether it did. A mount point stays:
     /// the kernel refuses.
     pub(super) fn remove_if_ours(&self, dir: BorrowedFd<'_>, name: &str) -> bool {
+        self.try_remove(dir, name).unwrap_or(false)
+    }
+
+    /// As [`remove_if_ours`](Self::remove_if_ours). Fails for reasons that have nothing to do with the directory.
+    pub(super) fn try_remove(&self, dir: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
+        match self.remove(dir, name) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
+            Err(error) if dir::is_no_object(error) => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    fn remove(&self, dir: BorrowedFd<'_>, name: &str) -> Result<bool, Errno> {
+        let child = resolve_dir(dir, [name])?;
         match self {
             Self::Attributes { .. } => {
-                let removed = resolve_dir(dir, [name]).is_ok_and(|child| self.is_marked(&child))
-                    && crash::fault(Call::Remove)
-                        .and_then(|()| sys::unlinkat(dir, name, AtFlags::REMOVEDIR))
-                        .is_ok();
-                if removed {
-                    crash::point();
+                if !self.is_marked(&child) {
+                    return Ok(false);
                 }
-                removed
+                crash::fault(Call::Remove)?;
+                sys::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
+                crash::point();
             }
-            Self::Registry(registry) => resolve_dir(dir, [name])
-                .and_then(mark_of)
-                .and_then(|mark| registry.remove_if_marked(dir, name, &mark))
-                .is_ok(),
+            Self::Registry(registry) => registry.remove_if_marked(dir, name, &mark_of(child)?)?,
         }
+        Ok(true)
     }
 
     /// To be called when the start has tidied up.

@@ -111,7 +111,8 @@ impl Store {
 
         let uploads = {
             let _alive = self.enter(bucket)?;
-            let uploads = match sys::mkdirat(&*self.uploads, bucket.name.as_str(), 0o700) {
+            let made = crash::fault(Call::Add).and_then(|()| sys::mkdirat(&*self.uploads, bucket.name.as_str(), 0o700));
+            let uploads = match made {
                 Ok(()) | Err(Errno::EXIST) => self.uploads_of(&bucket.name),
                 Err(error) => Err(error),
             }
@@ -229,8 +230,10 @@ impl Store {
         let lock = self.upload_locks.of(&upload.upload_id);
         let mut alone = self.alone(&lock, upload)?;
         self.open_upload(upload)?;
-        *alone.ended = true;
-        self.drop_upload(upload)
+        let dropped = self.drop_upload(upload);
+        // One that could not be ended goes on.
+        *alone.ended = matches!(dropped, Ok(()) | Err(Error::NotDurable { .. }));
+        dropped
     }
 
     pub(super) fn list_parts(&self, request: &ListParts) -> Result<PartPage, Error> {
@@ -314,7 +317,9 @@ struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     fn create(store: &'a Store) -> Result<Self, Errno> {
         let name = staging::random_name().map_err(|_| Errno::IO)?;
+        crash::fault(Call::Add)?;
         sys::mkdirat(&store.staging, &name, 0o700)?;
+        crash::point();
         let dir = match dir::resolve_dir(store.staging.as_fd(), [name.as_str()]) {
             Ok(dir) => dir,
             Err(error) => {

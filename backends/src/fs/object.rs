@@ -55,19 +55,25 @@ impl Store {
 }
 
 /// Removes directories of ours that have become empty, the innermost of those that are there first. A writer who has one
-/// of them open finds it gone and makes it anew.
-pub(super) fn prune(marks: &Marks, bucket_dir: &OwnedFd, dirs: &[Box<str>]) {
+/// of them open finds it gone and makes it anew. `false` where something failed, so that an empty one may have stayed: the
+/// note of whoever made them empty is then to be left.
+pub(super) fn prune(marks: &Marks, bucket_dir: &OwnedFd, dirs: &[Box<str>]) -> bool {
     for depth in (0..dirs.len()).rev() {
         let parent = match dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs[..depth])) {
             Ok(parent) => parent,
             Err(Errno::NOENT) => continue,
-            Err(_) => break,
+            Err(error) => return dir::is_no_object(error),
         };
-        let removed = marks.remove_if_ours(parent.as_fd(), &dirs[depth]);
-        if !removed && !matches!(Meta::in_dir(&parent, &dirs[depth]), Err(Errno::NOENT)) {
-            break;
+        match marks.try_remove(parent.as_fd(), &dirs[depth]) {
+            Ok(true) => {}
+            Ok(false) => match Meta::in_dir(&parent, &dirs[depth]) {
+                Err(Errno::NOENT) => {}
+                outcome => return outcome.is_ok(),
+            },
+            Err(_) => return false,
         }
     }
+    true
 }
 
 /// The last name of a path, and the directories before it.

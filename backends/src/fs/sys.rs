@@ -1,6 +1,6 @@
 //! Every system call that takes a name, but for the one that opens the root: so that a test can put a file system
 //! between that takes several spellings for one name. Without the feature `simulated-folding` they are the calls
-//! themselves.
+//! themselves. Those that only look can fail for a test's sake here, those that change something where they are called.
 #![expect(clippy::disallowed_methods, reason = "these are what to call instead")]
 
 use rustix::{
@@ -12,6 +12,7 @@ use rustix::{
 
 #[cfg(not(feature = "simulated-folding"))]
 use self::as_they_are::{hold_still, stored};
+use super::crash::{self, Call};
 #[cfg(feature = "simulated-folding")]
 use super::simulated_folding::{hold_still, stored};
 
@@ -47,17 +48,20 @@ pub(super) fn openat2(dir: impl AsFd, path: &str, flags: OFlags, resolve: Resolv
 }
 
 pub(super) fn statx(dir: impl AsFd, name: &str, flags: AtFlags, mask: StatxFlags) -> Result<Statx, Errno> {
+    crash::fault(Call::Look)?;
     let _names = hold_still();
     fs::statx(&dir, &*stored(&dir, name)?, flags, mask)
 }
 
 /// As [`statx`] with less to tell; a symbolic link is itself.
 pub(super) fn statat(dir: impl AsFd, name: &str) -> Result<Stat, Errno> {
+    crash::fault(Call::Look)?;
     let _names = hold_still();
     fs::statat(&dir, &*stored(&dir, name)?, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 pub(super) fn readlinkat(dir: impl AsFd, name: &str) -> Result<CString, Errno> {
+    crash::fault(Call::Look)?;
     let _names = hold_still();
     fs::readlinkat(&dir, &*stored(&dir, name)?, Vec::new())
 }

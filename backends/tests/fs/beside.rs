@@ -8,7 +8,7 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -26,7 +26,7 @@ use t2gate_backends::{
 };
 use tempfile::TempDir;
 
-use crate::{Tree, again, open_at, shared::shared};
+use crate::{Tree, again, mounted::Mounted, open_at, shared::shared};
 
 const XATTRS: &str = "T2GATE_TEST_XATTRS";
 const TICK: &str = "T2GATE_TEST_TICK";
@@ -37,7 +37,10 @@ const OF_EXTENDED: &[&str] = &[
     "crash::the_same_of_a_process_that_shares_its_root",
     "crash::the_same_of_such_versions_in_a_root_that_is_shared",
     "crash::the_same_of_versions_whose_files_cannot_have_two_names",
+    "faults::the_same_of_a_process_that_shares_its_root",
+    "faults::the_same_on_the_disk_that_tests_have",
     "faults::the_same_where_files_cannot_have_two_names",
+    "faults::the_same_where_it_fails_from_then_on_in_a_process_that_shares_its_root",
     "damaged::",
     "doctor::damaged_attributes_keep_every_side_file",
     "doctor::histories_are_examined_too",
@@ -102,28 +105,18 @@ fn with_too_little_room_for_extended_attributes_and_times_in_seconds_all_is_kept
 #[test]
 #[ignore = "mounts file systems: needs root, loop devices and mkfs.ext4"]
 fn on_file_systems_without_room_for_attributes_all_is_kept() {
-    const MAKE: &str = "truncate -s 300M \"$1/image\" && mkfs.ext4 -q -b 1024 -N 100000";
+    const MAKE: &str = "truncate -s 300M \"$1/image\"; mkfs.ext4 -q -b 1024 -N 100000 \"$1/image\"";
+    const MOUNT: &str = "mount -o loop \"$1/image\" \"$1/mounted\"";
     let made = [
         ("ramfs", "mount -t ramfs none \"$1/mounted\"".to_owned()),
-        (
-            "ext4, 1 KiB",
-            format!("{MAKE} \"$1/image\" && mount -o loop \"$1/image\" \"$1/mounted\""),
-        ),
+        ("ext4, 1 KiB", format!("{MAKE}; {MOUNT}")),
         (
             "ext4, 1 KiB, whole seconds",
-            format!("{MAKE} -I 128 \"$1/image\" 2>/dev/null && mount -o loop \"$1/image\" \"$1/mounted\""),
+            format!("{MAKE} -I 128 2>/dev/null; {MOUNT}"),
         ),
     ];
     for (kind, script) in made {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Mounted(dir.path().join("mounted"));
-        fs::create_dir(&mounted.0).unwrap();
-        let made = Command::new("sh")
-            .args(["-c", &script, "sh"])
-            .arg(dir.path())
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{kind}: {made:?}");
+        let mounted = Mounted::by(&script);
         let mut skipped = vec!["faults::", "kept_order::", "register::", "pages::"];
         if std::env::var("T2GATE_TEST_CRASHES").is_err() {
             skipped.push("crash::");
@@ -132,19 +125,11 @@ fn on_file_systems_without_room_for_attributes_all_is_kept() {
             // It does not give the room of parts back.
             skipped.push("parts::a_part_that_comes_again_replaces_and_its_room_is_given_back");
         }
-        let ran = run_again(&[("TMPDIR", mounted.0.to_str().unwrap())], &skipped);
+        let ran = run_again(&[("TMPDIR", mounted.path().to_str().unwrap())], &skipped);
         assert!(ran > 140, "{kind}: {ran}");
-        let opened = tempfile::tempdir_in(&mounted.0).unwrap();
+        let opened = tempfile::tempdir_in(mounted.path()).unwrap();
         drop(open_at(opened.path()).unwrap());
         assert!(has_side_files(opened.path()), "{kind}");
-    }
-}
-
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(&self.0).output());
     }
 }
 

@@ -130,6 +130,13 @@ fn scenarios() -> Vec<Scenario> {
             &["enable", "put LONG 1 10"],
             &["put LONG 2 10", "delete LONG", "delete-version LONG 0"],
         ),
+        (
+            &["initiate uploads/u", "part uploads/u 1"],
+            &["part uploads/u 2", "abort uploads/u"],
+        ),
+        (&[], &["initiate uploads/u", "part uploads/u 1", "abort uploads/u"]),
+        (&["put a 1 10"], &["acl public-read", "acl private"]),
+        (&["put a 1 10"], &["enable", "suspend", "put a 2 10"]),
     ];
     let expand = |ops: &[&str]| ops.iter().map(|op| op.replace("LONG", &long)).collect();
     let mut all: Vec<Scenario> = table
@@ -229,7 +236,8 @@ fn wherever_the_process_is_killed_every_acknowledged_write_is_there_and_no_litte
 fn the_same_of_a_process_that_shares_its_root() {
     let all = std::env::var(MORE).is_ok();
     let some = scenarios().into_iter().enumerate();
-    let some = some.filter(|(n, _)| all || matches!(n, 3 | 5 | 7 | 9 | 11 | 13 | 14));
+    let aborts = |scenario: &Scenario| scenario.ops.iter().any(|op| op.starts_with("abort"));
+    let some = some.filter(|(n, scenario)| all || matches!(n, 3 | 5 | 7 | 9 | 11 | 13 | 14) || aborts(scenario));
     let how = How {
         shared: true,
         links: true,
@@ -361,7 +369,8 @@ async fn prepare(root: &Path, ops: &[Op], shared: bool) -> Seen {
     seen
 }
 
-async fn abort_all(subject: &Subject) {
+/// Aborts every upload under way.
+pub(crate) async fn abort_all(subject: &Subject) {
     let uploads = subject.list_multipart_uploads(subject.all_uploads()).await.unwrap();
     for entry in uploads.entries {
         if let UploadEntry::Upload(upload) = entry {

@@ -15,6 +15,7 @@ mod kept_lines;
 mod kept_order;
 mod large;
 mod look;
+mod mounted;
 mod opening;
 mod ops;
 mod pages;

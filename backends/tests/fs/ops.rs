@@ -8,10 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 use t2gate_backends::{
     Backend, BackendError, BucketName, BucketSetting, CannedAcl, CompletedPart, CopyObject, CreateBucket, Durability,
-    FsBackend, FsOptions, Key, ListObjectVersions, ListObjects, ObjectAttributes, ObjectBody, PartNumber, PutObject,
-    SystemClock, VersionEntry, Versioned, VersioningStatus, WriteCondition,
+    ETag, FsBackend, FsOptions, Key, ListObjectVersions, ListObjects, ListParts, ObjectAttributes, ObjectBody,
+    PartNumber, PutObject, SystemClock, UploadEntry, UploadRef, VersionEntry, Versioned, VersioningStatus,
+    WriteCondition,
     conformance::{Subject, completed, read_whole},
 };
 
@@ -20,17 +22,23 @@ use crate::{again, beside::has_extended_attributes};
 /// One request, small enough to be written down: `put KEY SEED SIZE`, `large KEY SEED` (attributes too large for the
 /// file's own), `multipart KEY SEED PARTS`, `repeated KEY SEED` (multipart, each part twice), `begin BUCKET` (an upload with a
 /// part, that nobody goes on with), `copy FROM TO`, `delete KEY`, `delete-version KEY N` (the one that is listed so far from
-/// the newest), `enable`, `suspend` (versioning), `bucket NAME`, `unbucket NAME`.
+/// the newest), `enable`, `suspend` (versioning), `acl ACL`, `bucket NAME`, `unbucket NAME`. And the steps of an upload alone,
+/// of a key below `uploads/`: `initiate KEY`, `part KEY SEED` (part 1, each time), `abort KEY`.
 pub(crate) type Op = String;
 
 /// A version: whether it is `null`, and its bytes unless it is a delete marker.
 pub(crate) type SeenVersion = (bool, Option<Bytes>);
+
+const UPLOADS: &str = "uploads/";
 
 /// What can be seen: buckets, and in the first one all keys with their versions, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) buckets: BTreeSet<String>,
     pub(crate) versioning: Option<VersioningStatus>,
+    pub(crate) acl: CannedAcl,
+    /// Those under way below [`UPLOADS`], each with the ETag of its part 1; others come and go within a request.
+    pub(crate) uploads: BTreeMap<String, Option<ETag>>,
     pub(crate) versions: BTreeMap<String, Vec<SeenVersion>>,
 }
 
@@ -45,8 +53,10 @@ impl Seen {
             format!("{key}: {:?}", versions.iter().map(version).collect::<Vec<_>>())
         };
         format!(
-            "{:?} {:?}",
+            "{:?} {:?} {:?} {:?}",
             self.versioning,
+            self.acl,
+            self.uploads,
             self.versions.iter().map(key).collect::<Vec<_>>()
         )
     }
@@ -233,6 +243,24 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
         }
         ["enable"] => set_versioning(subject, VersioningStatus::Enabled).await?,
         ["suspend"] => set_versioning(subject, VersioningStatus::Suspended).await?,
+        ["acl", acl] => {
+            let setting = BucketSetting::Acl(acl.parse().unwrap());
+            subject.put_bucket_setting(&subject.bucket, setting).await?;
+        }
+        ["initiate", key] => {
+            subject
+                .create_multipart_upload(subject.create_upload_request(key))
+                .await?;
+        }
+        ["part", key, seed] => {
+            let body = ObjectBody::from_bytes(content_of(seed, "1000"));
+            let upload = upload_of(subject, key).await?;
+            subject.upload_part(&upload, PartNumber::new(1).unwrap(), body).await?;
+        }
+        ["abort", key] => {
+            let upload = upload_of(subject, key).await?;
+            subject.abort_multipart_upload(&upload).await?;
+        }
         ["bucket", name] => {
             let request = CreateBucket {
                 bucket: BucketName::parse(name).unwrap(),
@@ -247,6 +275,22 @@ pub(crate) async fn try_perform(subject: &Subject, op: &str) -> Result<(), Backe
         _ => panic!("{op}"),
     }
     Ok(())
+}
+
+/// Those under way.
+async fn uploads(subject: &Subject) -> Result<Vec<UploadRef>, BackendError> {
+    let page = subject.list_multipart_uploads(subject.all_uploads()).await?;
+    let upload = |entry| match entry {
+        UploadEntry::Upload(upload) => Some(subject.upload_ref(upload.key.as_str(), upload.upload_id)),
+        UploadEntry::CommonPrefix(_) => None,
+    };
+    Ok(page.entries.into_iter().filter_map(upload).collect())
+}
+
+async fn upload_of(subject: &Subject, key: &str) -> Result<UploadRef, BackendError> {
+    let uploads = uploads(subject).await?;
+    let found = uploads.into_iter().find(|upload| upload.key.as_str() == key);
+    found.ok_or(BackendError::NoSuchUpload)
 }
 
 async fn set_versioning(subject: &Subject, status: VersioningStatus) -> Result<(), BackendError> {
@@ -288,6 +332,13 @@ pub(crate) fn expect(seen: &mut Seen, op: &str) {
         }
         ["enable"] => seen.versioning = Some(VersioningStatus::Enabled),
         ["suspend"] => seen.versioning = Some(VersioningStatus::Suspended),
+        ["acl", acl] => seen.acl = acl.parse().unwrap(),
+        ["initiate", key] => drop(seen.uploads.insert(key.into(), None)),
+        ["part", key, seed] => {
+            let md5 = Md5::digest(content_of(seed, "1000")).into();
+            seen.uploads.insert(key.into(), Some(ETag::from_md5(md5)));
+        }
+        ["abort", key] => drop(seen.uploads.remove(key)),
         ["bucket", name] => drop(seen.buckets.insert(name.into())),
         ["unbucket", name] => drop(seen.buckets.remove(name)),
         _ => panic!("{op}"),
@@ -309,15 +360,32 @@ pub(crate) async fn list(subject: &Subject) -> Result<Vec<VersionEntry>, Backend
 /// By name first, for that asks for the least. Panics where the kinds of reads do not agree.
 pub(crate) async fn see(subject: &Subject) -> Seen {
     let buckets = subject.list_buckets(&subject.owner, "", None, 100).await.unwrap();
+    let info = subject.head_bucket(&subject.bucket).await.unwrap();
     let mut seen = Seen {
         buckets: buckets
             .into_iter()
             .map(|info| info.bucket.as_str().to_owned())
             .filter(|name| name != subject.bucket.as_str())
             .collect(),
-        versioning: subject.head_bucket(&subject.bucket).await.unwrap().versioning,
+        versioning: info.versioning,
+        acl: info.acl,
+        uploads: BTreeMap::new(),
         versions: BTreeMap::new(),
     };
+    for upload in uploads(subject).await.unwrap() {
+        if upload.key.as_str().starts_with(UPLOADS) {
+            let key = upload.key.as_str().to_owned();
+            let request = ListParts {
+                upload,
+                part_number_marker: 0,
+                max_parts: 2,
+            };
+            let parts = subject.list_parts(request).await.unwrap().parts;
+            assert!(parts.len() < 2, "{parts:?} of {key}");
+            let part = parts.into_iter().next().map(|part| part.etag);
+            assert!(seen.uploads.insert(key.clone(), part).is_none(), "{key} twice");
+        }
+    }
     let mut objects = BTreeMap::new();
     let mut request: ListObjects = subject.everything();
     request.max_keys = 1000;

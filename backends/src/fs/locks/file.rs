@@ -9,7 +9,11 @@ use rustix::{
     io::Errno,
 };
 
-use crate::fs::sys;
+use crate::fs::{
+    crash::{self, Call},
+    dir::Meta,
+    sys,
+};
 
 /// How often a lock file is opened again that its last holder removed meanwhile.
 const MAX_ATTEMPTS: usize = 16;
@@ -33,17 +37,25 @@ impl LockFile {
 /// Opens a lock file, which is made if it is not there.
 pub(in crate::fs) fn open(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    sys::openat(dir, name, flags, Mode::from_raw_mode(0o600))
+    crash::fault(Call::Open)?;
+    crash::fault(Call::Add)?;
+    let file = sys::openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
+    crash::point();
+    Ok(file)
 }
 
 /// Opens a lock file that is there.
 pub(in crate::fs) fn open_existing(dir: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    crash::fault(Call::Open)?;
     sys::openat(dir, name, flags, Mode::empty())
 }
 
 /// Waits as long as it takes.
 pub(in crate::fs) fn wait_for(file: impl AsFd, operation: FlockOperation) -> Result<(), Errno> {
+    if operation != FlockOperation::Unlock {
+        crash::fault(Call::Lock)?;
+    }
     loop {
         match fs::flock(&file, operation) {
             Err(Errno::INTR) => {}
@@ -86,7 +98,7 @@ impl FileLock {
                 return Ok(None);
             }
             let lock = Self(file);
-            if fs::fstat(&lock.0)?.st_nlink > 0 {
+            if Meta::brief(&lock.0)?.nlink > 0 {
                 return Ok(Some(lock));
             }
         }

@@ -21,7 +21,7 @@ use crate::{
         attributes::{NewObject, Record},
         bucket::Bucket,
         crash::{self, Call},
-        dir,
+        dir::{self, Meta},
         error::Error,
         locks::UploadLock,
         read::Opened,
@@ -115,7 +115,7 @@ impl Store {
         // What is refused has made nothing, and nobody need look for it.
         if begun == Begun::Now
             && matches!(published, Err(Error::Answer(_)))
-            && let Err(error) = xattr::remove(&upload.dir, COMPLETING)
+            && let Err(error) = crash::fault(Call::Remove).and_then(|()| xattr::remove(&upload.dir, COMPLETING))
         {
             tracing::debug!(%error, "an upload stays noted as perhaps completed");
         }
@@ -275,15 +275,18 @@ impl Store {
             }
         }
         let len = slots::offset(size, number).saturating_add(last.size);
-        fs::ftruncate(staged.file(), len).map_err(Error::io(FAILED))?;
+        crash::fault(Call::Add)
+            .and_then(|()| fs::ftruncate(staged.file(), len))
+            .map_err(Error::io(FAILED))?;
+        crash::point();
         make_new(&staged)?;
         Ok(Some(staged))
     }
 
     /// A file of an upload's as a staging file. Not one that has another name still: what has that must not change.
     fn take(&self, dir: &OwnedFd, name: &str, file: OwnedFd) -> Result<Option<Staged>, Error> {
-        let stat = fs::fstat(&file).map_err(Error::io("could not look at parts"))?;
-        if stat.st_nlink != 1 {
+        let meta = Meta::brief(&file).map_err(Error::io("could not look at parts"))?;
+        if meta.nlink != 1 {
             return Ok(None);
         }
         match Staged::link(self, dir, name, file) {
@@ -304,5 +307,9 @@ fn make_new(staged: &Staged) -> Result<(), Error> {
         last_access: now,
         last_modification: now,
     };
-    fs::futimens(staged.file(), &times).map_err(Error::io("could not take the parts together"))
+    crash::fault(Call::Add)
+        .and_then(|()| fs::futimens(staged.file(), &times))
+        .map_err(Error::io("could not take the parts together"))?;
+    crash::point();
+    Ok(())
 }

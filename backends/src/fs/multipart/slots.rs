@@ -28,7 +28,9 @@ use crate::{
     fs::{
         Store,
         attributes::{self, StoredChecksum},
-        blocking, dir,
+        blocking,
+        crash::{self, Call},
+        dir::{self, Meta},
         durable::Durable,
         error::Error,
         locks::UploadLock,
@@ -73,7 +75,7 @@ pub(super) fn offset(size: u64, number: PartNumber) -> u64 {
 /// The file for parts of `size` bytes, if nothing but the upload has it.
 pub(super) fn open_data(dir: &OwnedFd, size: u64) -> Result<Option<OwnedFd>, Errno> {
     let data = dir::resolve(dir.as_fd(), [data_name(size).as_str()], OFlags::RDWR)?;
-    Ok((fs::fstat(&data)?.st_nlink == 1).then_some(data))
+    Ok((Meta::brief(&data)?.nlink == 1).then_some(data))
 }
 
 /// A place that is ours to write to, until this is dropped.
@@ -388,7 +390,9 @@ impl Store {
                 };
                 if let Some(data) = open_data(dir, size)? {
                     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    crash::fault(Call::Add)?;
                     fs::fallocate(data, flags, offset(size, number), record.part.size)?;
+                    crash::point();
                 }
             }
             Ok(())

@@ -12,7 +12,6 @@ use std::{
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs,
     io::Errno,
 };
 
@@ -156,7 +155,7 @@ impl Stand {
             Err(Errno::NOENT) => return Err(BackendError::NoSuchUpload.into()),
             outcome => outcome.map_err(failed())?,
         };
-        if there.ino != fs::fstat(data).map_err(failed())?.st_ino {
+        if there.ino != Meta::brief(data).map_err(failed())?.ino {
             return Err(BackendError::NoSuchUpload.into());
         }
         // It is an object already, or is about to be one, of somebody who was killed.

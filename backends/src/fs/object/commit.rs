@@ -5,7 +5,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DisplacedSide, MAX_ATTEMPTS, prune, split, unsupported};
+use super::{DisplacedSide, MAX_ATTEMPTS, split, unsupported};
 use crate::{
     BackendError, Displaced, Key, ObjectInfo, Stamp, Version, VersionClock, VersioningStatus, WriteCondition,
     fs::{
@@ -191,9 +191,8 @@ impl Store {
                 Err(error) => error,
             };
             // Directories that were made for it are not left behind.
-            let name = &write.name;
-            for last in [&name.forced, &name.plain] {
-                prune(&self.marks, &bucket_dir, &split(&name.parents, last).1);
+            if !self.prune_names(&bucket_dir, &write.name) {
+                intent.into_iter().for_each(Intent::leave);
             }
             return Err(error);
         };

@@ -97,8 +97,8 @@ impl Store {
                     deletion.lost_races += 1;
                 }
                 Err(error) => {
-                    if deletion.make_directories {
-                        self.prune_names(&bucket_dir, &deletion.name);
+                    if deletion.make_directories && !self.prune_names(&bucket_dir, &deletion.name) {
+                        deletion.intent.into_iter().for_each(Intent::leave);
                     }
                     return Err(error);
                 }
@@ -133,13 +133,17 @@ impl Store {
             deletion.intent.into_iter().for_each(Intent::leave);
             return Err(error);
         }
+        let mut is_tidy = true;
         for changed in changed.iter().filter(|changed| changed.is_in_bucket()) {
-            prune(&self.marks, bucket_dir, &changed.names);
+            is_tidy &= prune(&self.marks, bucket_dir, &changed.names);
         }
         if (all_gone || second_name.is_some())
             && let Err(error) = self.tidy_history(bucket, bucket_dir, &deletion, second_name, all_gone)
         {
             tracing::debug!(%error, "a history is to be tidied up at the next start");
+            is_tidy = false;
+        }
+        if !is_tidy {
             deletion.intent.into_iter().for_each(Intent::leave);
         }
         Ok(outcome)
@@ -195,10 +199,11 @@ impl Store {
         Ok(Step::Done(deleted))
     }
 
-    fn prune_names(&self, bucket_dir: &OwnedFd, name: &StorageName) {
-        for last in [&name.forced, &name.plain] {
-            prune(&self.marks, bucket_dir, &split(&name.parents, last).1);
-        }
+    /// Removes the directories of ours on the way to a key that are empty. As [`prune`] says.
+    pub(super) fn prune_names(&self, bucket_dir: &OwnedFd, name: &StorageName) -> bool {
+        let [forced, plain] =
+            [&name.forced, &name.plain].map(|last| prune(&self.marks, bucket_dir, &split(&name.parents, last).1));
+        forced && plain
     }
 
     /// The names that the key has now, under its lock.
