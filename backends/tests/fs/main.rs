@@ -8,6 +8,7 @@ mod crash;
 mod damaged;
 mod doctor;
 mod faults;
+mod full;
 mod half_done;
 mod hostile_names;
 mod in_turn;
@@ -25,6 +26,7 @@ mod register;
 mod shared;
 mod strays;
 mod tree;
+mod unreadable;
 mod versions;
 
 use std::{
