@@ -1,6 +1,6 @@
 //! Answers to the letter, in both dialects.
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, process::Command};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -185,6 +185,62 @@ async fn a_failure_is_json_with_an_incident_id_that_is_in_the_log() {
         );
         gateway.still_answers().await;
     }
+}
+
+/// On a small disk of its own, by a process that has its temporary files there.
+#[tokio::test]
+#[ignore = "mounts a file system: needs root"]
+async fn a_full_disk_is_named_in_the_log_and_not_to_the_client() {
+    const CHILD: &str = "GATEWAY_TEST_FULL_DISK";
+    if std::env::var_os(CHILD).is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=32m", "none"]).arg(dir.path());
+        assert!(mount.status().unwrap().success());
+        let outcome = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "answers::a_full_disk_is_named_in_the_log_and_not_to_the_client",
+            ])
+            .args(["--ignored", "--nocapture"])
+            .env(CHILD, "1")
+            .env("TMPDIR", dir.path())
+            .output()
+            .unwrap();
+        assert!(Command::new("umount").arg(dir.path()).status().unwrap().success());
+        let said = String::from_utf8_lossy(&outcome.stdout);
+        let is_good = outcome.status.success() && said.contains("1 passed");
+        assert!(is_good, "{said}{}", String::from_utf8_lossy(&outcome.stderr));
+        return;
+    }
+    let gateway = TestGateway::with_bucket().await;
+    let body = vec![7; 1 << 20];
+    let mut written = 0;
+    let answer = loop {
+        let put = Request::put(&format!("/bkt/{written}")).body(&body);
+        let answer = gateway.answer(put).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        written += 1;
+        assert!(written < 100, "it does not become full");
+    };
+    assert_eq!(answer.status, 500, "{answer:?}");
+    let id = id(&answer);
+    let json = format!("{{\"code\": \"internal_error\", \"message\": \"incident id {id}\", \"status\": 500}}");
+    assert_eq!(answer.text(), json);
+    let logged = log::lines_with(&id);
+    let error = logged.iter().find(|line| line.contains("ERROR"));
+    let error = error.expect("an error in the log");
+    assert!(error.contains("the disk is full"), "the log does not say why: {error}");
+    // What is there is served, and when something is deleted there is room again.
+    assert_eq!(gateway.does(Request::get("/bkt/known")).await.body, KNOWN);
+    assert_eq!(gateway.does(Request::get("/bkt/0")).await.body, body);
+    for n in 0..3 {
+        gateway.does(Request::delete(&format!("/bkt/{n}"))).await;
+    }
+    gateway.does(Request::put("/bkt/again").body(&body)).await;
+    assert_eq!(gateway.does(Request::get("/bkt/again")).await.body, body);
 }
 
 #[tokio::test]
