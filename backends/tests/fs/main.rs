@@ -1,12 +1,15 @@
 //! The filesystem backend keeps the contract, and what it promises beyond.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+#[path = "../model/any_keys.rs"]
+mod any_keys;
 mod beside;
 mod commit;
 mod copied;
 mod crash;
 mod damaged;
 mod doctor;
+mod everywhere;
 mod faults;
 mod full;
 mod half_done;
