@@ -2,6 +2,8 @@
 //! system in between that folds names, for all of this process.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+#[path = "../model/any_keys.rs"]
+mod any_keys;
 #[path = "../model/harness.rs"]
 mod harness;
 #[path = "../model/op.rs"]
@@ -58,6 +60,11 @@ fn a_folding_file_system_does_what_the_reference_does() {
 }
 
 #[test]
+fn keys_of_all_kinds_are_kept_as_in_memory() {
+    any_keys::check(open);
+}
+
+#[test]
 fn a_narrow_file_system_keeps_the_contract_too() {
     if std::env::var_os(NARROW).is_some() {
         return;
@@ -67,6 +74,7 @@ fn a_narrow_file_system_keeps_the_contract_too() {
             "tree::",
             "keys::",
             "does_what_the_reference_does",
+            "keys_of_all_kinds",
             "--skip",
             "a_hostile_key_alone",
         ])
