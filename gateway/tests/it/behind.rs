@@ -15,7 +15,7 @@ use t2gate_backends::{Backend, OpendalBackend, OpendalOptions, StoreLayout, Stor
 
 use crate::support::{ACCOUNTS, APP, Request, SECRET, TestGateway};
 
-const ENDPOINT: &str = "TEST_BEHIND_ENDPOINT";
+pub(crate) const ENDPOINT: &str = "TEST_BEHIND_ENDPOINT";
 
 /// Not what one client is allowed is under test.
 pub(crate) const WITHOUT_LIMITS: &str = r#"
@@ -99,9 +99,9 @@ async fn versions_of_a_gateways_bucket_are_those_of_the_gateway_before_it() {
     run_suite(gateway, "behind::versioned::", 100).await;
 }
 
-async fn store(layout: StoreLayout) -> OpendalBackend {
+/// What opens a store below that root of the gateway that [`ENDPOINT`] names.
+pub(crate) fn options_over(root: &str, layout: StoreLayout) -> OpendalOptions {
     let endpoint = std::env::var(ENDPOINT).expect("the test that starts a gateway runs this");
-    let root = format!("/{}/", UploadId::random().unwrap().as_str());
     let own = [
         ("bucket", "bkt"),
         ("endpoint", &*endpoint),
@@ -109,14 +109,18 @@ async fn store(layout: StoreLayout) -> OpendalBackend {
         ("access_key_id", APP.id),
         ("secret_access_key", APP.secret),
         ("disable_config_load", "true"),
-        ("root", &*root),
+        ("root", root),
     ];
-    let options = OpendalOptions {
+    OpendalOptions {
         options: own.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         layout: Some(layout),
         ..OpendalOptions::new("s3", Arc::new(SystemClock))
-    };
-    let opened = OpendalBackend::open(options).await;
+    }
+}
+
+async fn store(layout: StoreLayout) -> OpendalBackend {
+    let root = format!("/{}/", UploadId::random().unwrap().as_str());
+    let opened = OpendalBackend::open(options_over(&root, layout)).await;
     opened.unwrap_or_else(|error| panic!("{error}: {error:?}"))
 }
 

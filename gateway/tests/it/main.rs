@@ -17,6 +17,7 @@ mod multipart;
 mod race;
 mod slow;
 mod store_failures;
+mod store_killed;
 mod store_memory;
 mod store_versions;
 #[cfg(feature = "store-tests")]

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// For an answer, where many clients ask at once and the machine has other work too. A gateway that hangs takes longer.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A gateway in a process of its own. Killed when the test ends before it does.
 pub(crate) struct Process {
