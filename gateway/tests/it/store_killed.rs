@@ -155,7 +155,7 @@ impl Client {
             2 if n == 0 => self.put(&same, serial, LARGE).await,
             2 => self.put(&same, serial, 2000).await,
             3 => self.put_in_parts(&new, serial).await,
-            4 if serial % 4 == 0 => self.delete(&same).await,
+            4 if serial.is_multiple_of(4) => self.delete(&same).await,
             4 => self.put_in_parts(&same, serial).await,
             _ => self.put(&new, serial, 70_000).await,
         }
