@@ -20,6 +20,9 @@ use crate::{BackendError, BodyEvent, BodySummary, ObjectBody, Stamp};
 /// A body up to so many bytes is held in memory and goes to the store in one call.
 pub(super) const WHOLE_BYTES: u64 = 8 << 20;
 
+/// So many are removed at once.
+pub(super) const REMOVALS: usize = 16;
+
 /// Where the bytes are. Indexes are for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Blob {
@@ -101,6 +104,13 @@ pub(super) async fn remove(store: &Store, blob: &Blob) {
     // Last: who finds it, knows what the rest was.
     if let Err(error) = store.delete(&StoreKey::blob_owner(id), &Precondition::None).await {
         tracing::warn!(%id, ?error, "what is no longer needed could not be removed");
+    }
+}
+
+/// Removes blobs, some of them at once: an object may consist of ten thousand.
+pub(super) async fn remove_each(store: &Store, blobs: &[Blob]) {
+    for some in blobs.chunks(REMOVALS) {
+        futures::future::join_all(some.iter().map(|blob| remove(store, blob))).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Multipart uploads: a record of the upload, a record and a blob for each part.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     BackendError, BucketName, CompleteMultipartUpload, CreateMultipartUpload, ETag, Key, ListMultipartUploads,
-    ListParts, MultipartUpload, ObjectBody, ObjectInfo, Part, PartNumber, PartPage, StoredPart, Timestamp, UploadEntry,
-    UploadId, UploadPage, UploadRef, assemble,
+    ListParts, MultipartUpload, ObjectBody, ObjectInfo, Part, PartNumber, PartPage, Stamp, StoredPart, Timestamp,
+    UploadEntry, UploadId, UploadPage, UploadRef, assemble,
 };
 
 /// So many records are read at once.
@@ -378,14 +378,33 @@ impl Core {
         // First, so that there is no upload without its parts.
         let none = Precondition::None;
         self.store.delete(&StoreKey::upload(bucket, id), &none).await?;
-        for number in self.part_numbers(bucket, id).await? {
-            let part = self.part(bucket, id, number).await?;
-            if let Some(part) = part.filter(|part| !used.contains(&part.blob)) {
-                blob::remove(&self.store, &part.blob).await;
-            }
-            self.store.delete(&StoreKey::part(bucket, id, number), &none).await?;
+        let used: HashSet<Stamp> = used.iter().filter_map(Blob::id).collect();
+        for numbers in self.part_numbers(bucket, id).await?.chunks(blob::REMOVALS) {
+            let removals = numbers
+                .iter()
+                .map(|number| self.remove_part_but(bucket, id, *number, &used));
+            // All of these end before one of them tells that it failed.
+            let removed = futures::future::join_all(removals).await;
+            removed.into_iter().collect::<Result<(), _>>()?;
         }
         Ok(())
+    }
+
+    /// Removes a part, and its blob if that is not `used`.
+    async fn remove_part_but(
+        &self,
+        bucket: &BucketName,
+        id: &UploadId,
+        number: PartNumber,
+        used: &HashSet<Stamp>,
+    ) -> Result<(), BackendError> {
+        let part = self.part(bucket, id, number).await?;
+        let is_used = |part: &PartRecord| part.blob.id().is_some_and(|blob| used.contains(&blob));
+        if let Some(part) = part.filter(|part| !is_used(part)) {
+            blob::remove(&self.store, &part.blob).await;
+        }
+        let key = StoreKey::part(bucket, id, number);
+        Ok(self.store.delete(&key, &Precondition::None).await?)
     }
 
     /// In order.

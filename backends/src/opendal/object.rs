@@ -614,9 +614,7 @@ impl Core {
 
     /// Removes what an object, which is there no more, consisted of beside itself.
     pub(super) async fn drop_data(&self, record: &Record) {
-        for blob in &record.blobs {
-            blob::remove(&self.store, blob).await;
-        }
+        blob::remove_each(&self.store, &record.blobs).await;
         if let Some(nonce) = record.nonce().filter(|_| record.has_side) {
             self.drop_side(nonce).await;
         }
