@@ -3,6 +3,7 @@
 mod azurite;
 mod faults;
 mod ignorant;
+mod keys;
 mod killed;
 mod moto;
 mod native;

@@ -57,7 +57,7 @@ fn options_at(server: &Server) -> OpendalOptions {
 }
 
 /// With a container of its own.
-fn options_alone() -> OpendalOptions {
+pub(super) fn options_alone() -> OpendalOptions {
     let name = format!("store-{}", next_number());
     let server = in_turn([&SERVER, &SECOND]);
     make_container(server, &name);
@@ -76,15 +76,38 @@ conformance_suite!(open);
 mod encoded {
     use super::*;
 
-    fn open() -> (Arc<dyn Backend>, ()) {
-        let options = OpendalOptions {
+    fn options() -> OpendalOptions {
+        OpendalOptions {
             layout: Some(t2gate_backends::StoreLayout::Encoded),
             ..options_alone()
-        };
-        (crate::versioned(options), ())
+        }
     }
 
-    t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+    fn open() -> (Arc<dyn Backend>, ()) {
+        (crate::open(options()), ())
+    }
+
+    conformance_suite!(open);
+
+    mod versioned {
+        use super::*;
+
+        fn open() -> (Arc<dyn Backend>, ()) {
+            (crate::versioned(options()), ())
+        }
+
+        t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+
+        mod long_form {
+            use super::*;
+
+            t2gate_backends::conformance_cases!([t2gate_backends::conformance_tests](
+                open,
+                Some(t2gate_backends::VersioningStatus::Enabled),
+                ignore = "long form: Azurite takes minutes"
+            ));
+        }
+    }
 }
 
 #[test]

@@ -82,7 +82,6 @@ impl Server {
     }
 
     /// What it was started in.
-    #[cfg(feature = "sftp")]
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -171,6 +170,20 @@ pub(super) fn send_signed(server: &Server, request: &str, body: &str) {
     let signed = format!("authorization: AWS4-HMAC-SHA256 {signature}\r\n");
     let (status, answer) = exchange(server, request, &signed, body);
     assert!(status.starts_with('2'), "{request}: {answer}");
+}
+
+/// Waits until the bucket `store` takes objects: a server may make it before it has room for any.
+pub(super) fn wait_until_it_takes_objects(server: &Server) {
+    let begun = Instant::now();
+    loop {
+        let (status, answer) = exchange(server, "PUT /store/first", "", "first");
+        if status == "200" {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "{answer}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    exchange(server, "DELETE /store/first", "", "");
 }
 
 /// The status of the answer, and all of it.

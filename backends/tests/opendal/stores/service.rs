@@ -13,6 +13,12 @@ pub(super) fn s3_options_alone(server: &Server) -> OpendalOptions {
     options
 }
 
+/// The value of an option of the service.
+pub(super) fn option<'o>(options: &'o OpendalOptions, name: &str) -> Option<&'o str> {
+    let mut options = options.options.iter();
+    options.find(|(known, _)| known == name).map(|(_, value)| &**value)
+}
+
 /// Gives an option of the service another value.
 pub(super) fn set(options: &mut OpendalOptions, name: &str, value: &str) {
     let option = options.options.iter_mut().find(|(known, _)| known == name);

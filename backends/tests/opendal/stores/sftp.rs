@@ -16,7 +16,7 @@ use super::{
     server::{Server, root},
 };
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| {
+pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
     // Where the server of the superuser locks its unprivileged half in; the package's own service makes it at its start.
     std::fs::create_dir_all("/run/sshd").ok();
     Server::start("/usr/sbin/sshd", |dir, port| {
@@ -50,7 +50,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     })
 });
 
-fn options() -> OpendalOptions {
+pub(super) fn options() -> OpendalOptions {
     let dir: &Path = SERVER.dir();
     let endpoint = format!("ssh://{}", SERVER.address);
     let root = format!("{}{}", dir.display(), root());
@@ -71,6 +71,26 @@ fn open() -> (Arc<dyn Backend>, ()) {
 }
 
 conformance_suite!(open);
+
+mod versioned {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, ()) {
+        (crate::versioned(options()), ())
+    }
+
+    t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+
+    mod long_form {
+        use super::*;
+
+        t2gate_backends::conformance_cases!([t2gate_backends::conformance_tests](
+            open,
+            Some(t2gate_backends::VersioningStatus::Enabled),
+            ignore = "long form: sftp takes minutes"
+        ));
+    }
+}
 
 #[test]
 fn the_probe_says_what_it_keeps() {

@@ -6,7 +6,7 @@ use t2gate_backends::{Backend, OpendalOptions, StoreLayout, StoreLevel, conforma
 
 use super::server::{Server, root};
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| {
+pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
     Server::start("venv/bin/wsgidav", |dir, port| {
         let data = dir.join("data");
         std::fs::create_dir(&data).unwrap();
@@ -20,7 +20,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     })
 });
 
-fn options() -> OpendalOptions {
+pub(super) fn options() -> OpendalOptions {
     let (endpoint, root) = (SERVER.url(), root());
     crate::options("webdav", &[("endpoint", &endpoint), ("root", &root)])
 }
@@ -30,6 +30,26 @@ fn open() -> (Arc<dyn Backend>, ()) {
 }
 
 conformance_suite!(open);
+
+mod versioned {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, ()) {
+        (crate::versioned(options()), ())
+    }
+
+    t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+
+    mod long_form {
+        use super::*;
+
+        t2gate_backends::conformance_cases!([t2gate_backends::conformance_tests](
+            open,
+            Some(t2gate_backends::VersioningStatus::Enabled),
+            ignore = "long form: WebDAV takes minutes"
+        ));
+    }
+}
 
 #[test]
 fn the_probe_says_what_it_keeps() {

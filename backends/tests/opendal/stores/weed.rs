@@ -1,12 +1,14 @@
 //! SeaweedFS's process.
 
-use super::server::{Server, free_port, try_make_bucket};
+use super::server::{Server, free_port, try_make_bucket, wait_until_it_takes_objects};
 
 /// With the bucket `store`.
 pub(super) fn start() -> Server {
     // It ends where one of its many ports has been taken meanwhile.
     let mut servers = (0..5).map(|_| start_one());
-    servers.find(try_make_bucket).expect("one that goes on")
+    let server = servers.find(try_make_bucket).expect("one that goes on");
+    wait_until_it_takes_objects(&server);
+    server
 }
 
 fn start_one() -> Server {
