@@ -55,6 +55,16 @@ mod encoded {
         }
 
         t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+
+        mod long_form {
+            use super::*;
+
+            t2gate_backends::conformance_cases!([t2gate_backends::conformance_tests](
+                open,
+                Some(t2gate_backends::VersioningStatus::Enabled),
+                ignore = "long form: moto takes minutes"
+            ));
+        }
     }
 }
 

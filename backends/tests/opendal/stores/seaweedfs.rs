@@ -2,9 +2,17 @@
 
 use std::sync::{Arc, LazyLock};
 
-use t2gate_backends::{Backend, BackendError, OpendalOptions, StoreLevel, WriteCondition, conformance::Subject};
+use futures::StreamExt as _;
+use t2gate_backends::{
+    Backend, BackendError, OpendalOptions, StoreLayout, StoreLevel, WriteCondition, conformance::Subject,
+};
 
-use super::{server::Server, service::s3_options, weed};
+use super::{
+    ops::{content, nothing_is_left, open_on_day_0},
+    server::Server,
+    service::s3_options,
+    weed,
+};
 
 pub(super) static SERVER: LazyLock<Server> = LazyLock::new(weed::start);
 
@@ -47,6 +55,42 @@ macro_rules! suite {
 
 t2gate_backends::conformance_cases!([suite](open, None));
 
+mod encoded {
+    use super::*;
+
+    pub(super) fn options() -> OpendalOptions {
+        OpendalOptions {
+            layout: Some(StoreLayout::Encoded),
+            ..super::options()
+        }
+    }
+
+    fn open() -> (Arc<dyn Backend>, ()) {
+        (crate::open(options()), ())
+    }
+
+    t2gate_backends::conformance_suite!(open);
+
+    mod versioned {
+        use super::*;
+
+        fn open() -> (Arc<dyn Backend>, ()) {
+            (crate::versioned(options()), ())
+        }
+
+        t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+
+        mod every_case {
+            use super::*;
+
+            t2gate_backends::conformance_cases!([t2gate_backends::conformance_tests](
+                open,
+                Some(t2gate_backends::VersioningStatus::Enabled)
+            ));
+        }
+    }
+}
+
 async fn written_in_turn(s: Subject) {
     let mut keys = ["a", "a/b", "a/b/c", "A", "A/b"];
     for round in 0..10 {
@@ -69,6 +113,28 @@ async fn written_in_turn(s: Subject) {
         }
         assert!(s.all_keys().await.is_empty());
     }
+}
+
+#[test]
+fn a_thousand_parts_are_an_object_and_leave_nothing() {
+    t2gate_backends::conformance::run(async {
+        for options in [options(), encoded::options()] {
+            let (backend, clock) = open_on_day_0(options.clone()).await;
+            let s = Subject::new(backend.clone()).await;
+            let upload = s.upload("many").await;
+            let bytes_of = |number: u16| content("many", &number.to_string(), 100);
+            let parts = futures::stream::iter(1..=1000).map(|number| {
+                let (s, upload) = (s.clone(), upload.clone());
+                async move { s.part(&upload, number, bytes_of(number)).await }
+            });
+            let parts: Vec<_> = parts.buffered(16).collect().await;
+            s.complete(&upload, parts).await.unwrap();
+            let expected: Vec<u8> = (1..=1000).flat_map(bytes_of).collect();
+            assert!(s.get("many").await.unwrap() == expected);
+            assert!(s.delete("many").await.existed);
+            nothing_is_left(&backend, &clock, &options).await;
+        }
+    });
 }
 
 #[test]
