@@ -41,6 +41,7 @@ mod probe;
 mod probe_versions;
 mod read;
 mod record;
+mod scan;
 mod secrets;
 mod store;
 mod store_versions;

@@ -257,6 +257,90 @@ impl StoreLayout {
             Self::Encoded => decode(name),
         }
     }
+
+    // ---- where keys lie among the names of a bucket, in byte order
+
+    /// What the names of all keys that begin with `prefix` begin with.
+    pub(super) fn beginning(self, prefix: &str) -> String {
+        match self {
+            // A prefix that no key begins with is none that the store may be asked for.
+            Self::Transparent => Some(prefix)
+                .filter(|prefix| is_name(prefix))
+                .unwrap_or_default()
+                .to_owned(),
+            Self::Encoded => {
+                let bytes = head(prefix.as_bytes(), CUT);
+                // Of the digit that it ends in, what follows has a part.
+                let mut digits = base32(bytes);
+                digits.truncate(bytes.len() * 8 / 5);
+                segmented(&digits)
+            }
+        }
+    }
+
+    /// Comes before the names of all keys that begin with `prefix`, or come after those that do. `None`: the store
+    /// cannot be asked for it, or need not be.
+    pub(super) fn before(self, prefix: &str) -> Option<String> {
+        let encoded = self == Self::Encoded && !prefix.is_empty();
+        encoded.then(|| place(prefix.as_bytes()))
+    }
+
+    /// Comes before the names of all keys after `key`, which need not be one. `None`: the store cannot be asked for it.
+    pub(super) fn after(self, key: &str) -> Option<String> {
+        match self {
+            Self::Transparent => Some(key).filter(|key| is_name(key)).map(str::to_owned),
+            Self::Encoded => {
+                let mut digits = base32(head(key.as_bytes(), MAX_ENCODED_KEY));
+                digits.push(END);
+                Some(segmented(&digits))
+            }
+        }
+    }
+
+    /// Comes before the names of all keys that are greater than those that begin with `prefix`, which is not empty, and
+    /// after as many of these as can be. `None`: the store cannot be asked for it.
+    pub(super) fn beyond(self, prefix: &str) -> Option<String> {
+        match self {
+            // The last character that has a meaning.
+            Self::Transparent => Some(format!("{prefix}\u{10fffd}")).filter(|name| is_name(name)),
+            Self::Encoded => {
+                let mut bytes = prefix.as_bytes().to_vec();
+                // No byte of UTF-8 is the greatest that there is.
+                *bytes.last_mut()? += 1;
+                Some(place(&bytes))
+            }
+        }
+    }
+
+    /// No key whose name comes after that of `key` is less than this. It is the key itself but where a cut name may
+    /// follow: those stand behind all others that begin with the same bytes, in no order.
+    pub(super) fn least_after(self, key: &str) -> &str {
+        match self {
+            Self::Transparent => key,
+            Self::Encoded => &key[..key.floor_char_boundary(CUT)],
+        }
+    }
+
+    /// Where a cut name may follow that of `key`, but less than it: comes before those, and after the other names that
+    /// begin with the same bytes. `None`: there are none, or it is one of them.
+    pub(super) fn before_cut(self, key: &str) -> Option<String> {
+        let may_follow = self == Self::Encoded && (CUT..=MAX_ENCODED_KEY).contains(&key.len());
+        may_follow.then(|| {
+            let mut digits = base32(head(key.as_bytes(), CUT));
+            digits.push(HASHED);
+            segmented(&digits)
+        })
+    }
+}
+
+/// Whether `text` goes to a store and comes back as it is.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !matches!(c, '\\' | '\u{fffe}' | '\u{ffff}');
+    let segments = text.strip_suffix('/').unwrap_or(text);
+    text.chars().all(plain)
+        && text.trim_end() == text
+        && !text.starts_with('/')
+        && (segments.is_empty() || segments.split('/').all(|s| !matches!(s, "" | "." | "..")))
 }
 
 /// What S3, the stores that speak it, and opendal on the way to them would change, cannot say in XML or take for
@@ -294,6 +378,21 @@ fn encode(key: &str) -> String {
         cut
     };
     digits.push(END);
+    segmented(&digits)
+}
+
+/// Before the names of keys that begin with these bytes, and after those of lesser ones, as far as names tell: those of
+/// long keys do not beyond [`CUT`].
+fn place(bytes: &[u8]) -> String {
+    segmented(&base32(head(bytes, MAX_ENCODED_KEY)))
+}
+
+fn head(bytes: &[u8], max: usize) -> &[u8] {
+    &bytes[..bytes.len().min(max)]
+}
+
+/// In directories' and files' names that are not too long.
+fn segmented(digits: &str) -> String {
     let mut name = String::with_capacity(digits.len() + digits.len() / SEGMENT);
     for (at, digit) in digits.chars().enumerate() {
         // The end never stands alone: a directory's name has no end in it.
@@ -361,6 +460,8 @@ mod tests {
 
     fn keys() -> impl Strategy<Value = Key> {
         let segment = prop_oneof![
+            "[a-b]{100}",
+            "a{476,484}",
             "[a-z]{0,3}",
             Just(".".to_owned()),
             Just("..".to_owned()),
@@ -422,6 +523,49 @@ mod tests {
             }
             if one.as_str().len() <= MAX_ENCODED_KEY && two.as_str().len() <= MAX_ENCODED_KEY {
                 prop_assert_eq!(a.cmp(&b), one.cmp(&two));
+            }
+        }
+
+        /// What a listing that begins amid the names, or ends there, goes by.
+        #[test]
+        fn places_among_names_leave_out_no_key(
+            one in keys(),
+            two in keys(),
+            at in any::<proptest::sample::Index>(),
+            end in "[a-b/]?",
+        ) {
+            let (one, two) = (one.as_str(), two.as_str());
+            let text = format!("{}{end}", &one[..one.floor_char_boundary(at.index(one.len() + 1))]);
+            for layout in [StoreLayout::Transparent, StoreLayout::Encoded] {
+                let name = |key: &str| {
+                    let object = layout.object(&bucket(), &Key::parse(key).unwrap()).ok()?;
+                    Some(StoreDir::bucket(&bucket()).name(object.as_str())?.to_owned())
+                };
+                for key in [one, two] {
+                    let Some(name) = name(key) else { continue };
+                    if key.starts_with(&text) {
+                        prop_assert!(name.starts_with(&layout.beginning(&text)));
+                        prop_assert!(layout.before(&text) < Some(name.clone()));
+                    }
+                    if *key > *text {
+                        prop_assert!(layout.after(&text) < Some(name.clone()));
+                        if !key.starts_with(&text) && !text.is_empty() {
+                            prop_assert!(layout.beyond(&text) < Some(name));
+                        }
+                    }
+                }
+                if let (Some(a), Some(b)) = (name(one), name(two))
+                    && a < b
+                {
+                    prop_assert!(layout.least_after(one) <= two);
+                    let is_cut = layout == StoreLayout::Encoded && two.len() > MAX_ENCODED_KEY;
+                    if two < one {
+                        prop_assert!(is_cut);
+                    }
+                    if let Some(place) = layout.before_cut(one) {
+                        prop_assert_eq!(place < b, is_cut || &one.as_bytes()[..CUT] != head(two.as_bytes(), CUT));
+                    }
+                }
             }
         }
 

@@ -1,23 +1,22 @@
 //! Listings, in the order of S3 whatever the store's is.
 //!
-//! A store that lists in byte order and starts after a name gives a page for about its price. Elsewhere, and in the
-//! encoded layout, all that lies under the prefix is looked at for every page; memory holds the page alone.
+//! A store that lists in byte order and starts after a name gives a page for about its price. Elsewhere all that lies
+//! under the prefix is looked at for every page; memory holds the page alone.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     Core, StoreLayout,
-    key::{Named, StoreDir},
+    key::{Named, StoreDir, is_name},
     object::{foreign, last_modified},
     page::{Entry, Page, Rules},
     store::{Found, Meta},
+    store_versions::STORE_PAGE,
 };
 use crate::{BackendError, BucketName, Key, ListEntry, ListObjects, ObjectInfo, ObjectPage};
 
 /// What a store's listing does not tell is asked of so many objects at once.
 pub(super) const ASKED: usize = 16;
-/// Stores give so many entries in one answer.
-const STORE_PAGE: usize = 1000;
 
 impl Core {
     pub(super) async fn list_objects(&self, request: ListObjects) -> Result<ObjectPage, BackendError> {
@@ -53,41 +52,57 @@ impl Core {
             delimiter: request.delimiter.as_deref(),
             max: request.max_keys,
         };
-        let dir = StoreDir::bucket(&request.bucket);
-        let transparent = self.layout == StoreLayout::Transparent;
-        let ordered = transparent && self.profile.ordered;
-        // A prefix that no key of this layout begins with is none that the store may be asked for.
-        let beginning = if transparent && is_name(&request.prefix) {
-            &*request.prefix
-        } else {
-            ""
-        };
         // Some stores roll up what is deleted, if they keep versions. A store that lists as a tree keeps directories in which nothing is.
-        let rolls_up =
-            ordered && self.profile.rolls_up && rules.delimiter == Some("/") && beginning == &*request.prefix;
+        let rolls_up = self.layout == StoreLayout::Transparent
+            && self.profile.ordered
+            && self.profile.rolls_up
+            && rules.delimiter == Some("/")
+            && is_name(rules.prefix);
+        if rolls_up {
+            return self.rolled_up_names(request, rules).await;
+        }
+        let mut page = Page::new(rules, 0);
+        let wanted = rules.max.saturating_add(1);
+        let mut scan = self.scan(&request.bucket, rules, request.start_after.as_deref(), wanted);
+        while let Some((key, meta)) = scan.next(page.greatest()).await? {
+            page.offer(&key, (), meta);
+        }
+        Ok(page.finish())
+    }
+
+    /// Likewise, where the store rolls up by itself.
+    async fn rolled_up_names(
+        &self,
+        request: &ListObjects,
+        rules: Rules<'_>,
+    ) -> Result<(Vec<Entry<Meta>>, bool), BackendError> {
+        let dir = StoreDir::bucket(&request.bucket);
         let marker = request.start_after.as_deref();
         let start_after = marker
-            .filter(|marker| ordered && self.profile.starts_after && is_name(marker))
+            .filter(|marker| self.profile.starts_after && is_name(marker))
             .map(|marker| format!("{}{marker}", dir.as_str()));
-        let limit = STORE_PAGE.min(request.max_keys.saturating_add(1));
-        // Where it rolls up, a store's answer has directories first, then objects: only when another answer has been
-        // read is one of them known whole.
-        let mut page = Page::new(rules, if rolls_up { STORE_PAGE } else { 0 });
+        let start_after = start_after.as_deref();
+        // A store's answer has directories first, then objects: only when another answer has been read is one of them
+        // known whole.
+        let begins_at_marker = marker.is_some() == start_after.is_some();
+        let wanted = if begins_at_marker {
+            rules.max.saturating_add(1)
+        } else {
+            STORE_PAGE
+        };
+        let answer = self.answer_for(wanted);
+        let mut page = Page::new(rules, answer);
         // Of what the marker lies in, the store may not tell what comes after the marker.
         let split = marker.and_then(|marker| rules.common_prefix(marker).filter(|prefix| *prefix != marker));
-        let split = split.filter(|_| rolls_up);
         if let Some(prefix) = split
-            && self.follows_in(&dir, prefix, marker, start_after.as_deref()).await?
+            && self.follows_in(&dir, prefix, marker, start_after).await?
         {
             page.offer_prefix(prefix);
         }
-        let mut entries = self
-            .store
-            .list(&dir, beginning, !rolls_up, start_after.as_deref(), Some(limit));
+        let mut entries = self.store.list(&dir, rules.prefix, false, start_after, Some(answer));
         while let Some(found) = entries.next().await? {
             if found.name.ends_with('/') {
-                let is_new = split != Some(&*found.name) && rules.is_after(&found.name, marker);
-                if rolls_up && is_new {
+                if split != Some(&*found.name) && rules.is_after(&found.name, marker) {
                     page.offer_prefix(&found.name);
                 }
             } else if let Some((key, meta)) = self.named(&request.bucket, found).await?
@@ -95,7 +110,7 @@ impl Core {
             {
                 page.offer(&key, (), meta);
             }
-            if ordered && page.is_full() {
+            if page.is_full() {
                 break;
             }
         }
@@ -110,7 +125,8 @@ impl Core {
         marker: Option<&str>,
         start_after: Option<&str>,
     ) -> Result<bool, BackendError> {
-        let mut entries = self.store.list(dir, prefix, true, start_after, None);
+        let answer = self.answer_for(if start_after.is_some() { ASKED } else { STORE_PAGE });
+        let mut entries = self.store.list(dir, prefix, true, start_after, Some(answer));
         while let Some(found) = entries.next().await? {
             if !found.name.ends_with('/')
                 && found.name.starts_with(prefix)
@@ -162,14 +178,4 @@ impl Core {
         let is_md5 = etag.len() == 32 && etag.bytes().all(|b| b.is_ascii_hexdigit());
         is_md5.then(|| foreign(key.clone(), last_modified(meta), meta))
     }
-}
-
-/// Whether `text` goes to the store and comes back as it is.
-pub(super) fn is_name(text: &str) -> bool {
-    let plain = |c: char| !c.is_control() && !matches!(c, '\\' | '\u{fffe}' | '\u{ffff}');
-    let segments = text.strip_suffix('/').unwrap_or(text);
-    text.chars().all(plain)
-        && text.trim_end() == text
-        && !text.starts_with('/')
-        && (segments.is_empty() || segments.split('/').all(|s| !matches!(s, "" | "." | "..")))
 }

@@ -10,8 +10,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     ATTEMPTS, Core,
-    key::{Named, StoreDir, StoreKey},
-    listing::{ASKED, is_name},
+    key::{Named, StoreDir, StoreKey, is_name},
+    listing::ASKED,
     object::last_modified,
     page::Rules,
     store_versions::{FoundVersion, STORE_PAGE, Stated, merged, merged_by_time},

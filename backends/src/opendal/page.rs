@@ -35,11 +35,26 @@ impl Rules<'_> {
         key.get(..self.prefix.len() + at + delimiter.len())
     }
 
+    /// What a key, or a text that is less than some, is told by: the order of keys is that of their names.
+    pub(super) fn name<'k>(&self, key: &'k str) -> &'k str {
+        let wanted = Some(key).filter(|key| key.starts_with(self.prefix));
+        wanted.and_then(|key| self.common_prefix(key)).unwrap_or(key)
+    }
+
+    /// Whether `marker` is a common prefix, and stands for all that is rolled up into it.
+    pub(super) fn is_rolled_up(&self, marker: &str) -> bool {
+        marker.starts_with(self.prefix) && self.common_prefix(marker) == Some(marker)
+    }
+
     /// Whether `key` comes after `marker`; what a marker that is a common prefix stands for does not.
     pub(super) fn is_after(&self, key: &str, marker: Option<&str>) -> bool {
         let Some(marker) = marker else { return true };
-        let rolled_up = marker.starts_with(self.prefix) && self.common_prefix(marker) == Some(marker);
-        key > marker && !(rolled_up && key.starts_with(marker))
+        key > marker && !(self.is_rolled_up(marker) && key.starts_with(marker))
+    }
+
+    /// Whether no key that begins with the prefix comes after `key`, whatever keys there are.
+    pub(super) fn is_past(&self, key: &str) -> bool {
+        key > self.prefix && !key.starts_with(self.prefix)
     }
 }
 
@@ -84,6 +99,12 @@ impl<'r, K: Ord + Default, T> Page<'r, K, T> {
     /// So much is held that nothing which comes later in the order of the store could matter.
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= self.room
+    }
+
+    /// The last name on the page, if that is full.
+    pub(super) fn greatest(&self) -> Option<&str> {
+        let last = self.entries.last_key_value().filter(|_| self.is_full());
+        last.map(|((name, _), _)| name.as_str())
     }
 
     /// The page, and whether more follows it.

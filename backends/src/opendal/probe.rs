@@ -404,7 +404,11 @@ impl Probe<'_> {
             return Ok(None);
         }
         let written = self.written();
-        Ok(Some(self.names(Some(written[2])).await? == written[3..]))
+        // Also where there is none of that name.
+        let after_none = self.names(Some("order.")).await?;
+        Ok(Some(
+            after_none == written[2..] && self.names(Some(written[2])).await? == written[3..],
+        ))
     }
 
     /// Writes `bytes`, where `joined` by joining what another object holds.

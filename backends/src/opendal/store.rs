@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 pub(super) use self::{
     error::{StoreError, as_unavailable, failed, is_unavailable},
+    list::Entries,
     open::services,
     token::{Precondition, Token, TokenKind},
 };

@@ -12,7 +12,6 @@ use super::{
     ATTEMPTS, Core, StoreLayout,
     head::Recorded,
     history::Target,
-    key::StoreDir,
     listing::ASKED,
     page::Rules,
     record::{Keeping, Kind},
@@ -22,14 +21,15 @@ use crate::{
     Version, VersionEntry, VersionPage, VersioningStatus, versioning::list_unversioned,
 };
 
-/// So many names are held, where a page has fewer: each look at the bucket is one at all of its names.
+/// So many names are held, where a page has fewer: a look at the bucket may be one at all of its names, and many of them
+/// may have nothing for the page.
 const LEAST_NAMES: usize = 1000;
 
 /// A key, or a common prefix with a key below it.
 struct Group {
     /// Of a common prefix.
     prefix: Option<String>,
-    /// The first one.
+    /// One of them.
     key: String,
 }
 
@@ -206,14 +206,22 @@ impl Core {
             return Ok((Vec::new(), false));
         }
         let (mut entries, mut marker) = (entries, marker);
-        let room = max.saturating_add(1).max(LEAST_NAMES);
+        let wanted = max.saturating_add(1);
+        let mut room = wanted.saturating_sub(entries.len()).max(1);
+        if !self.seeks() {
+            room = room.max(LEAST_NAMES);
+        }
         loop {
             let groups = self
                 .groups(listing.bucket, listing.rules, marker.as_deref(), room)
                 .await?;
             let was_last = groups.len() < room;
+            let after = marker;
             marker = groups.last().map(|group| group.name().to_owned());
-            let found = stream::iter(groups.into_iter().map(|group| self.entries_of(listing, group).boxed()));
+            let found = groups
+                .into_iter()
+                .map(|group| self.entries_of(listing, group, after.as_deref()).boxed());
+            let found = stream::iter(found);
             let mut found = found.buffered(ASKED);
             while entries.len() <= max
                 && let Some(found) = found.try_next().await?
@@ -227,10 +235,17 @@ impl Core {
             if was_last {
                 return Ok((entries, false));
             }
+            room = wanted.max(LEAST_NAMES);
         }
     }
 
-    async fn entries_of<E: Send>(&self, listing: &Listing<'_, E>, group: Group) -> Result<Vec<E>, BackendError> {
+    /// What the page says of a group, all of which comes after `marker`.
+    async fn entries_of<E: Send>(
+        &self,
+        listing: &Listing<'_, E>,
+        group: Group,
+        marker: Option<&str>,
+    ) -> Result<Vec<E>, BackendError> {
         let Some(prefix) = group.prefix else {
             return match Key::parse(group.key) {
                 Ok(key) => (listing.entries)(key).await,
@@ -243,8 +258,9 @@ impl Core {
             max: LEAST_NAMES,
         };
         let mut keys = vec![group.key];
+        // It need not be the first one after the marker.
+        let mut marker = marker.map(str::to_owned);
         loop {
-            let marker = keys.last().cloned();
             let found = stream::iter(keys.into_iter().filter_map(|key| Key::parse(key).ok()));
             let mut found = found.map(|key| (listing.entries)(key)).buffered(ASKED);
             while let Some(found) = found.try_next().await? {
@@ -259,6 +275,7 @@ impl Core {
                 return Ok(Vec::new());
             }
             keys = groups.into_iter().map(|group| group.key).collect();
+            marker = keys.last().cloned();
         }
     }
 
@@ -272,30 +289,19 @@ impl Core {
     ) -> Result<Vec<Group>, BackendError> {
         // By name: a common prefix could be a key's name too, and then comes first as it is in it.
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-        let mut entries = self.store.list(&StoreDir::bucket(bucket), "", true, None, None);
-        while let Some(found) = entries.next().await? {
-            if found.name.ends_with('/') {
-                continue;
-            }
-            let Some((key, _)) = self.named(bucket, found).await? else {
-                continue;
+        let mut scan = self.scan(bucket, rules, marker, room);
+        loop {
+            let greatest = groups.last_key_value().filter(|_| groups.len() >= room);
+            let Some((key, _)) = scan.next(greatest.map(|(name, _)| name.as_str())).await? else {
+                break;
             };
-            if !key.starts_with(rules.prefix) || !rules.is_after(&key, marker) {
-                continue;
-            }
             let prefix = rules.common_prefix(&key).map(str::to_owned);
             let name = prefix.clone().unwrap_or_else(|| key.clone());
             let is_full = groups.len() >= room;
             if is_full && groups.last_key_value().is_some_and(|(last, _)| name > *last) {
                 continue;
             }
-            let group = groups.entry(name).or_insert_with(|| Group {
-                prefix,
-                key: key.clone(),
-            });
-            if key < group.key {
-                group.key = key;
-            }
+            groups.entry(name).or_insert(Group { prefix, key });
             if groups.len() > room {
                 groups.pop_last();
             }

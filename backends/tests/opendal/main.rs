@@ -7,6 +7,7 @@
 #[expect(clippy::duplicate_mod, reason = "what is run over one store is run over the other")]
 mod by_version;
 mod failures;
+mod listings;
 mod many_parts;
 mod memory;
 mod simulated;

@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use t2gate_backends::OpendalOptions;
 
 const SCHEME: &str = "simulated";
+/// An answer of a listing has so many entries at most.
+const STORE_PAGE: usize = 1000;
 
 /// A call of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,9 @@ struct Store {
     tokens: Tokens,
     /// `None`: it makes no copies.
     copies: Option<Copies>,
+    /// What listings have given so far.
+    answers: Arc<AtomicUsize>,
+    listed: Arc<AtomicUsize>,
 }
 
 /// An object, with the metadata that a client has given it.
@@ -141,6 +146,8 @@ impl<const VERSIONS: bool> SimulatedBy<VERSIONS> {
             keeps_all: false,
             tokens: Tokens::Bytes,
             copies: None,
+            answers: Arc::default(),
+            listed: Arc::default(),
         })
     }
 
@@ -210,6 +217,14 @@ impl<const VERSIONS: bool> SimulatedBy<VERSIONS> {
     pub(super) fn shallow(mut self) -> Self {
         self.0.deep = false;
         self
+    }
+
+    /// How many answers listings have had since this was asked last, and how many entries were in them.
+    pub(super) fn take_listed(&self) -> (usize, usize) {
+        (
+            self.0.answers.swap(0, Ordering::SeqCst),
+            self.0.listed.swap(0, Ordering::SeqCst),
+        )
     }
 
     /// What opens a gateway on it.
@@ -464,6 +479,7 @@ impl Service for SimulatedService {
             compose_with_if_not_exists: store.compares,
             compose_with_if_version_match: store.compares && versions,
             list: true,
+            list_with_limit: true,
             list_with_recursive: store.deep,
             list_with_start_after: store.ordered,
             ..Capability::default()
@@ -505,6 +521,9 @@ impl Service for SimulatedService {
             service: self.clone(),
             path: if path == "/" { String::new() } else { path.to_owned() },
             start_after: options.start_after().map(str::to_owned),
+            rolls_up: !options.recursive(),
+            limit: options.limit().unwrap_or(STORE_PAGE).clamp(1, STORE_PAGE),
+            left: 0,
             names: None,
         };
         Ok(oio::HierarchyLister::new(lister, path, options.recursive()))
@@ -690,26 +709,59 @@ struct Lister {
     service: SimulatedService,
     path: String,
     start_after: Option<String>,
+    /// Directories stand for what lies in them.
+    rolls_up: bool,
+    /// So many entries are in an answer.
+    limit: usize,
+    /// So many of the answer are to be given still.
+    left: usize,
+    /// All that is to be given still, as it was when the listing began.
     names: Option<std::vec::IntoIter<String>>,
+}
+
+impl Lister {
+    fn all(&self) -> Vec<String> {
+        let store = &self.service.0.store;
+        let mut names = store.names(&self.path);
+        if store.ordered {
+            names.retain(|name| self.start_after.as_ref().is_none_or(|after| name > after));
+        } else {
+            names.reverse();
+        }
+        if self.rolls_up {
+            for name in &mut names {
+                if let Some(at) = name[self.path.len()..].find('/') {
+                    name.truncate(self.path.len() + at + 1);
+                }
+            }
+            names.dedup();
+        }
+        names
+    }
 }
 
 impl oio::List for Lister {
     async fn next(&mut self) -> Result<Option<oio::Entry>> {
-        if self.names.is_none() {
+        let has_more = self.names.as_ref().is_none_or(|names| names.len() > 0);
+        if self.left == 0 && has_more {
+            let all = || Ok(self.names.is_none().then(|| self.all()));
+            let all = self.service.call(Call::List, &self.path, all).await?;
+            let names = self.names.get_or_insert_with(|| all.unwrap_or_default().into_iter());
+            self.left = self.limit.min(names.len());
             let store = &self.service.0.store;
-            let list = || {
-                let mut names = store.names(&self.path);
-                if store.ordered {
-                    names.retain(|name| self.start_after.as_ref().is_none_or(|after| name > after));
-                } else {
-                    names.reverse();
-                }
-                Ok(names)
-            };
-            self.names = Some(self.service.call(Call::List, &self.path, list).await?.into_iter());
+            store.answers.fetch_add(1, Ordering::SeqCst);
+            store.listed.fetch_add(self.left, Ordering::SeqCst);
         }
         let name = self.names.as_mut().and_then(Iterator::next);
-        Ok(name.map(|name| oio::Entry::new(&name, MetadataBuilder::unknown().build())))
+        self.left = self.left.saturating_sub(1);
+        Ok(name.map(|name| {
+            let metadata = if name.ends_with('/') {
+                MetadataBuilder::dir()
+            } else {
+                MetadataBuilder::unknown()
+            };
+            oio::Entry::new(&name, metadata.build())
+        }))
     }
 }
 
