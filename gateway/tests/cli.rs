@@ -326,12 +326,13 @@ fn check_prints_what_came_of_each_question() {
         ("compare and set on copy (not used)", "no, and cannot be asked for"),
         ("compare and set on delete", "no, and cannot be asked for"),
         ("deletes it", "yes"),
+        ("known to show no object half written", "yes"),
         ("level", "L1, create if absent"),
     ];
     let lines = table
         .map(|(question, outcome)| format!("  {question:<58} {outcome}\n"))
         .concat();
-    assert_eq!(said, format!("main (memory):\n{lines}t2gate.toml: nothing wrong\n"));
+    assert_eq!(said, format!("opendal (memory):\n{lines}t2gate.toml: nothing wrong\n"));
 }
 
 /// Check says of a store what a start would say, in the same words; and it shows beforehand what was found.

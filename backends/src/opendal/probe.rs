@@ -11,7 +11,7 @@ use super::{
     answer::heard,
     key::{StoreDir, StoreKey},
     record::METADATA,
-    store::{Dress, Meta, Piece, Precondition, Store, StoreError, Token},
+    store::{self, Dress, Meta, Piece, Precondition, Store, StoreError, Token},
 };
 use crate::{BackendError, ObjectAttributes, Stamp, VersionId};
 
@@ -60,6 +60,12 @@ pub struct ProbeReport {
     /// As opendal calls it.
     pub service: &'static str,
     pub level: StoreLevel,
+    /// Nobody sees an object half written, whatever happens. `false`: that is not known of the service, whose servers may
+    /// write in place.
+    pub writes_whole: bool,
+    /// What ends the uploads that a killed gateway has left in the store: its lifecycle rule of this name. `None`: it keeps
+    /// none for good.
+    pub upload_rule: Option<&'static str>,
     pub lines: Vec<ProbeLine>,
 }
 
@@ -83,6 +89,15 @@ impl fmt::Display for ProbeReport {
                 ProbeOutcome::Failed(reason) => reason,
             };
             writeln!(f, "  {:<58} {outcome}", line.question)?;
+        }
+        let whole = if self.writes_whole {
+            "yes"
+        } else {
+            "no: it may write in place"
+        };
+        writeln!(f, "  {WRITES_WHOLE:<58} {whole}")?;
+        if let Some(rule) = self.upload_rule {
+            writeln!(f, "  {UPLOAD_RULE:<58} {rule}: not looked for, see that it is set")?;
         }
         write!(f, "  {:<58} {}", "level", self.level)
     }
@@ -110,6 +125,8 @@ const VERSIONS: &str = "keeps versions by itself: lists, gives, removes them by 
 const VERSIONS_AFTER: &str = "lists versions after a given name";
 const ROLLS_UP: &str = "rolls up nothing that is deleted";
 const NAMES_MARKERS: &str = "says of what is deleted that a delete marker is there";
+const WRITES_WHOLE: &str = "known to show no object half written";
+const UPLOAD_RULE: &str = "lifecycle rule for uploads that a killed gateway leaves";
 const UNIQUE: &str = "a token is of one write: stale behind the same bytes again";
 
 /// How often a question is asked at most.
@@ -159,6 +176,8 @@ pub(super) async fn probe(store: &Store, layout: StoreLayout, run: Stamp) -> (Pr
     let report = ProbeReport {
         service: store.service(),
         level: profile.level,
+        writes_whole: !store.shows_half_written(),
+        upload_rule: store::upload_rule(store.service()),
         lines: probe.lines,
     };
     (report, profile)

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 pub(super) use self::{
     error::{StoreError, as_unavailable, failed, is_unavailable},
     list::Entries,
-    open::services,
+    open::{services, upload_rule},
     token::{Precondition, Token, TokenKind},
 };
 use super::{key::StoreKey, watch::StoreObserver};

@@ -117,6 +117,18 @@ impl Store {
     }
 }
 
+/// What the store's own rule is called that ends uploads in parts which nobody completes or aborts: the gateway cannot
+/// list them. azblob needs none, it forgets blocks after a week; and of swift, which keeps segments below `.segments/`,
+/// none is known.
+pub(in crate::opendal) fn upload_rule(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        "s3" | "gcs" | "cos" | "obs" => Some("AbortIncompleteMultipartUpload"),
+        "oss" => Some("AbortMultipartUpload"),
+        "b2" => Some("daysFromStartingToCancelingUnfinishedLargeFiles"),
+        _ => None,
+    }
+}
+
 /// What this build reaches, in order.
 pub(in crate::opendal) fn services() -> Vec<String> {
     opendal::install_default();

@@ -36,6 +36,11 @@ fn the_probe_finds_that_it_ignores_conditions() {
     t2gate_backends::conformance::run(async {
         let check = OpendalBackend::check(&s3_options(&SERVER)).await.unwrap();
         assert_eq!(check.report.level, StoreLevel::Blobs, "{}", check.report);
+        let said = check.report.to_string();
+        assert!(
+            said.contains("AbortIncompleteMultipartUpload: not looked for") && check.report.writes_whole,
+            "{said}"
+        );
         assert!(
             matches!(check.refusal, Some(OpendalOpenError::NotTransparent { .. })),
             "{check:?}"

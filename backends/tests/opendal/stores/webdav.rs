@@ -56,6 +56,11 @@ fn the_probe_says_what_it_keeps() {
     t2gate_backends::conformance::run(async {
         let store = crate::open_store(options());
         assert_eq!(store.report().level, StoreLevel::Blobs);
+        let said = store.report().to_string();
+        assert!(
+            said.contains("no: it may write in place") && !said.contains("lifecycle"),
+            "{said}"
+        );
         assert_eq!(store.layout(), StoreLayout::Encoded);
     });
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
-use t2gate_backends::{BucketName, Durability, StoreLayout, StoreLevel, VersioningStatus};
+use t2gate_backends::{BucketName, Durability, ProbeReport, StoreLayout, StoreLevel, VersioningStatus};
 
 use super::Prepared;
 use crate::{
@@ -121,19 +121,8 @@ impl Greeting<'_> {
                 let Some((report, layout)) = &store.probed else {
                     return Ok(());
                 };
-                let lies = match layout {
-                    StoreLayout::Transparent => "an object is one of the store's, BUCKET/KEY",
-                    StoreLayout::Encoded => "names are encoded, and only the gateway can read objects",
-                };
-                writeln!(f, "  data       {name}in a store ({}): {lies}", report.service)?;
-                writeln!(f, "  level      {}", report.level)?;
-                if report.level < StoreLevel::CompareAndSet {
-                    writeln!(
-                        f,
-                        "  UNSAFE     with a second gateway on this store; conditional writes are refused"
-                    )?;
-                }
-                Ok(())
+                let layout = *layout;
+                write!(f, "{}", InStore { name, report, layout })
             }
             BackendKind::Memory => {
                 writeln!(f, "  data       {name}in memory")?;
@@ -249,10 +238,92 @@ impl Greeting<'_> {
     }
 }
 
+/// What a store keeps, and what it does not.
+struct InStore<'a> {
+    name: String,
+    report: &'a ProbeReport,
+    layout: StoreLayout,
+}
+
+impl fmt::Display for InStore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, report, layout } = self;
+        let lies = match layout {
+            StoreLayout::Transparent => "an object is one of the store's, BUCKET/KEY",
+            StoreLayout::Encoded => "names are encoded, and only the gateway can read objects",
+        };
+        writeln!(f, "  data       {name}in a store ({}): {lies}", report.service)?;
+        writeln!(f, "  level      {}", report.level)?;
+        if report.level < StoreLevel::CompareAndSet {
+            writeln!(
+                f,
+                "  UNSAFE     with a second gateway on this store; conditional writes are refused"
+            )?;
+        }
+        if !report.writes_whole {
+            writeln!(
+                f,
+                "  UNSAFE     if the store fails amid a write: it may write in place, and what was there is gone then"
+            )?;
+        }
+        if let Some(rule) = report.upload_rule {
+            writeln!(
+                f,
+                "  to do      set the store's lifecycle rule {rule}: a killed gateway leaves uploads there"
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// For people to paste: the directory that the gateway was started in is not the one that they are in.
 fn absolute(path: &Path) -> String {
     std::path::absolute(path)
         .unwrap_or_else(|_| path.to_owned())
         .display()
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said_of(report: &ProbeReport) -> String {
+        let layout = StoreLayout::Encoded;
+        let name = "cloud: ".to_owned();
+        InStore { name, report, layout }.to_string()
+    }
+
+    #[test]
+    fn a_store_that_keeps_everything_is_greeted_with_its_level_alone() {
+        let report = ProbeReport {
+            service: "azblob",
+            level: StoreLevel::CompareAndSet,
+            writes_whole: true,
+            upload_rule: None,
+            lines: Vec::new(),
+        };
+        let said = said_of(&report);
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert!(said.contains("cloud: in a store (azblob)") && said.contains("L2, compare and set"));
+    }
+
+    #[test]
+    fn what_a_store_does_not_keep_and_what_is_left_to_it_is_said() {
+        let report = ProbeReport {
+            service: "webdav",
+            level: StoreLevel::Blobs,
+            writes_whole: false,
+            upload_rule: Some("AbortIncompleteMultipartUpload"),
+            lines: Vec::new(),
+        };
+        let said = said_of(&report);
+        for words in [
+            "UNSAFE     with a second gateway on this store",
+            "UNSAFE     if the store fails amid a write: it may write in place",
+            "set the store's lifecycle rule AbortIncompleteMultipartUpload",
+        ] {
+            assert!(said.contains(words), "{words} is not in\n{said}");
+        }
+    }
 }
