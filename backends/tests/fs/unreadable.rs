@@ -46,7 +46,7 @@ fn what_may_not_be_read_is_no_object_and_spoils_no_listing() {
 }
 
 fn close(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
 }
 
 #[tokio::test]
