@@ -40,7 +40,8 @@ const OF_EXTENDED: &[&str] = &[
     "faults::the_same_of_a_process_that_shares_its_root",
     "faults::the_same_on_the_disk_that_tests_have",
     "faults::the_same_where_files_cannot_have_two_names",
-    "faults::the_same_where_it_fails_from_then_on_in_a_process_that_shares_its_root",
+    // A side file that could not be put away may stay: see "Limits" in docs/filesystem.md.
+    "faults::the_same_where_it_fails_from_then_on",
     "damaged::",
     "doctor::damaged_attributes_keep_every_side_file",
     "doctor::histories_are_examined_too",
