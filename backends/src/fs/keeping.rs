@@ -29,6 +29,9 @@ use super::{
 };
 use crate::{BucketName, Key, ObjectInfo};
 
+/// Bytes of a file. Where these fit, attributes do not lack room on the disk: XFS wants some dozens of blocks for one.
+const ENOUGH: usize = 1024 * 1024;
+
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keeping {
@@ -38,7 +41,7 @@ pub(super) enum Keeping {
 
 impl Keeping {
     /// What a file system has room for: for the largest attributes that cannot lie in a side file. Tried on a file in
-    /// staging.
+    /// staging. Fails with NOSPC where the disk is full, which is not for ever.
     pub(super) fn probe(staging: &OwnedFd) -> Result<Self, Errno> {
         let largest = Record::largest().encode();
         let fits = on_a_file(staging, |file| {
@@ -47,7 +50,12 @@ impl Keeping {
         })?;
         match fits {
             Ok(()) => Ok(Self::Extended),
-            Err(Errno::NOTSUP | Errno::PERM | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => Ok(Self::SideFiles),
+            Err(Errno::NOTSUP | Errno::PERM | Errno::TOOBIG | Errno::RANGE) => Ok(Self::SideFiles),
+            // So are refused both what never fits and what does not fit any more.
+            Err(Errno::NOSPC) => {
+                on_a_file(staging, |file| dir::write_at(file, &vec![0; ENOUGH], 0))??;
+                Ok(Self::SideFiles)
+            }
             Err(error) => Err(error),
         }
     }

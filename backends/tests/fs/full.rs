@@ -1,9 +1,15 @@
 //! P1 on a disk that is really full: what does not fit is refused with words, what is there stays and is served, and when
 //! something is deleted writing goes on.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    mem,
+    path::Path,
+    sync::Arc,
+};
 
-use t2gate_backends::{BackendError, FsOptions, SystemClock, conformance::Subject};
+use t2gate_backends::{BackendError, FsBackend, FsOptions, SystemClock, conformance::Subject};
 
 use crate::{
     crash::abort_all,
@@ -40,6 +46,50 @@ async fn a_full_disk_is_said_to_be_full_and_goes_on_when_something_is_deleted() 
             );
             fill(&mounted.path().join("root"), versioned, size).await;
         }
+    }
+}
+
+/// What is found out at the first start holds for good.
+#[test]
+#[ignore = "mounts file systems: needs root, loop devices, mkfs.ext4 and mkfs.xfs"]
+fn a_disk_that_is_full_is_not_taken_for_one_without_room_for_attributes() {
+    for (kind, size) in [("ext4", "24M"), ("xfs", "300M")] {
+        let mounted = Mounted::image(kind, size);
+        let root = mounted.path().join("root");
+        // These would find no room either.
+        for own in ["staging", "attributes", "buckets", "uploads", "versions"] {
+            fs::create_dir_all(root.join(".t2").join(own)).unwrap();
+        }
+        let mut filler = File::create(mounted.path().join("filler")).unwrap();
+        let (mut size, mut refused) = (0, 0);
+        // A file system that allocates late finds out with a sync that it has more room.
+        loop {
+            for size in [1 << 20, 1 << 10, 1] {
+                let bytes = vec![1; size];
+                while filler.write(&bytes).is_ok_and(|written| written > 0) {}
+            }
+            filler.sync_all().unwrap();
+            let before = mem::replace(&mut size, filler.metadata().unwrap().len());
+            if size == before {
+                break;
+            }
+        }
+        loop {
+            filler.sync_all().unwrap();
+            match FsBackend::open(FsOptions::new(&root, Arc::new(SystemClock))) {
+                Ok(_) => break,
+                Err(error) => assert!(error.to_string().contains("No space left on device"), "{kind}: {error}"),
+            }
+            refused += 1;
+            size -= 4096;
+            filler.set_len(size).unwrap();
+        }
+        assert!(refused > 0, "{kind}");
+        assert_eq!(
+            fs::read_to_string(root.join(".t2/format")).unwrap(),
+            "1\n",
+            "{kind}, {refused} times refused"
+        );
     }
 }
 
