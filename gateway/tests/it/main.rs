@@ -10,6 +10,7 @@ mod backends;
 mod behind;
 mod bodies;
 mod credentials;
+mod failed_sync;
 mod http;
 mod http2;
 mod input;
