@@ -50,6 +50,8 @@ struct DirId {
 #[derive(Debug)]
 pub(super) struct Durable {
     durability: Durability,
+    /// Set where a sync may be content on a file system that has stopped: a file that such a one refuses to change.
+    witness: Option<OwnedFd>,
     /// Set where writers may share syncs.
     shared: Option<Shared>,
     /// Directories whose own entries are durable, up to the bucket.
@@ -66,56 +68,59 @@ pub(super) struct Durable {
 struct Shared {
     /// Open for as long as the backend is: the kernel tells an open file of each failure once, and of none from before.
     root: OwnedFd,
-    /// A file to change; one that a file system that has stopped refuses to change.
-    lock: OwnedFd,
     dev: (u32, u32),
     group: SyncGroup,
 }
 
 impl Shared {
-    /// `None` where `syncfs` does not say enough: before Linux 5.8 it kept errors to itself, and on file systems that we
-    /// do not know it may mean less.
+    /// `None` where `syncfs` does not say enough: before Linux 5.8 it kept errors to itself.
     fn of(root: &OwnedFd) -> Option<Self> {
-        const EXT4: i64 = 0xEF53;
-        const XFS: i64 = 0x5846_5342;
-        const BTRFS: i64 = 0x9123_683E;
-        let kind = fs::fstatfs(root).ok()?.f_type;
-        if !matches!(kind, EXT4 | XFS | BTRFS) || !kernel_reports_errors() {
+        if !kernel_reports_errors() {
             return None;
         }
         let root = dir::resolve_dir(root.as_fd(), []).ok()?;
-        let lock = dir::resolve(root.as_fd(), [".t2", "lock"], fs::OFlags::RDWR).ok()?;
         let dev = Meta::of(&root).ok()?.dev;
-        let shared = Self {
+        Some(Self {
             root,
-            lock,
             dev,
             group: SyncGroup::default(),
-        };
-        shared.confirm().ok()?;
-        Some(shared)
+        })
     }
+}
 
-    /// To be asked after a sync that succeeded. On a file system that was shut down, or whose journal has failed meanwhile,
-    /// `syncfs`, and on XFS the `fsync` of a directory, may find nothing left to do and be content. Such a state is for
-    /// good, and then no file can be changed: so a change is tried.
-    fn confirm(&self) -> Result<(), Errno> {
-        let set = crash::fault(Call::Add).and_then(|()| xattr::set(&self.lock, "user.t2gate.synced", b"1"));
-        match set {
-            // XFS and btrfs have no room for it on a disk that is full. No error of ext4's journal is told of a change of times,
-            // but that it has stopped is.
-            Err(Errno::NOTSUP | Errno::NOSPC | Errno::DQUOT) => {
-                crash::fault(Call::Add)?;
-                fs::futimens(
-                    &self.lock,
-                    &fs::Timestamps {
-                        last_access: time(fs::UTIME_OMIT),
-                        last_modification: time(fs::UTIME_NOW),
-                    },
-                )
-            }
-            outcome => outcome,
+/// A file of ours where `syncfs` is known to mean what it says, but for what [`confirm`] is for. On file systems that we do
+/// not know it may mean less.
+fn witness(root: &OwnedFd) -> Option<OwnedFd> {
+    const EXT4: i64 = 0xEF53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683E;
+    if !matches!(fs::fstatfs(root).ok()?.f_type, EXT4 | XFS | BTRFS) {
+        return None;
+    }
+    let lock = dir::resolve(root.as_fd(), [".t2", "lock"], fs::OFlags::RDWR).ok()?;
+    confirm(&lock).ok()?;
+    Some(lock)
+}
+
+/// To be asked after a sync that succeeded. On a file system that was shut down, or whose journal has failed meanwhile,
+/// `syncfs`, and on XFS the `fsync` of a directory, may find nothing left to do and be content. Such a state is for
+/// good, and then no file can be changed: so a change is tried.
+fn confirm(witness: &OwnedFd) -> Result<(), Errno> {
+    let set = crash::fault(Call::Add).and_then(|()| xattr::set(witness, "user.t2gate.synced", b"1"));
+    match set {
+        // XFS and btrfs have no room for it on a disk that is full. No error of ext4's journal is told of a change of times,
+        // but that it has stopped is.
+        Err(Errno::NOTSUP | Errno::NOSPC | Errno::DQUOT) => {
+            crash::fault(Call::Add)?;
+            fs::futimens(
+                witness,
+                &fs::Timestamps {
+                    last_access: time(fs::UTIME_OMIT),
+                    last_modification: time(fs::UTIME_NOW),
+                },
+            )
         }
+        outcome => outcome,
     }
 }
 
@@ -129,11 +134,12 @@ fn time(nanos: i64) -> fs::Timespec {
 
 impl Durable {
     pub(super) fn new(durability: Durability, root: &OwnedFd) -> Self {
+        let witness = witness(root);
+        let may_share = witness.is_some() && durability == Durability::PowerSafe;
         Self {
             durability,
-            shared: (durability == Durability::PowerSafe)
-                .then(|| Shared::of(root))
-                .flatten(),
+            shared: may_share.then(|| Shared::of(root)).flatten(),
+            witness,
             known: Mutex::new(HashSet::new()),
             refusing: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
@@ -144,6 +150,7 @@ impl Durable {
     pub(super) fn refusing() -> Self {
         Self {
             durability: Durability::ProcessSafe,
+            witness: None,
             shared: None,
             known: Mutex::default(),
             refusing: AtomicBool::new(true),
@@ -197,9 +204,19 @@ impl Durable {
         if self.durability == Durability::ProcessSafe {
             return Ok(());
         }
+        self.sync_all(root.as_fd())
+    }
+
+    fn sync_all(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         crash::fault(Call::Sync)?;
-        fs::syncfs(root)
+        fs::syncfs(root)?;
+        self.confirm()
+    }
+
+    /// After a sync that succeeded: whether it is to be believed.
+    fn confirm(&self) -> Result<(), Errno> {
+        self.witness.as_ref().map_or(Ok(()), confirm)
     }
 
     /// As [`all_that_is_visible`](Self::all_that_is_visible), for what an answer says is there.
@@ -212,7 +229,8 @@ impl Durable {
         crash::point();
         self.syncs.fetch_add(1, Ordering::Relaxed);
         crash::fault(Call::Sync)?;
-        fs::fsync(fd)
+        fs::fsync(fd)?;
+        self.confirm()
     }
 
     /// As [`after`](Self::after), whatever the level.
@@ -268,11 +286,7 @@ impl Durable {
             all.extend(way.holders.iter().map(AsFd::as_fd));
         }
         self.sync(&all)?;
-        for base in lost {
-            self.syncs.fetch_add(1, Ordering::Relaxed);
-            crash::fault(Call::Sync)?;
-            fs::syncfs(base)?;
-        }
+        lost.into_iter().try_for_each(|base| self.sync_all(base))?;
         let mut known = self.known();
         for (_, way) in ways {
             if known.len() + way.passed.len() > MAX_KNOWN {
@@ -319,14 +333,14 @@ impl Durable {
                 fs::fsync(fd)
             })
         };
+        let confirmed = |outcome: Result<(), Errno>| outcome.and_then(|()| self.confirm());
         let Some(shared) = self.shared.as_ref().filter(|shared| lie_on(fds, shared.dev)) else {
-            return own();
+            return confirmed(own());
         };
         let all = || {
             self.syncs.fetch_add(1, Ordering::Relaxed);
             fs::syncfs(&shared.root)
         };
-        let confirmed = |outcome: Result<(), Errno>| outcome.and_then(|()| shared.confirm());
         shared.group.sync(|| confirmed(own()), || confirmed(all()))
     }
 

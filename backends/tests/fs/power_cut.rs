@@ -15,11 +15,12 @@ use std::{
 };
 
 use t2gate_backends::{
-    Backend, BucketName, Durability, FsBackend, FsOptions, SystemClock, conformance::Subject, crash_points,
+    Backend, BackendError, BucketName, Durability, FsBackend, FsOptions, SystemClock, conformance::Subject,
+    crash_points,
 };
 
 use crate::{
-    is_child_with,
+    is_child, is_child_with,
     ops::{Ops, Seen, expect, perform, see, subject},
 };
 
@@ -119,6 +120,49 @@ fn the_same_with_side_files() {
 #[ignore = "mounts file systems: needs root, loop devices, mkfs.ext4, mkfs.xfs and python3"]
 fn the_same_where_files_cannot_have_two_names() {
     assert!(!is_child_with(SURVIVES, [("T2GATE_TEST_LINKS", "none")]));
+}
+
+/// On XFS the sync of a directory is content where the file system has stopped. For the records of buckets there is no
+/// other sync behind the change.
+#[test]
+#[ignore = "mounts file systems: needs root, loop devices, mkfs.ext4, mkfs.xfs and python3"]
+fn what_was_not_durable_when_the_power_went_is_not_acknowledged() {
+    if !is_child("power_cut::what_was_not_durable_when_the_power_went_is_not_acknowledged") {
+        return;
+    }
+    for (kind, size) in KINDS {
+        for level in [Durability::PowerSafe, Durability::ProcessSafe] {
+            let machine = Machine::new(kind, size).unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let root = machine.mount_point().join("root");
+                let subject = subject(&root, "bucket", level).await;
+                let before = crash_points::syncs();
+                crash_points::hold_syncs(true);
+                let deletion = tokio::spawn({
+                    let subject = subject.clone();
+                    async move { subject.delete_bucket(&subject.bucket).await }
+                });
+                while crash_points::syncs() == before {
+                    tokio::task::yield_now().await;
+                }
+                machine.cut();
+                crash_points::hold_syncs(false);
+                let outcome = deletion.await.unwrap();
+                assert!(
+                    matches!(outcome, Err(BackendError::Internal { .. })),
+                    "{kind}, {level:?}: {outcome:?}"
+                );
+            });
+            drop(runtime);
+            machine.unmount();
+            machine.mount().unwrap();
+            assert!(machine.mount_point().join("root/.t2/buckets/bucket").exists());
+        }
+    }
 }
 
 /// P2, the price: with sixteen writers at most a quarter of a sync comes on a write, counted where the kernel is asked.
