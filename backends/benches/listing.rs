@@ -5,7 +5,14 @@
 //! The trees are made below the directory for temporary files (`TMPDIR`). Ratios are to the first size of the same run.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails says so")]
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,6 +23,7 @@ use t2gate_backends::{
 
 const PAGE: usize = 1000;
 const ROUNDS: usize = 60;
+const WRITER: &str = "--write-into";
 
 struct Bench {
     backend: FsBackend,
@@ -149,6 +157,23 @@ impl Bench {
             }
             figures.push((what, median(times)));
         }
+        let written = self.root.path().join("bench");
+        let mut writer = Command::new(std::env::current_exe().unwrap());
+        let mut writer = writer
+            .arg(WRITER)
+            .arg(written)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It has begun.
+        let mut line = String::new();
+        BufReader::new(writer.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        figures.push(("while others write all the time", median(self.walk().await)));
+        drop(writer.stdin.take());
+        assert!(writer.wait().unwrap().success());
         // Common prefixes, each of a directory that holds one object.
         let top = self.root.path().join("bench/directories");
         for n in 0..(self.files / 10).max(PAGE * 2) {
@@ -167,7 +192,27 @@ impl Bench {
     }
 }
 
+/// Another process: its CPU time is not ours. A new file about every millisecond, anywhere in the order of names, until
+/// nobody holds the other end of its input.
+fn write_into(dir: &Path) {
+    let done = std::thread::spawn(|| std::io::stdin().read(&mut [0]));
+    let mut n = 0_u32;
+    while !done.is_finished() {
+        let name = format!("{:08x}-constant-{n}", n.wrapping_mul(0x9E37_79B9));
+        fs::write(dir.join(name), "x").unwrap();
+        if n == 0 {
+            println!("begun");
+        }
+        n += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(WRITER) {
+        return write_into(Path::new(&arguments.next().unwrap()));
+    }
     let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if sizes.is_empty() {
         vec![10_000, 100_000, 1_000_000]
@@ -187,7 +232,7 @@ fn main() {
         for ((what, took), (_, base)) in figures.iter().zip(base) {
             let millis = took.as_secs_f64() * 1e3;
             let ratio = took.as_secs_f64() / base.as_secs_f64();
-            println!("  {what:28} {millis:9.2} ms of CPU   x{ratio:.2}");
+            println!("  {what:32} {millis:9.2} ms of CPU   x{ratio:.2}");
         }
     }
 }
