@@ -25,8 +25,8 @@ mod versioning;
 
 pub use self::opendal::{
     DEFAULT_STORE_MEMORY_BYTES, DEFAULT_STORE_RETRY_DELAY, OpendalBackend, OpendalOpenError, OpendalOptions, ProbeLine,
-    ProbeOutcome, ProbeReport, StoreCallOutcome, StoreCheck, StoreLayout, StoreLevel, StoreObserver, missing_service,
-    store_services,
+    ProbeOutcome, ProbeReport, StoreCallOutcome, StoreCheck, StoreLayout, StoreLevel, StoreObserver, StoreTimeouts,
+    missing_service, store_services,
 };
 pub use backend::{Backend, ByteStream, ObjectReader, OpenObject};
 pub use body::{BodyError, BodyEvent, BodySource, BodySummary, ObjectBody};

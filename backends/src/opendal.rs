@@ -46,6 +46,7 @@ mod secrets;
 mod store;
 mod store_versions;
 mod sweep;
+mod timeouts;
 mod version_listing;
 mod versions;
 mod watch;
@@ -64,6 +65,7 @@ use self::{
 pub use self::{
     key::StoreLayout,
     probe::{ProbeLine, ProbeOutcome, ProbeReport, StoreLevel},
+    timeouts::StoreTimeouts,
     watch::{StoreCallOutcome, StoreObserver},
 };
 use crate::{
@@ -108,6 +110,8 @@ pub struct OpendalOptions {
     /// What fails for a passing reason is tried again up to four times: after so long or up to twice as long, and each
     /// time after four times as long as before.
     pub retry_delay: Duration,
+    /// How long each attempt of a call may take.
+    pub timeouts: StoreTimeouts,
 }
 
 impl OpendalOptions {
@@ -123,6 +127,7 @@ impl OpendalOptions {
             abandoned_upload_age: Some(DEFAULT_ABANDONED_UPLOAD_AGE),
             observer: None,
             retry_delay: DEFAULT_STORE_RETRY_DELAY,
+            timeouts: StoreTimeouts::default(),
         }
     }
 
@@ -332,6 +337,7 @@ impl Found {
             &options.options,
             options.observer.clone(),
             options.retry_delay,
+            options.timeouts,
         );
         let store = Arc::new(store.map_err(|reason| OpendalOpenError::Configuration {
             service: options.service.clone(),

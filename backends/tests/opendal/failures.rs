@@ -6,6 +6,8 @@ mod opening;
 mod reads;
 #[path = "failures/sweeps.rs"]
 mod sweeps;
+#[path = "failures/timeouts.rs"]
+mod timeouts;
 #[path = "failures/uploads.rs"]
 mod uploads;
 #[path = "failures/writes.rs"]

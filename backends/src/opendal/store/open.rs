@@ -7,7 +7,7 @@ use std::{
 
 use opendal::{
     Operator,
-    layers::{CapabilityCheckLayer, CapabilityOverrideLayer, RetryLayer, TimeoutLayer},
+    layers::{CapabilityCheckLayer, CapabilityOverrideLayer, RetryLayer},
 };
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 use crate::opendal::{
     answer::AnswerLayer,
     secrets::Secrets,
+    timeouts::{StoreTimeouts, TimeoutLayer},
     watch::{Retries, StoreObserver, WatchLayer},
 };
 
@@ -33,18 +34,16 @@ const WRITES_WHOLE: [&str; 10] = [
 /// Services that make a file first and write it then: who is told that there is one already need not find all of it. So
 /// they create nothing only where there is none.
 const CREATES_FIRST: [&str; 3] = ["azdls", "sftp", "webhdfs"];
-/// Calls that carry no body end after so long, and are tried again.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// One part of a body, or a copy of up to 5 GiB inside the store, ends after so long: 8 MiB at 30 KiB/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+
 impl Store {
-    /// Opens the service `scheme` with its own options. No error says what is secret among them. `retry_delay` is as in
-    /// [`OpendalOptions`](crate::OpendalOptions::retry_delay).
+    /// Opens the service `scheme` with its own options. No error says what is secret among them. `retry_delay` and
+    /// `timeouts` are as in [`OpendalOptions`](crate::OpendalOptions).
     pub(in crate::opendal) fn open(
         scheme: &str,
         options: &[(String, String)],
         observer: Option<Arc<dyn StoreObserver>>,
         retry_delay: Duration,
+        timeouts: StoreTimeouts,
     ) -> Result<Self, String> {
         opendal::install_default();
         // opendal makes one for all, at the first call, and panics where there is none to be had.
@@ -66,11 +65,7 @@ impl Store {
                 capability
             }))
             .layer(CapabilityCheckLayer::default())
-            .layer(
-                TimeoutLayer::new()
-                    .with_timeout(CALL_TIMEOUT)
-                    .with_io_timeout(BODY_TIMEOUT),
-            )
+            .layer(TimeoutLayer(timeouts))
             .layer(WatchLayer::new(observer.clone(), secrets))
             .layer(AnswerLayer);
         let once = op.clone();
@@ -148,7 +143,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect();
-            Store::open(service, &options, None, Duration::ZERO).unwrap()
+            Store::open(service, &options, None, Duration::ZERO, StoreTimeouts::default()).unwrap()
         };
         let account = [
             ("endpoint", "https://127.0.0.1:1"),

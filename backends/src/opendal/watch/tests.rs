@@ -63,7 +63,14 @@ fn open(service: &str, options: &[(&str, &str)]) -> (Store, Arc<Told>) {
         .map(|&(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let told = Arc::new(Told::default());
-    let store = Store::open(service, &options, Some(told.clone()), crate::DEFAULT_STORE_RETRY_DELAY).unwrap();
+    let store = Store::open(
+        service,
+        &options,
+        Some(told.clone()),
+        crate::DEFAULT_STORE_RETRY_DELAY,
+        crate::StoreTimeouts::default(),
+    )
+    .unwrap();
     (store, told)
 }
 

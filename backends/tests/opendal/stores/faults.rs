@@ -7,12 +7,17 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, LazyLock},
-    time::Duration,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use t2gate_backends::{BackendError, ObjectBody, OpendalBackend, OpendalOptions, TestClock, conformance::Subject};
+use t2gate_backends::{
+    BackendError, ObjectBody, OpendalBackend, OpendalOptions, StoreTimeouts, TestClock, conformance::Subject,
+};
 
 use super::{
     ops::{
@@ -109,6 +114,10 @@ fn rows() -> Vec<Vec<Fault>> {
 /// has been done in full or not at all, and the answer says whose fault it is. Each operation goes through all its places
 /// once for each of the [`rows`].
 async fn broken_once_anywhere(server: &LazyLock<Server>, options: OpendalOptions, ops: &[Op]) {
+    broken_once_anywhere_by(server, options, ops, &rows()).await;
+}
+
+async fn broken_once_anywhere_by(server: &LazyLock<Server>, options: OpendalOptions, ops: &[Op], rows: &[Vec<Fault>]) {
     let line = Line::to(server, options).await;
     let (s, key) = (&line.s, "d/key");
     let mut lost = 0;
@@ -117,7 +126,7 @@ async fn broken_once_anywhere(server: &LazyLock<Server>, options: OpendalOptions
         if *op == Op::Copy && !s.copies_between(&s.bucket, &s.bucket) {
             continue;
         }
-        for row in rows() {
+        for row in rows {
             // Another fault comes first for each.
             for (number, fault) in (1..).zip(row.iter().cycle().skip(turn % row.len())) {
                 op.prepare(s, key).await;
@@ -343,6 +352,77 @@ async fn refused_for_long(server: &LazyLock<Server>, options: OpendalOptions) {
     line.ends(0).await;
 }
 
+/// For a test to wait for. A store that has just started takes longer for its first write, so that has been done.
+async fn with_timeouts(timeouts: StoreTimeouts, options: OpendalOptions) -> OpendalOptions {
+    OpendalBackend::check(&options).await.unwrap();
+    OpendalOptions { timeouts, ..options }
+}
+
+async fn impatient(options: OpendalOptions) -> OpendalOptions {
+    let timeouts = StoreTimeouts {
+        call: Duration::from_secs(2),
+        transfer: Duration::from_secs(2),
+        ..StoreTimeouts::default()
+    };
+    with_timeouts(timeouts, options).await
+}
+
+/// A connection that stays and says nothing more.
+async fn silent_for_long(server: &LazyLock<Server>, options: OpendalOptions) {
+    let line = Line::to(server, impatient(options).await).await;
+    let s = &line.s;
+    let old = content("key", "old", 1000);
+    s.put("key", old.clone()).await;
+    line.proxy.break_all(Fault::Stall);
+    let (put, read, listed, ready) = tokio::join!(
+        s.put_body("key", ObjectBody::from_bytes(content("key", "new", 2000))),
+        fetch(s, "key"),
+        list(s),
+        s.ready(),
+    );
+    for outcome in [put.map(drop), read.map(drop), listed.map(drop), ready] {
+        assert_passing(&outcome.expect_err("nothing answers"));
+    }
+    assert!(line.proxy.heal().len() > 4, "nothing was tried again");
+    assert_eq!(fetch(s, "key").await.unwrap(), Some(old));
+    line.ends(0).await;
+}
+
+/// A line on which a large object takes longer than a call may be silent: nothing is cut off, nothing is sent twice.
+async fn slow_line(server: &LazyLock<Server>, options: OpendalOptions) {
+    // One part takes longer.
+    let timeouts = StoreTimeouts {
+        transfer: Duration::from_secs(3),
+        ..StoreTimeouts::default()
+    };
+    let line = Line::to(server, with_timeouts(timeouts, options).await).await;
+    let s = &line.s;
+    for op in [Op::PutLarge, Op::ReadLarge] {
+        let mut requests = Vec::new();
+        for fault in [None, Some(Fault::Trickle)] {
+            op.prepare(s, "key").await;
+            let seen = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&seen);
+            line.proxy.plan(move |_| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                fault
+            });
+            let begun = Instant::now();
+            op.perform(s, "key").await.unwrap();
+            line.proxy.heal();
+            requests.push(seen.load(Ordering::SeqCst));
+            let is_slow = begun.elapsed() > timeouts.transfer;
+            assert!(is_slow || fault.is_none(), "{op:?}: {:?}", begun.elapsed());
+            assert_eq!(fetch(s, "key").await.unwrap(), op.after("key"));
+        }
+        assert!(
+            requests[1] <= requests[0],
+            "{op:?}: something was sent twice: {requests:?}"
+        );
+    }
+    line.ends(0).await;
+}
+
 macro_rules! behind_a_broken_line {
     ($store:ident) => {
         mod $store {
@@ -393,6 +473,29 @@ macro_rules! behind_a_broken_line {
             fn a_line_that_breaks_often() {
                 t2gate_backends::conformance::run(async {
                     broken_at_random(&$store::SERVER, $store::options(), 2, 3).await;
+                });
+            }
+
+            #[test]
+            fn requests_that_nothing_answers_once_anywhere() {
+                t2gate_backends::conformance::run(async {
+                    let ops = [Op::Put, Op::Read];
+                    let options = impatient($store::options()).await;
+                    broken_once_anywhere_by(&$store::SERVER, options, &ops, &[vec![Fault::Stall]]).await;
+                });
+            }
+
+            #[test]
+            fn a_line_that_falls_silent() {
+                t2gate_backends::conformance::run(async {
+                    silent_for_long(&$store::SERVER, $store::options()).await;
+                });
+            }
+
+            #[test]
+            fn a_line_that_is_slow() {
+                t2gate_backends::conformance::run(async {
+                    slow_line(&$store::SERVER, $store::options()).await;
                 });
             }
 

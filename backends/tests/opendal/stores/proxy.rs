@@ -31,6 +31,10 @@ pub(super) enum Fault {
     TruncateReply,
     /// The answer stops in the middle for a while, and goes on.
     Delay,
+    /// The request arrives, nothing answers it, and the connection stays. The store has seen nothing.
+    Stall,
+    /// Bodies pass in pieces, both ways, with a pause before each piece.
+    Trickle,
     /// The proxy answers with this status, and the store has seen nothing.
     Answer(u16),
 }
@@ -200,13 +204,23 @@ fn take_place(state: &Mutex<State>) {
     }
 }
 
+/// How [`Fault::Trickle`] lets pass what it does.
+const PIECE_BYTES: usize = 256 << 10;
+const PAUSE: Duration = Duration::from_millis(200);
+
 async fn serve(client: TcpStream, store: SocketAddr, state: &Mutex<State>) -> io::Result<()> {
     let mut client = BufReader::new(client);
     while let Some(head) = head(&mut client).await? {
         let method = head.split(' ').next().unwrap_or_default().to_owned();
-        let body = body(&mut client, framing(&head, true)).await?;
         let fault = decide(state, kind(&head));
+        let body = body(&mut client, framing(&head, true), fault == Some(Fault::Trickle)).await?;
         match fault {
+            Some(Fault::Stall) => {
+                take_place(state);
+                // Until the client goes away.
+                client.read_to_end(&mut Vec::new()).await?;
+                return Ok(());
+            }
             Some(Fault::CutRequest) => {
                 take_place(state);
                 return Ok(());
@@ -259,7 +273,14 @@ async fn serve(client: TcpStream, store: SocketAddr, state: &Mutex<State>) -> io
             }
             _ => client.write_all(head.as_bytes()).await?,
         }
-        client.write_all(&body).await?;
+        let slowly = fault == Some(Fault::Trickle);
+        for piece in body.chunks(PIECE_BYTES) {
+            if slowly {
+                tokio::time::sleep(PAUSE).await;
+            }
+            client.write_all(piece).await?;
+            client.flush().await?;
+        }
         client.flush().await?;
         if header(&head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             return Ok(());
@@ -334,12 +355,19 @@ async fn head(from: &mut BufReader<TcpStream>) -> io::Result<Option<String>> {
     }
 }
 
-/// As it is on the wire.
-async fn body(from: &mut BufReader<TcpStream>, framing: Framing) -> io::Result<Vec<u8>> {
+/// As it is on the wire. Only what has a length can be read `slowly`.
+async fn body(from: &mut BufReader<TcpStream>, framing: Framing, slowly: bool) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     match framing {
         Framing::Length(length) => {
-            (&mut *from).take(length).read_to_end(&mut body).await?;
+            while slowly && length - body.len() as u64 > PIECE_BYTES as u64 {
+                tokio::time::sleep(PAUSE).await;
+                if (&mut *from).take(PIECE_BYTES as u64).read_to_end(&mut body).await? == 0 {
+                    break;
+                }
+            }
+            let rest = length - body.len() as u64;
+            (&mut *from).take(rest).read_to_end(&mut body).await?;
             if body.len() as u64 != length {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -375,7 +403,7 @@ async fn answer(store: &mut BufReader<TcpStream>, method: &str) -> io::Result<(S
         if method == "HEAD" || status == "204" || status == "304" {
             return Ok((head, Vec::new()));
         }
-        let body = body(store, framing(&head, false)).await?;
+        let body = body(store, framing(&head, false), false).await?;
         return Ok((head, body));
     }
 }
