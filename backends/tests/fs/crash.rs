@@ -428,7 +428,9 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
                             && [&plain, &piece, &object, &object.join(&name)]
                                 .iter()
                                 .any(|object| object.is_file());
-                        if names(&path).is_empty() && !is_kept {
+                        // It stays as long as its key has another version.
+                        let is_of_nulls = !part.is_empty() && name == "null" && names(&directory).len() > 1;
+                        if names(&path).is_empty() && !is_kept && !is_of_nulls {
                             litter.push(path.display().to_string());
                         }
                         directories.push((path, plain));
