@@ -234,14 +234,18 @@ impl Record {
         self.version.filter(|_| *self.key == *key.as_str()).map(Version::from)
     }
 
+    pub(super) fn note_version(&mut self, version: Option<Version>) {
+        self.version = version.map(StoredVersion::from);
+    }
+
     /// Whether it is of this version.
     pub(super) fn has_version(&self, version: Version) -> bool {
         self.version == Some(version.into())
     }
 
-    /// Writes the record again, with another version.
+    /// Writes the record again, with another version, to the file itself.
     pub(super) fn set_version(&mut self, file: &OwnedFd, version: Option<Version>) -> Result<(), Error> {
-        self.version = version.map(StoredVersion::from);
+        self.note_version(version);
         set(file, &encode(&*self)).map_err(Error::io("could not set attributes"))
     }
 
@@ -318,12 +322,25 @@ pub(super) fn describe_listed(
     Ok(describe_known(key, meta, known))
 }
 
-/// As [`describe_listed`] with the record of a side file, in CBOR. The key again where that is none, or not this file's.
-pub(super) fn describe_head(key: Key, meta: &Meta, head: &[u8]) -> Result<ObjectInfo, Key> {
+/// As [`describe_listed`] with the record of a side file, in CBOR. The key again where that is none, or not this file's,
+/// which `is_own` judges by the version that it names.
+pub(super) fn describe_head(
+    key: Key,
+    meta: &Meta,
+    head: &[u8],
+    is_own: impl FnOnce(&Key, Option<Version>) -> Result<bool, Error>,
+) -> Result<Result<ObjectInfo, Key>, Error> {
     match minicbor::decode::<Listed<'_>>(head) {
-        Ok(known) if known.holds_for(meta) => Ok(describe_known(key, meta, Some(known))),
-        _ => Err(key),
+        Ok(known) if known.holds_for(meta) && is_own(&key, known.version.map(Version::from))? => {
+            Ok(Ok(describe_known(key, meta, Some(known))))
+        }
+        _ => Ok(Err(key)),
     }
+}
+
+/// What a listing says of a file of which nothing is recorded.
+pub(super) fn describe_unknown(key: Key, meta: &Meta) -> ObjectInfo {
+    describe_known(key, meta, None)
 }
 
 impl Listed<'_> {

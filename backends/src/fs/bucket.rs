@@ -283,9 +283,9 @@ impl Store {
     }
 
     /// Whether buckets can have versioning. Two keys that differ in spelling alone would have one history where names are
-    /// folded, and with side files versions could not be told apart.
+    /// folded.
     pub(super) fn can_keep_versions(&self) -> bool {
-        !self.is_folding() && self.attributes.can_keep_versions()
+        !self.is_folding()
     }
 
     fn check_history(&self, operation: &'static str) -> Result<(), Error> {

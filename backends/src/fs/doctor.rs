@@ -140,14 +140,6 @@ impl Doctor {
             format.keeping() == Keeping::Extended && !Keeping::has_extended(&staging).map_err(failed)?;
         let records = part("buckets")?;
         if lost_attributes && repair {
-            // Their versions could not be told apart any more.
-            for bucket in dir::names(&records).map_err(failed)? {
-                if let Ok(bucket) = BucketName::parse(bucket)
-                    && bucket::load(&records, &bucket).is_ok_and(|(info, _)| info.versioning.is_some())
-                {
-                    return Err(layout::versions_need_extended(path, &bucket));
-                }
-            }
             if format == Format::Two || Folding::probe(&staging).map_err(failed)?.is_some() {
                 return Err(FsOpenError::FoldedSideFiles(path.into()));
             }

@@ -19,7 +19,6 @@ use rustix::{
 
 use super::{
     Store,
-    attributes::Record,
     bucket::{Bucket, Entered},
     crash::{self, Call},
     dir::{self, Entry, Meta},
@@ -283,11 +282,10 @@ impl Store {
             for kept in &versions.litter {
                 let file = history.open_file(*kept)?;
                 // This first: nothing would tell of it afterwards.
-                if let Some((file, meta)) = file
-                    && let Some(record) = Record::load_any(&file)?
-                    && let Some(side) = record.own_side(&bucket.name, key, &meta)
+                if let Some((file, meta)) = file.filter(|_| !kept.marker)
+                    && let Some(side) = self.recorded(bucket, key, (&file, &meta), Some(*kept))?.side_id
                 {
-                    self.attributes.remove_side(side);
+                    self.attributes.remove_side(&side);
                 }
                 self.remove_kept(bucket, name, history, *kept)?;
             }

@@ -4,14 +4,16 @@
 //! - **Side files**, one for each object that the gateway wrote, in `.t2/attributes`, under a name made of bucket, key,
 //!   size and modification time. It is by these four that a reader finds it, so that the commit is still one step: as the
 //!   file takes its place, it has its attributes. No two versions of an object have one name at the same time: a time
-//!   is set for which there is no side file yet, and read back, as file systems round. A file that something else
-//!   changes has no attributes any more, and its side file is for `doctor` to find. There no bucket has versioning, and no
-//!   other process shares the root.
+//!   is set for which there is no side file yet, and read back, as file systems round. A side file stays as long as its
+//!   file has any name, that of a kept version too. A file that something else changes has no attributes any more, and
+//!   its side file is for `doctor` to find. What something else puts there may have the size and time of a version that
+//!   is kept: the attributes are that version's then ([`Store::is_own`](super::Store::is_own)). No other process shares
+//!   the root.
 
 use std::sync::Arc;
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     fs,
     io::Errno,
 };
@@ -24,10 +26,10 @@ use super::{
     error::Error,
     intent::Intent,
     multipart::PartRecord,
-    side::{Found, Named, Side, SideFile},
+    side::{self, Found, Named, Side, SideFile},
     staging, sys, xattr,
 };
-use crate::{BucketName, Key, ObjectInfo};
+use crate::{BucketName, Key, ObjectInfo, Version};
 
 /// Bytes of a file. Where these fit, attributes do not lack room on the disk: XFS wants some dozens of blocks for one.
 const ENOUGH: usize = 1024 * 1024;
@@ -110,12 +112,6 @@ pub(super) struct Recorded {
 }
 
 impl Attributes {
-    /// Whether several files of one key can be told apart. A side file is found by what two of them may have in common, if
-    /// the gateway did not write both, and cannot be given another version.
-    pub(super) fn can_keep_versions(&self) -> bool {
-        self.keeping == Keeping::Extended
-    }
-
     /// In a directory that is there. Makes those that side files lie in.
     pub(super) fn new(keeping: Keeping, dir: OwnedFd) -> Result<Self, Errno> {
         if keeping == Keeping::SideFiles {
@@ -134,12 +130,13 @@ impl Attributes {
     }
 
     /// Gives `file`, which is complete, its attributes, and returns what it is then. Nothing of that is synced yet.
+    /// `there`: the object that the key has now. With side files the new one is told from that by its time.
     pub(super) fn store(
         &self,
         file: &OwnedFd,
-        bucket: &BucketName,
-        key: &Key,
+        (bucket, key): (&BucketName, &Key),
         new: &NewObject,
+        there: Option<&Meta>,
         intent: impl Fn(&str) -> Option<Intent>,
     ) -> Result<Stored, Error> {
         match self.keeping {
@@ -149,8 +146,11 @@ impl Attributes {
                 Ok(Stored { meta, record, side })
             }
             Keeping::SideFiles => {
-                let (meta, (record, side)) =
-                    at_a_time_of_its_own(file, |meta| self.create_side(bucket, key, meta, new, &intent))?;
+                let (meta, (record, side)) = at_a_time_of_its_own(file, |meta| match there {
+                    // Somebody else put it there: it has no side file, and must not get this one.
+                    Some(there) if (there.size, there.mtime) == (meta.size, meta.mtime) => Ok(None),
+                    _ => self.create_side(bucket, key, meta, new, &intent),
+                })?;
                 Ok(Stored {
                     meta,
                     record,
@@ -189,7 +189,44 @@ impl Attributes {
         }
     }
 
-    /// What is recorded of the object `key`, which has this file.
+    /// Writes the record of a new file again, with another version. What has to be synced before the file is an object's.
+    pub(super) fn set_version<'s>(
+        &self,
+        file: &OwnedFd,
+        record: &mut Record,
+        side: Option<&'s SideFile>,
+        version: Option<Version>,
+    ) -> Result<Option<BorrowedFd<'s>>, Error> {
+        match (self.keeping, side) {
+            (Keeping::SideFiles, Some(side)) => {
+                record.note_version(version);
+                side.set_head(&attributes::minicbor_bytes(record)).map(Some)
+            }
+            _ => record.set_version(file, version).map(|()| None),
+        }
+    }
+
+    /// Writes the record of an object again, without a version, in one step. `sync` makes a file durable.
+    pub(super) fn forget_version(
+        &self,
+        staging: &OwnedFd,
+        file: &OwnedFd,
+        (record, side_id): (&mut Record, Option<&str>),
+        sync: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let id = match (self.keeping, side_id) {
+            (Keeping::SideFiles, Some(id)) => id,
+            _ => return record.set_version(file, None),
+        };
+        record.note_version(None);
+        let (shelf, name) = self
+            .locate(id)
+            .map_err(Error::io("could not open a directory in .t2"))?;
+        side::replace_head(&shelf, name, staging, &attributes::minicbor_bytes(record), sync)
+    }
+
+    /// What is recorded of a file of `key`, found by size and time with side files: it may be of another file, see
+    /// [`Store::recorded`](super::Store::recorded).
     pub(super) fn recorded(
         &self,
         bucket: &BucketName,
@@ -224,7 +261,7 @@ impl Attributes {
     }
 
     /// The record that holds for the file, and its side file. With side files alone the two are of this version only if
-    /// `key` still has this file afterwards.
+    /// the file still has its name afterwards, and if [no other](super::Store::is_own) has them.
     pub(super) fn load(
         &self,
         bucket: &BucketName,
@@ -268,8 +305,9 @@ impl Attributes {
         self.keeping == Keeping::Extended
     }
 
-    /// What a listing says of the object `key`. `buffer` is for what is read, from one to the next. The key again
-    /// where there is no side file, or half of one, which may also mean that the object was replaced just now.
+    /// What a listing says of a file of `key`. `buffer` is for what is read, from one to the next. The key again
+    /// where there is no side file, or half of one, which may also mean that the object was replaced just now; or where
+    /// the record, which names this version, is not the file's own.
     pub(super) fn describe_listed(
         &self,
         bucket: &BucketName,
@@ -277,15 +315,16 @@ impl Attributes {
         file: impl AsFd,
         meta: &Meta,
         buffer: &mut Vec<u8>,
+        is_own: impl FnOnce(&Key, Option<Version>) -> Result<bool, Error>,
     ) -> Result<Result<ObjectInfo, Key>, Error> {
         match self.keeping {
             Keeping::Extended => attributes::describe_listed(key, file, meta, buffer).map(Ok),
             Keeping::SideFiles => {
-                // Of another version it can only be if that has the same size and time: then it is that one's line.
-                Ok(match self.open_side(&side_id(bucket, key.as_str(), meta))? {
-                    Found::Whole(_, head) => attributes::describe_head(key, meta, &head),
-                    Found::Damaged | Found::Absent => Err(key),
-                })
+                // Of a later version it can only be if that has the same size and time: then it is that one's line.
+                match self.open_side(&side_id(bucket, key.as_str(), meta))? {
+                    Found::Whole(_, head) => attributes::describe_head(key, meta, &head, is_own),
+                    Found::Damaged | Found::Absent => Ok(Err(key)),
+                }
             }
         }
     }
@@ -296,6 +335,11 @@ impl Attributes {
         if let Err(error) = removed {
             tracing::warn!(%error, id, "could not remove a file of attributes");
         }
+    }
+
+    /// The side file of a new object, if there is one that has its name of the object.
+    pub(super) fn side_of_new(&self, bucket: &BucketName, record: &Record) -> Option<String> {
+        (self.keeping == Keeping::SideFiles).then(|| named_by(bucket, &record.key, record.size, record.mtime))
     }
 
     fn open_side(&self, id: &str) -> Result<Found, Error> {
@@ -323,14 +367,18 @@ fn split_id(id: &str) -> (&str, &str) {
 
 /// The name of the side file of an object with this size and time.
 pub(super) fn side_id(bucket: &BucketName, key: &str, meta: &Meta) -> String {
+    named_by(bucket, key, meta.size, meta.mtime)
+}
+
+fn named_by(bucket: &BucketName, key: &str, size: u64, mtime: (i64, u32)) -> String {
     let mut hasher = Sha256::new();
     for text in [bucket.as_str(), key] {
         hasher.update((text.len() as u64).to_be_bytes());
         hasher.update(text);
     }
-    hasher.update(meta.size.to_be_bytes());
-    hasher.update(meta.mtime.0.to_be_bytes());
-    hasher.update(meta.mtime.1.to_be_bytes());
+    hasher.update(size.to_be_bytes());
+    hasher.update(mtime.0.to_be_bytes());
+    hasher.update(mtime.1.to_be_bytes());
     hex::encode(&hasher.finalize()[..16])
 }
 

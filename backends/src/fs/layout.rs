@@ -131,12 +131,6 @@ pub enum FsOpenError {
         .0.display()
     )]
     CannotShare(PathBuf),
-    #[error(
-        "{}: bucket {bucket} has versioning, and the versions of an object are told apart by user extended attributes, \
-         which are not kept here; move the directory to a file system that has them",
-        root.display()
-    )]
-    VersionsNeedExtendedAttributes { root: PathBuf, bucket: BucketName },
     #[error("{}: no data directory: there is no .t2/format", .0.display())]
     NoRoot(PathBuf),
     #[error("{}: {what} is damaged", root.display())]
@@ -213,15 +207,12 @@ impl Store {
                 (Some(_), Keeping::Extended) => Format::Two,
                 (Some(_), Keeping::SideFiles) => return Err(FsOpenError::FoldedSideFiles(root.into())),
             };
-            if needed != Format::One
+            if needed == Format::Two
                 && let Some(versioned) = buckets.values().find(|bucket| bucket.versioning().is_some())
             {
-                return Err(match needed {
-                    Format::SideFiles => versions_need_extended(root, &versioned.name),
-                    Format::One | Format::Two => FsOpenError::FoldedVersions {
-                        root: root.into(),
-                        bucket: versioned.name.clone(),
-                    },
+                return Err(FsOpenError::FoldedVersions {
+                    root: root.into(),
+                    bucket: versioned.name.clone(),
                 });
             }
             if known != Some(needed) {
@@ -349,13 +340,6 @@ fn choose_keeping(
         return Err(FsOpenError::CannotShare(root.into()));
     }
     Ok(keeping)
-}
-
-pub(super) fn versions_need_extended(root: &Path, bucket: &BucketName) -> FsOpenError {
-    FsOpenError::VersionsNeedExtendedAttributes {
-        root: root.into(),
-        bucket: bucket.clone(),
-    }
 }
 
 pub(super) fn marks(space: &OwnedFd, staging: &Arc<OwnedFd>, format: Format) -> Result<Marks, Errno> {

@@ -157,9 +157,10 @@ impl Store {
             Err(key) => key,
         };
         let may_keep = walk.lines.may_keep(&meta);
+        let is_own = |key: &Key, named| self.is_own(bucket, key, named, &meta, None);
         let described = self
             .attributes
-            .describe_listed(&bucket.name, key, &file, &meta, &mut walk.buffer)?;
+            .describe_listed(&bucket.name, key, &file, &meta, &mut walk.buffer, is_own)?;
         match described {
             Ok(info) => {
                 if may_keep {
@@ -174,7 +175,7 @@ impl Store {
         }
     }
 
-    /// The line of an object whose side file was not there, or half written: of one version.
+    /// The line of an object whose side file was not there, or half written, or another's: of one version.
     fn describe_opened(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: Key) -> Result<Option<ObjectInfo>, Error> {
         let object = ObjectRef {
             bucket: bucket.name.clone(),

@@ -1,5 +1,6 @@
 //! Files beside objects: for what an extended attribute cannot hold, large attributes and the tables of parts, or for all
-//! that is known of an object ([`keeping`](super::keeping)). Never changed.
+//! that is known of an object ([`keeping`](super::keeping)). That of an object is never changed; what it says of a version
+//! can be taken back, by another file in its place.
 //!
 //! A version byte, the length of what leads as four bytes big-endian, then that in CBOR, then the parts, [`PART_LEN`]
 //! bytes each, by number. What leads is a [`Rest`] (of length 0: the attribute has it) in a file named by a random id that
@@ -7,16 +8,20 @@
 
 use std::sync::Arc;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, OFlags},
+};
 
 use super::{
     attributes::{self, Rest, StoredChecksum, VERSION},
+    crash::{self, Call},
     dir::{self, Meta},
     error::Error,
     intent::Intent,
-    staging,
+    staging, sys,
 };
-use crate::{ObjectPart, PartNumber};
+use crate::{MAX_PART_NUMBER, ObjectPart, PartNumber};
 
 /// The most bytes that are read back of what leads.
 const MAX_HEAD: usize = 1024 * 1024;
@@ -26,6 +31,8 @@ const SIDE_HEADER: usize = 5;
 const FIRST: usize = 1024;
 /// Number (2), size (8), algorithm (1), type (1), value (32, zeros behind).
 const PART_LEN: usize = 44;
+/// The most bytes of a whole one.
+const MAX_SIDE: usize = SIDE_HEADER + MAX_HEAD + MAX_PART_NUMBER as usize * PART_LEN;
 
 /// A side file, removed again unless it is [kept](Self::keep). Whoever makes it [syncs](Self::to_sync) it.
 #[derive(Debug)]
@@ -60,10 +67,8 @@ impl SideFile {
         head: &[u8],
         parts: &[ObjectPart],
     ) -> Result<Self, Error> {
-        let mut bytes = Vec::with_capacity(SIDE_HEADER + head.len() + parts.len() * PART_LEN);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());
-        bytes.extend_from_slice(head);
+        let mut bytes = leading(head);
+        bytes.reserve(parts.len() * PART_LEN);
         for part in parts {
             encode_part(part, &mut bytes);
         }
@@ -88,10 +93,74 @@ impl SideFile {
         &self.name
     }
 
+    /// Writes another head before the table of parts. What has to be synced.
+    pub(super) fn set_head(&self, head: &[u8]) -> Result<BorrowedFd<'_>, Error> {
+        let bytes = with_head(&self.file, head)?;
+        dir::write_at(&self.file, &bytes, 0)
+            .and_then(|()| crash::fault(Call::Add))
+            .and_then(|()| fs::ftruncate(&self.file, bytes.len() as u64))
+            .map_err(Error::io("could not write a file of attributes"))?;
+        crash::point();
+        Ok(self.file.as_fd())
+    }
+
     /// To be called when the record that names it is an object's.
     pub(super) fn keep(mut self) {
         self.kept = true;
     }
+}
+
+/// Puts a file with another head in the place of a side file, in one step; its table of parts stays. `sync` makes a file
+/// durable.
+pub(super) fn replace_head(
+    shelf: &OwnedFd,
+    name: &str,
+    staging: &OwnedFd,
+    head: &[u8],
+    sync: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    const FAILED: &str = "could not write a file of attributes";
+    let old = dir::resolve(shelf.as_fd(), [name], OFlags::RDONLY).map_err(Error::io(FAILED))?;
+    let bytes = with_head(&old, head)?;
+    let new = staging::random_name()?;
+    let file = dir::create_file(staging, &new).map_err(Error::io(FAILED))?;
+    let replaced = dir::write_at(&file, &bytes, 0)
+        .map_err(Error::io(FAILED))
+        .and_then(|()| sync(file.as_fd()))
+        .and_then(|()| {
+            crash::fault(Call::Add)
+                .and_then(|()| sys::renameat(staging, &new, shelf, name))
+                .map_err(Error::io(FAILED))
+        });
+    match replaced {
+        Ok(()) => crash::point(),
+        Err(_) => dir::unlink(staging, &new).map_err(Error::io(FAILED))?,
+    }
+    replaced
+}
+
+/// What a side file is with another head.
+fn with_head(file: &OwnedFd, head: &[u8]) -> Result<Vec<u8>, Error> {
+    let old = dir::read_small(file, MAX_SIDE).map_err(Error::io("could not read attributes"))?;
+    let parts = match old.first_chunk::<SIDE_HEADER>() {
+        Some(&[VERSION, a, b, c, d]) => old.get(SIDE_HEADER + u32::from_be_bytes([a, b, c, d]) as usize..),
+        _ => None,
+    };
+    let parts = parts.ok_or(Error::Damaged {
+        what: "a file of attributes",
+    })?;
+    let mut bytes = leading(head);
+    bytes.extend_from_slice(parts);
+    Ok(bytes)
+}
+
+/// With what tells its version and length.
+fn leading(head: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(SIDE_HEADER + head.len());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(head);
+    bytes
 }
 
 impl Drop for SideFile {

@@ -25,6 +25,7 @@
 mod history;
 mod listing;
 mod name;
+mod own;
 mod state;
 mod tree;
 

@@ -4,6 +4,8 @@
 //! which such attributes fail; and, if that is asked for with `--ignored`, on file systems that have none. What is of side
 //! files alone is below.
 
+mod versions;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -20,9 +22,8 @@ use std::{
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use t2gate_backends::{
-    BackendError, BucketName, BucketSetting, CannedAcl, CopyObject, CreateBucket, FsBackend, FsFindingKind::*,
-    FsOpenError, ListEntry, ObjectAttributes, ObjectBody, PutObject, SystemClock, Versioned, VersioningStatus,
-    WriteCondition, conformance::Subject, examine_fs,
+    BucketName, CopyObject, FsBackend, FsFindingKind::*, FsOpenError, ListEntry, ObjectAttributes, ObjectBody,
+    PutObject, WriteCondition, conformance::Subject, examine_fs,
 };
 use tempfile::TempDir;
 
@@ -36,30 +37,18 @@ const OF_EXTENDED: &[&str] = &[
     "copied::",
     "crash::the_same_of_a_process_that_shares_its_root",
     "crash::the_same_of_such_versions_in_a_root_that_is_shared",
-    "crash::the_same_of_versions_whose_files_cannot_have_two_names",
     "faults::the_same_of_a_process_that_shares_its_root",
     "faults::the_same_on_the_disk_that_tests_have",
-    "faults::the_same_where_files_cannot_have_two_names",
     // A side file that could not be put away may stay: see "Limits" in docs/filesystem.md.
     "faults::the_same_where_it_fails_from_then_on",
     "damaged::",
     "doctor::damaged_attributes_keep_every_side_file",
-    "doctor::histories_are_examined_too",
     "doctor::everything_wrong_is_found_and_repaired_where_that_loses_nothing",
-    "doctor::of_two_files_the_hidden_one_stays_a_version_where_it_is_one",
     "doctor::side_files_of_kept_versions_are_nobodys_litter",
-    "hostile_names::a_version_of_such_a_file_is_kept_like_any_other",
     "opening::names_of_a_folding_file_system_are_understood_wherever_the_format_says_so",
-    "kept_lines::lines_of_versions",
     "look::a_look_makes_no_lock_files",
     "opening::versions_and_folded_names_are_not_served_together",
-    "look::what_is_away_is_read_where_it_lies_if_nothing_may_be_changed",
-    "look::what_an_interrupted_delete_left_is_gone_also_where_nothing_may_be_changed",
-    "look::what_is_opened_read_only_is_not_changed_by_anything",
-    "overlay::",
-    "half_done::",
     "shared::",
-    "versions::",
 ];
 
 /// Runs the tests of this program again, without those whose names begin with one of `skipped`, and of this file. How many
@@ -147,7 +136,7 @@ fn opening_child() {
     }
 }
 
-fn again_or<T>(open: impl Fn() -> Result<T, FsOpenError>) -> Result<T, FsOpenError> {
+pub(crate) fn again_or<T>(open: impl Fn() -> Result<T, FsOpenError>) -> Result<T, FsOpenError> {
     loop {
         match open() {
             // Also here a process that another test is just starting may hold the lock for a moment.
@@ -356,58 +345,6 @@ async fn a_root_whose_extended_attributes_were_left_behind_is_refused_until_they
     let tree = at(root, bucket).await;
     assert_eq!(tree.get("key").await.unwrap(), "left behind");
     assert_eq!(name_of(&tree, "key").await, None);
-}
-
-#[tokio::test]
-async fn there_is_no_versioning() {
-    let tree = beside().await;
-    assert!(!tree.capabilities(None).history);
-    let on = VersioningStatus::Enabled;
-    let refused = |outcome| matches!(outcome, Err(BackendError::NotSupported { .. }));
-    let setting = BucketSetting::Versioning(on);
-    assert!(refused(tree.put_bucket_setting(&tree.bucket, setting).await));
-    let request = CreateBucket {
-        bucket: BucketName::parse("versioned").unwrap(),
-        owner: tree.owner.clone(),
-        acl: CannedAcl::Private,
-        max_buckets: 100,
-        versioning: Some(on),
-    };
-    assert!(refused(tree.create_bucket(request).await.map(|_| ())));
-    assert_eq!(tree.head_bucket(&tree.bucket).await.unwrap().versioning, None);
-
-    let Tree { subject, root } = tree;
-    drop(subject);
-    let backend = again(|| open_at(root.path()));
-    assert!(Versioned::new(backend, Arc::new(SystemClock)).is_err());
-}
-
-#[tokio::test]
-async fn a_root_with_versions_is_not_changed_to_side_files() {
-    let tree = Tree::new().await;
-    let setting = BucketSetting::Versioning(VersioningStatus::Suspended);
-    tree.put_bucket_setting(&tree.bucket, setting).await.unwrap();
-    let Tree { subject, root } = tree;
-    drop(subject);
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "beside::examining_child", "--nocapture"])
-        .env(XATTRS, "none")
-        .env(ROOT, root.path())
-        .env("T2GATE_BESIDE_REPAIR", "repair")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("refused: "), "{said}");
-    assert!(said.contains("has versioning"), "{said}");
-    let format = root.path().join(".t2/format");
-    assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
-    // Nor is it served if somebody else does that.
-    fs::write(&format, "1 side-files\n").unwrap();
-    let refused = again_or(|| open_at(root.path())).unwrap_err();
-    assert!(
-        matches!(&refused, FsOpenError::VersionsNeedExtendedAttributes { .. }),
-        "{refused}"
-    );
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Stdio},
 };
@@ -277,10 +278,7 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
         killed
     };
     let points_of_a_start = (1..).take_while(is_killed).count() as u64;
-    let can_keep_versions = !has_side_files(clean.path());
-    assert!(how.links || can_keep_versions);
-    let scenarios = scenarios.into_iter();
-    for scenario in scenarios.filter(|scenario| can_keep_versions || !scenario.needs_versions()) {
+    for scenario in scenarios {
         let temp = dir_in_memory();
         for point in 1.. {
             let root = temp.path().join(format!("{point}"));
@@ -403,7 +401,8 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
     }
     let mut sides: BTreeSet<String> = side_files(root).into_iter().collect();
     let beside = has_side_files(root);
-    let mut objects = 0;
+    // Of a file that has two names one counts.
+    let mut objects = BTreeSet::new();
     let mut marks: BTreeSet<String> = match beside {
         true => names(&root.join(".t2/directories")).into_iter().collect(),
         false => BTreeSet::new(),
@@ -434,9 +433,11 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
                             litter.push(path.display().to_string());
                         }
                         directories.push((path, plain));
+                    } else if name.ends_with(".d") && !part.is_empty() {
+                        // A delete marker.
                     } else if beside {
-                        objects += 1;
-                    } else if !name.ends_with(".d") || part.is_empty() {
+                        objects.insert(fs::metadata(&path).unwrap().ino());
+                    } else {
                         let mut value = vec![0; 65536];
                         let len = rustix::fs::getxattr(&path, "user.t2gate", &mut value[..]).unwrap();
                         let value = String::from_utf8_lossy(&value[..len]).into_owned();
@@ -446,7 +447,7 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
             }
         }
     }
-    if !beside || sides.len() != objects {
+    if !beside || sides.len() != objects.len() {
         litter.extend(sides);
     }
     litter.extend(marks);

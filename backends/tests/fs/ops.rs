@@ -17,7 +17,7 @@ use t2gate_backends::{
     conformance::{Subject, completed, read_whole},
 };
 
-use crate::{again, beside::has_extended_attributes};
+use crate::again;
 
 /// One request, small enough to be written down: `put KEY SEED SIZE`, `large KEY SEED` (attributes too large for the
 /// file's own), `multipart KEY SEED PARTS`, `repeated KEY SEED` (multipart, each part twice), `begin BUCKET` (an upload with a
@@ -76,7 +76,7 @@ impl Seen {
     }
 }
 
-/// Requests without end; the same for the same seed. With every odd one there is versioning, where tests may ask for that.
+/// Requests without end; the same for the same seed. With every odd one there is versioning.
 pub(crate) struct Ops {
     state: u64,
     count: u64,
@@ -89,7 +89,7 @@ impl Ops {
         Self {
             state,
             count: 0,
-            versioned: seed % 2 == 1 && has_extended_attributes(),
+            versioned: seed % 2 == 1,
         }
     }
 

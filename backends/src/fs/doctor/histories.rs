@@ -16,9 +16,7 @@ use super::{
 use crate::{
     BucketName, Key,
     fs::{
-        FsOpenError,
-        attributes::Record,
-        bucket,
+        FsOpenError, bucket,
         dir::{self, Entry, Meta},
         intent::Intent,
         layout,
@@ -227,7 +225,7 @@ impl Doctor {
         let version = || {
             let key = Key::parse(key).ok()?;
             let (file, meta) = dir::look_up(dir.as_fd(), [name]).ok()?.into_file()?;
-            let record = Record::load(&file, &meta).ok()??;
+            let record = self.attributes.recorded(bucket, &key, &file, &meta).ok()?.record?;
             Some((meta, record.version(&key)?))
         };
         let Some((meta, version)) = version() else {

@@ -23,6 +23,7 @@ use crate::{
         crash::{self, Call},
         dir::{self, Meta},
         error::Error,
+        keeping::Keeping,
         locks::UploadLock,
         read::Opened,
         staging::Staged,
@@ -33,8 +34,15 @@ use crate::{
 /// Of the directory of an upload whose object may be there: the stamp of the version that was the newest before it, in 16
 /// bytes.
 const COMPLETING: &str = "user.t2gate.completing";
+/// With side files: the name of an empty file in it, which goes on with the stamp.
+const COMPLETING_FILE: &str = "completing.";
 
-fn completing(dir: &OwnedFd) -> Result<Option<Stamp>, Error> {
+fn completing(dir: &OwnedFd, keeping: Keeping) -> Result<Option<Stamp>, Error> {
+    if keeping == Keeping::SideFiles {
+        let names = dir::names(dir).map_err(Error::io("could not look at an upload"))?;
+        let stamp = |name: &Box<str>| name.strip_prefix(COMPLETING_FILE).and_then(Stamp::parse);
+        return Ok(names.iter().find_map(stamp));
+    }
     let mut bytes = Vec::with_capacity(16);
     match xattr::get(dir, COMPLETING, &mut bytes) {
         Ok(_) => {}
@@ -43,6 +51,35 @@ fn completing(dir: &OwnedFd) -> Result<Option<Stamp>, Error> {
     }
     let bits = bytes.try_into().map_err(|_| Error::Damaged { what: "an upload" })?;
     Ok(Some(Stamp::from_bits(u128::from_be_bytes(bits))))
+}
+
+/// Durable when the directory is synced.
+fn note_completing(dir: &OwnedFd, keeping: Keeping, newest: Stamp) -> Result<(), Error> {
+    const FAILED: &str = "could not begin to complete an upload";
+    match keeping {
+        Keeping::Extended => {
+            crash::fault(Call::Add)
+                .and_then(|()| xattr::set(dir, COMPLETING, &newest.to_bits().to_be_bytes()))
+                .map_err(Error::io(FAILED))?;
+            crash::point();
+        }
+        Keeping::SideFiles => {
+            dir::create_file(dir, &format!("{COMPLETING_FILE}{newest}")).map_err(Error::io(FAILED))?;
+        }
+    }
+    Ok(())
+}
+
+fn forget_completing(dir: &OwnedFd, keeping: Keeping) -> Result<(), Error> {
+    const FAILED: &str = "could not take back that an upload is completed";
+    match keeping {
+        Keeping::Extended => crash::fault(Call::Remove).and_then(|()| xattr::remove(dir, COMPLETING)),
+        Keeping::SideFiles => match completing(dir, keeping)? {
+            Some(newest) => dir::unlink(dir, &format!("{COMPLETING_FILE}{newest}")),
+            None => Ok(()),
+        },
+    }
+    .map_err(Error::io(FAILED))
 }
 
 /// Whether an upload is noted as perhaps completed, and by which attempt.
@@ -115,7 +152,7 @@ impl Store {
         // What is refused has made nothing, and nobody need look for it.
         if begun == Begun::Now
             && matches!(published, Err(Error::Answer(_)))
-            && let Err(error) = crash::fault(Call::Remove).and_then(|()| xattr::remove(&upload.dir, COMPLETING))
+            && let Err(error) = forget_completing(&upload.dir, self.attributes.keeping)
         {
             tracing::debug!(%error, "an upload stays noted as perhaps completed");
         }
@@ -158,7 +195,7 @@ impl Store {
             return Ok(Begun::Unversioned);
         }
         // An attempt before this one may have come to its end.
-        if completing(upload)?.is_some() {
+        if completing(upload, self.attributes.keeping)?.is_some() {
             return Ok(Begun::Before);
         }
         let bucket_dir = self.bucket_dir(bucket)?;
@@ -173,11 +210,8 @@ impl Store {
                 .map(|version| version.stamp)
                 .max()
         };
-        let bits = newest.map_or(0, Stamp::to_bits);
-        crash::fault(Call::Add)
-            .and_then(|()| xattr::set(upload, COMPLETING, &bits.to_be_bytes()))
-            .map_err(Error::io("could not begin to complete an upload"))?;
-        crash::point();
+        let newest = newest.unwrap_or(Stamp::from_bits(0));
+        note_completing(upload, self.attributes.keeping, newest)?;
         Ok(Begun::Now)
     }
 
@@ -192,7 +226,7 @@ impl Store {
             Err(Error::Answer(BackendError::NoSuchUpload)) => return Ok(None),
             outcome => outcome?,
         };
-        let Some(behind) = completing(&there.dir)? else {
+        let Some(behind) = completing(&there.dir, self.attributes.keeping)? else {
             return Ok(None);
         };
         let _alive = self.enter(bucket)?;
@@ -209,7 +243,8 @@ impl Store {
             }
             if !kept.marker
                 && let Some((file, meta)) = history.open_file(kept)?
-                && Record::load(&file, &meta)?.is_some_and(|record| made_by(&record, upload))
+                && let Some(record) = self.recorded(bucket, &upload.key, (&file, &meta), Some(kept))?.record
+                && made_by(&record, upload)
             {
                 return Ok(Some(kept.version.id()));
             }

@@ -5,7 +5,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DisplacedSide, MAX_ATTEMPTS, split, unsupported};
+use super::{DisplacedSide, MAX_ATTEMPTS, find_once, split, unsupported};
 use crate::{
     BackendError, Displaced, Key, ObjectInfo, Stamp, Version, VersionClock, VersioningStatus, WriteCondition,
     fs::{
@@ -15,7 +15,7 @@ use crate::{
         dir,
         error::Error,
         intent::Intent,
-        keeping::Stored,
+        keeping::{Keeping, Stored},
         side::SideFile,
         staging::{Staged, close_later},
         versions::{Changed, Current, History, Kept, KeyVersions, Linked},
@@ -38,7 +38,10 @@ struct Write<'a> {
     /// What the record says.
     version: Option<Version>,
     record: Record,
+    /// The attributes were changed after they were synced.
+    stamped_anew: bool,
     staged: Staged,
+    side: Option<SideFile>,
     /// The current object's name in the history, durable.
     linked: Option<Linked>,
     lost_races: usize,
@@ -58,8 +61,6 @@ struct Committed {
     version: Option<Version>,
     /// The directories whose names it has changed.
     changed: Vec<Changed>,
-    /// The new object's attributes were changed after they were synced.
-    stamped_anew: bool,
     /// The side files of what is gone.
     sides: Vec<DisplacedSide>,
     intent: Option<Intent>,
@@ -100,34 +101,44 @@ impl Store {
             stamp,
             null: status == VersioningStatus::Suspended,
         });
-        let stored = self.attributes.store(staged.file(), &bucket.name, &key, &new, |id| {
-            Intent::side(&self.staging, id, &bucket.name, key.as_str())
-        })?;
+        let name = StorageName::of(key.as_str());
+        let there = match self.attributes.keeping {
+            Keeping::Extended => None,
+            Keeping::SideFiles => find_once(self.bucket_dir(bucket)?.as_fd(), &name, self.is_folding())?,
+        };
+        let there = there.map(|(_, meta)| meta);
+        let stored = self
+            .attributes
+            .store(staged.file(), (&bucket.name, &key), &new, there.as_ref(), |id| {
+                Intent::side(&self.staging, id, &bucket.name, key.as_str())
+            })?;
         let Stored { meta, record, side } = stored;
         if meta.size > LARGE {
             self.durable.flush_data(staged.file())?;
         }
         let mut write = Write {
-            name: StorageName::of(key.as_str()),
+            name,
             key: &key,
             condition,
             stamp,
             version: new.version,
             record,
+            stamped_anew: false,
             staged,
+            side,
             linked: None,
             lost_races: 0,
         };
         write.linked = self.keep_current(bucket, &write)?;
         let mut new_files = vec![write.staged.file().as_fd()];
         new_files.extend(also);
-        new_files.extend(side.iter().flat_map(SideFile::to_sync));
+        new_files.extend(write.side.iter().flat_map(SideFile::to_sync));
         let kept = write
             .linked
             .iter()
             .map(|linked| linked.place.spot(self, self.root.as_fd()));
         self.durable.before_spots(&new_files, &kept.collect::<Vec<_>>())?;
-        let version = self.commit(bucket, write, side)?;
+        let version = self.commit(bucket, write)?;
         Ok(ObjectInfo {
             version_id: version.map(Version::id),
             size: meta.size,
@@ -159,7 +170,7 @@ impl Store {
         }
     }
 
-    fn commit(&self, bucket: &Bucket, mut write: Write<'_>, side: Option<SideFile>) -> Result<Option<Version>, Error> {
+    fn commit(&self, bucket: &Bucket, mut write: Write<'_>) -> Result<Option<Version>, Error> {
         let mut attempt = 1;
         let mut intent = None;
         let (bucket_dir, committed) = loop {
@@ -196,10 +207,10 @@ impl Store {
             }
             return Err(error);
         };
-        if let Some(side) = side {
+        if let Some(side) = write.side.take() {
             side.keep();
         }
-        let files: Vec<BorrowedFd<'_>> = committed
+        let files: Vec<BorrowedFd<'_>> = write
             .stamped_anew
             .then(|| write.staged.file().as_fd())
             .into_iter()
@@ -271,15 +282,26 @@ impl Store {
             }
         }
         if plan.version != write.version {
-            write.record.set_version(write.staged.file(), plan.version)?;
+            let side = write.side.as_ref();
+            let to_sync = self
+                .attributes
+                .set_version(write.staged.file(), &mut write.record, side, plan.version)?;
+            match to_sync {
+                // It is not changed in one step, as an attribute is: so it has to be durable before it is anybody's.
+                Some(side) => self.durable.before_all(&[side])?,
+                None => write.stamped_anew = true,
+            }
+            write.version = plan.version;
         }
-        let stamped_anew = plan.version != std::mem::replace(&mut write.version, plan.version);
         if versions.taken || versions.has_forced || plan.drops_kept_null {
             *intent = intent.take().or_else(note);
         }
         let mut sides = Vec::new();
         if plan.displaced == Displaced::Dropped {
             let side = versions.current.as_ref().and_then(|current| current.side_id.as_deref());
+            // What somebody put there just now may have the new object's size and time.
+            let own = self.attributes.side_of_new(&bucket.name, &write.record);
+            let side = side.filter(|side| own.as_deref() != Some(*side));
             sides.extend(self.displaced_side(bucket, key, side));
         }
         let placed = match self.place(bucket_dir, &write.name, &parent, &versions, &write.staged) {
@@ -316,7 +338,6 @@ impl Store {
         Ok(Step::Done(Committed {
             version: plan.version,
             changed,
-            stamped_anew,
             sides,
             intent: intent.take(),
             failed,
@@ -405,9 +426,7 @@ impl Store {
     /// The side file of a kept version.
     fn side_of(&self, bucket: &Bucket, key: &Key, history: &History, kept: Kept) -> Result<Option<Box<str>>, Error> {
         match history.open_file(kept)? {
-            Some((file, meta)) if !kept.marker => {
-                Ok(self.attributes.recorded(&bucket.name, key, &file, &meta)?.side_id)
-            }
+            Some((file, meta)) if !kept.marker => Ok(self.recorded(bucket, key, (&file, &meta), Some(kept))?.side_id),
             _ => Ok(None),
         }
     }

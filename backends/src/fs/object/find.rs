@@ -13,16 +13,31 @@ use crate::{
         keeping::Keeping,
         names::{is_of, is_unnameable},
         read::{FsReader, Opened},
+        side::Side,
         staging::Staged,
         versions::{Kept, marker_error},
     },
     key_codec::StorageName,
 };
 
+/// A file that was found, and where.
+struct At {
+    file: OwnedFd,
+    meta: Meta,
+    /// What it is in the history. `None` where it is current.
+    kept: Option<Kept>,
+}
+
+impl At {
+    fn current((file, meta): (OwnedFd, Meta)) -> Self {
+        Self { file, meta, kept: None }
+    }
+}
+
 /// What a key names.
 enum Found {
     /// With its version, where that was found out.
-    Object(OwnedFd, Meta, Option<Version>),
+    Object(At, Option<Version>),
     /// The newest version is a delete marker.
     Marker(Kept),
     Nothing,
@@ -37,6 +52,16 @@ enum Look {
     Locked,
 }
 
+impl Found {
+    fn into_object(self) -> Result<(At, Option<Version>), Error> {
+        match self {
+            Self::Object(at, version) => Ok((at, version)),
+            Self::Marker(kept) => Err(marker_error(kept)),
+            Self::Nothing => Err(BackendError::NoSuchKey.into()),
+        }
+    }
+}
+
 impl Store {
     /// The file that is the object of `key`: the plain name goes before the escape.
     pub(in crate::fs) fn find(
@@ -46,7 +71,7 @@ impl Store {
         key: &Key,
     ) -> Result<Option<(OwnedFd, Meta)>, Error> {
         Ok(match self.find_current(bucket, bucket_dir, key, Look::Quick)? {
-            Found::Object(file, meta, _) => Some((file, meta)),
+            Found::Object(At { file, meta, .. }, _) => Some((file, meta)),
             Found::Marker(_) | Found::Nothing => None,
         })
     }
@@ -59,13 +84,19 @@ impl Store {
             && self.has_history(bucket, &name)?;
         if look == Look::Quick
             && !may_be_deleted
-            && let Some((file, meta)) = find_once(bucket_dir.as_fd(), &name, self.is_folding())?
-            && (!self.is_folding() || is_of(&file, key.as_str())?)
+            && let Some(found) = find_once(bucket_dir.as_fd(), &name, self.is_folding())?
+            && (!self.is_folding() || is_of(&found.0, key.as_str())?)
         {
-            return Ok(Found::Object(file, meta, None));
+            return Ok(Found::Object(At::current(found), None));
         }
         // It may just be moving from one of its names to the other, or from its history to one of them.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        self.current_locked(bucket, bucket_dir, key)
+    }
+
+    /// Under the lock of the key.
+    fn current_locked(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key) -> Result<Found, Error> {
+        let name = StorageName::of(key.as_str());
         let name = if self.is_folding() {
             self.name_of(bucket_dir, key.as_str())?
         } else {
@@ -73,29 +104,23 @@ impl Store {
         };
         if bucket.versioning().is_none() {
             let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
-            return Ok(found.map_or(Found::Nothing, |(file, meta)| Found::Object(file, meta, None)));
+            return Ok(found.map_or(Found::Nothing, |found| Found::Object(At::current(found), None)));
         }
         let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         let version = versions.current_version();
         Ok(match (versions.current, versions.newest) {
-            (Some(current), _) => Found::Object(current.file, current.meta, version),
+            (Some(current), _) => Found::Object(At::current((current.file, current.meta)), version),
             (None, Some(marker)) if marker.marker => Found::Marker(marker),
             (None, _) => Found::Nothing,
         })
     }
 
-    /// The file of a version, and which it is if it had to be found out.
-    fn find_version(
-        &self,
-        bucket: &Bucket,
-        bucket_dir: &OwnedFd,
-        key: &Key,
-        id: &VersionId,
-    ) -> Result<(OwnedFd, Meta), Error> {
+    /// The file of a version.
+    fn find_version(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, id: &VersionId) -> Result<At, Error> {
         let missing = || Err(BackendError::NoSuchVersion.into());
         if bucket.versioning().is_none() {
             let found = id.is_null().then(|| self.find(bucket, bucket_dir, key)).transpose()?;
-            return found.flatten().map_or_else(missing, Ok);
+            return found.flatten().map(At::current).map_or_else(missing, Ok);
         }
         let stamp = id.stamp();
         if stamp.is_none() && !id.is_null() {
@@ -103,9 +128,10 @@ impl Store {
         }
         let name = StorageName::of(key.as_str());
         if let Some((file, meta)) = find_once(bucket_dir.as_fd(), &name, self.is_folding())? {
-            let version = Record::load(&file, &meta)?.and_then(|record| record.version(key));
+            let recorded = self.recorded(bucket, key, (&file, &meta), None)?;
+            let version = recorded.record.and_then(|record| record.version(key));
             if version.is_some_and(|version| version.id() == *id) {
-                return Ok((file, meta));
+                return Ok(At::current((file, meta)));
             }
         }
         if let Some(stamp) = stamp
@@ -114,20 +140,32 @@ impl Store {
             return if kept.marker {
                 Err(marker_error(kept))
             } else {
-                Ok((file, meta))
+                let kept = Some(kept);
+                Ok(At { file, meta, kept })
             };
         }
         // It may just be moving between the two, or say nothing of its version.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        self.version_locked(bucket, bucket_dir, key, id)
+    }
+
+    /// In a bucket with versioning, under the lock of the key.
+    fn version_locked(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, id: &VersionId) -> Result<At, Error> {
+        let missing = || Err(BackendError::NoSuchVersion.into());
+        let name = StorageName::of(key.as_str());
         let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         if versions.current_version().is_some_and(|version| version.id() == *id)
             && let Some(current) = versions.current
         {
-            return Ok((current.file, current.meta));
+            return Ok(At::current((current.file, current.meta)));
         }
         match (versions.kept(id)?, &versions.history) {
             (Some(kept), _) if kept.marker => Err(marker_error(kept)),
-            (Some(kept), Some(history)) => history.open_file(kept)?.map_or_else(missing, Ok),
+            (Some(kept), Some(history)) => {
+                let found = history.open_file(kept)?;
+                let kept = Some(kept);
+                found.map_or_else(missing, |(file, meta)| Ok(At { file, meta, kept }))
+            }
             _ => missing(),
         }
     }
@@ -171,41 +209,42 @@ impl Store {
         bucket_dir: &OwnedFd,
         object: &ObjectRef,
     ) -> Result<Opened, Error> {
-        match self.attributes.keeping {
-            Keeping::Extended => self.open_extended(bucket, bucket_dir, object),
-            Keeping::SideFiles => self.open_beside(bucket, bucket_dir, object),
-        }
-    }
-
-    fn open_extended(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
+        /// How often what has side files may be replaced while it is looked at, before that is kept from happening.
+        const ATTEMPTS: usize = 4;
         let ObjectRef { key, version_id, .. } = object;
         let mut before = None;
+        let mut attempts = 0;
         let mut look = Look::Quick;
         loop {
-            let (file, meta, version) = match version_id {
-                Some(id) => {
-                    let (file, meta) = self.find_version(bucket, bucket_dir, key, id)?;
-                    (file, meta, None)
-                }
-                None => match self.find_current(bucket, bucket_dir, key, look)? {
-                    Found::Object(file, meta, version) => (file, meta, version),
-                    Found::Marker(kept) => return Err(marker_error(kept)),
-                    Found::Nothing => return Err(BackendError::NoSuchKey.into()),
-                },
+            let (at, version) = match version_id {
+                Some(id) => (self.find_version(bucket, bucket_dir, key, id)?, None),
+                None => self.find_current(bucket, bucket_dir, key, look)?.into_object()?,
             };
-            let (record, side) = self.attributes.load(&bucket.name, key, &file, &meta)?;
-            let lost_side = side.is_none() && record.as_ref().is_some_and(|record| record.side.is_some());
-            // Either the object was replaced since we found it, or the side file is lost for good.
-            if lost_side && before != Some((meta.dev, meta.ino)) {
-                before = Some((meta.dev, meta.ino));
-                continue;
+            let (record, side) = self.load(bucket, key, &at)?;
+            match self.attributes.keeping {
+                Keeping::Extended => {
+                    let lost_side = side.is_none() && record.as_ref().is_some_and(|record| record.side.is_some());
+                    // Either the object was replaced since we found it, or the side file is lost for good.
+                    if lost_side && before != Some((at.meta.dev, at.meta.ino)) {
+                        before = Some((at.meta.dev, at.meta.ino));
+                        continue;
+                    }
+                }
+                Keeping::SideFiles if attempts == ATTEMPTS => {
+                    return self.open_object_locked(bucket, bucket_dir, object);
+                }
+                Keeping::SideFiles if !self.is_still(bucket, bucket_dir, key, &at)? => {
+                    attempts += 1;
+                    continue;
+                }
+                Keeping::SideFiles => {}
             }
             let known = version.or_else(|| record.as_ref()?.version(key));
             let version_id = match (bucket.versioning(), version_id, known) {
                 (None, ..) => None,
                 (Some(_), Some(named), _) => Some(named.clone()),
                 (Some(_), None, Some(known)) => Some(known.id()),
-                (Some(_), None, None) => match self.version_id_of(bucket, bucket_dir, key, &meta)? {
+                (Some(_), None, None) => match self.version_id_of(bucket, bucket_dir, key, &at.meta)? {
                     Some(id) => Some(id),
                     // Replaced since, or deleted: the next look knows its version.
                     None => {
@@ -215,8 +254,8 @@ impl Store {
                 },
             };
             return Ok(Opened {
-                file,
-                meta,
+                file: at.file,
+                meta: at.meta,
                 record,
                 side,
                 version_id,
@@ -224,40 +263,47 @@ impl Store {
         }
     }
 
-    /// A side file is of the file that was opened if that is the object's still when the side file is open: its name is
-    /// nobody else's until then. There are no versions here, but what is named `null`.
-    fn open_beside(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
-        const ATTEMPTS: usize = 4;
-        let ObjectRef { key, version_id, .. } = object;
-        let open = |(file, meta): (OwnedFd, Meta)| -> Result<Opened, Error> {
-            let (record, side) = self.attributes.load(&bucket.name, key, &file, &meta)?;
-            Ok(Opened {
-                file,
-                meta,
-                record,
-                side,
-                version_id: None,
-            })
-        };
+    /// What is recorded of a file, and its side file.
+    fn load(&self, bucket: &Bucket, key: &Key, at: &At) -> Result<(Option<Record>, Option<Side>), Error> {
+        let (record, side) = self.attributes.load(&bucket.name, key, &at.file, &at.meta)?;
+        match &record {
+            Some(record) if !self.is_own(bucket, key, record.version(key), &at.meta, at.kept)? => Ok((None, None)),
+            _ => Ok((record, side)),
+        }
+    }
+
+    /// Whether a file has its name still. Its side file does not go before that, nor has another file a side file of that
+    /// name until then; and as long as we have it open, no other file has its number.
+    fn is_still(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, at: &At) -> Result<bool, Error> {
         let name = StorageName::of(key.as_str());
-        for _ in 0..ATTEMPTS {
-            let found = match version_id {
-                Some(id) => self.find_version(bucket, bucket_dir, key, id)?,
-                None => self.find(bucket, bucket_dir, key)?.ok_or(BackendError::NoSuchKey)?,
-            };
-            let opened = open(found)?;
-            let now = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
-            // As long as we have it open, no other file has its number.
-            if now.is_some_and(|(_, meta)| (meta.dev, meta.ino) == (opened.meta.dev, opened.meta.ino)) {
-                return Ok(opened);
-            }
-        }
+        let now = match at.kept {
+            None => find_once(bucket_dir.as_fd(), &name, self.is_folding())?.map(|(_, meta)| meta),
+            Some(kept) => self.kept_meta(bucket, &name, kept)?,
+        };
+        Ok(now.is_some_and(|now| now.is_file_of(&at.meta)))
+    }
+
+    /// What has side files, while nobody writes its key.
+    fn open_object_locked(&self, bucket: &Bucket, bucket_dir: &OwnedFd, object: &ObjectRef) -> Result<Opened, Error> {
+        let ObjectRef { key, version_id, .. } = object;
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
-        match find_once(bucket_dir.as_fd(), &name, self.is_folding())? {
-            Some(found) => open(found),
-            None if version_id.is_some() => Err(BackendError::NoSuchVersion.into()),
-            None => Err(BackendError::NoSuchKey.into()),
-        }
+        let versioning = bucket.versioning();
+        let (at, version) = match version_id.as_ref().filter(|_| versioning.is_some()) {
+            Some(id) => (self.version_locked(bucket, bucket_dir, key, id)?, None),
+            None => match (self.current_locked(bucket, bucket_dir, key)?, version_id) {
+                (Found::Nothing, Some(_)) => return Err(BackendError::NoSuchVersion.into()),
+                (found, _) => found.into_object()?,
+            },
+        };
+        let (record, side) = self.load(bucket, key, &at)?;
+        let told = version_id.clone().or_else(|| version.map(Version::id));
+        Ok(Opened {
+            file: at.file,
+            meta: at.meta,
+            record,
+            side,
+            version_id: told.filter(|_| versioning.is_some()),
+        })
     }
 
     pub(in crate::fs) fn copy_object(

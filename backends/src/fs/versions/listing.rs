@@ -11,7 +11,7 @@ use crate::{
     fs::{
         Store, attributes,
         bucket::Bucket,
-        dir,
+        dir::{self, Meta},
         error::Error,
         listing::{Bound, Snapshot, Tree, has_objects_in, rolled_up},
     },
@@ -316,7 +316,7 @@ impl Store {
         let is_wanted = |version: Version| after.is_none_or(|after| version.stamp < after);
         let mut entries = Vec::new();
         if let Some((current, version)) = current.filter(|(_, version)| is_wanted(*version)) {
-            let info = attributes::describe_listed(key.clone(), &current.file, &current.meta, buffer)?;
+            let info = self.line_of(bucket, key.clone(), (&current.file, &current.meta), None, buffer)?;
             entries.push(object(info, version.id(), true));
         }
         let Some(history) = &versions.history else {
@@ -339,11 +339,27 @@ impl Store {
             }
             // Somebody else may have removed it.
             if let Some((file, meta)) = history.open_file(kept)? {
-                let info = attributes::describe_listed(key.clone(), &file, &meta, buffer)?;
+                let info = self.line_of(bucket, key.clone(), (&file, &meta), Some(kept), buffer)?;
                 entries.push(object(info, kept.version.id(), is_latest));
             }
         }
         Ok(entries)
+    }
+
+    /// Of one version. Under the lock of the key.
+    fn line_of(
+        &self,
+        bucket: &Bucket,
+        key: Key,
+        (file, meta): (&OwnedFd, &Meta),
+        kept: Option<Kept>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<ObjectInfo, Error> {
+        let is_own = |key: &Key, named| self.is_own(bucket, key, named, meta, kept);
+        let line = self
+            .attributes
+            .describe_listed(&bucket.name, key, file, meta, buffer, is_own)?;
+        Ok(line.unwrap_or_else(|key| attributes::describe_unknown(key, meta)))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         dir::{self, Entry, Meta},
         error::Error,
         intent::Intent,
-        keeping::{Attributes, Recorded},
+        keeping::Recorded,
         object::{LARGE, away_file, split, strs},
     },
     key_codec::{Names, StorageName},
@@ -72,13 +72,13 @@ impl Current {
     }
 
     fn load(
-        attributes: &Attributes,
+        store: &Store,
         bucket: &Bucket,
         key: &Key,
         (file, meta): (OwnedFd, Meta),
         forced: bool,
     ) -> Result<Self, Error> {
-        let Recorded { record, side_id, .. } = attributes.recorded(&bucket.name, key, &file, &meta)?;
+        let Recorded { record, side_id, .. } = store.recorded(bucket, key, (&file, &meta), None)?;
         Ok(Self {
             etag: attributes::etag(&meta, record.as_ref()),
             version: record.as_ref().and_then(|record| record.version(key)),
@@ -244,8 +244,8 @@ impl Store {
         }
         let (has_plain, has_forced) = (plain.is_some(), forced.is_some());
         let current = plain
-            .map(|found| Current::load(&self.attributes, bucket, key, found, false))
-            .or_else(|| forced.map(|found| Current::load(&self.attributes, bucket, key, found, true)))
+            .map(|found| Current::load(self, bucket, key, found, false))
+            .or_else(|| forced.map(|found| Current::load(self, bucket, key, found, true)))
             .transpose()?;
         let mut found = KeyVersions {
             versioning: bucket.versioning(),
@@ -273,7 +273,7 @@ impl Store {
             // Where nothing may be changed it is seen as what it would become.
             match away_file(history, away)? {
                 Some(there) if is_current => {
-                    let current = Current::load(&self.attributes, bucket, key, there, false)?;
+                    let current = Current::load(self, bucket, key, there, false)?;
                     found.current = Some(Current {
                         version: Some(away.version),
                         ..current
@@ -285,7 +285,7 @@ impl Store {
         }
         if let Some(history) = &found.history {
             if let Some(current) = &mut found.current {
-                know_again(current, history, self.durable.check_writable().is_ok())?;
+                self.know_again(current, history)?;
             }
             let first = first_of(history, found.current.as_ref());
             if let (Some(current), Some(first)) = (&mut found.current, first)
@@ -302,7 +302,7 @@ impl Store {
                     (found.has_plain, found.has_forced) = (false, false);
                 } else {
                     // Somebody brought it back, or changed the order of what lies here: it is what they put there.
-                    current.forget_version(self.durable.check_writable().is_ok())?;
+                    self.forget_version(current);
                 }
             }
         }
@@ -340,7 +340,7 @@ impl Store {
         if bucket.versioning().is_none() || meta.is_file_of(shown) || self.durable.check_writable().is_err() {
             return Ok(Some((file, meta)));
         }
-        let hidden = Current::load(&self.attributes, bucket, key, (file, meta), true)?;
+        let hidden = Current::load(self, bucket, key, (file, meta), true)?;
         if let Some(version) = hidden.version
             && self.kept_file(bucket, name, version)?.is_none()
         {
@@ -420,21 +420,49 @@ impl Store {
             etag: current.etag.clone(),
         }))
     }
-}
 
-impl Current {
     /// A file that came with another version's attributes.
-    fn forget_version(&mut self, may_write: bool) -> Result<(), Error> {
-        self.version = None;
-        if may_write
-            && let Some(record) = &mut self.record
-            && let Err(error) = record.set_version(&self.file, None)
+    fn forget_version(&self, current: &mut Current) {
+        current.version = None;
+        if self.durable.check_writable().is_ok()
+            && let Some(record) = &mut current.record
+            && let Err(error) = self.attributes.forget_version(
+                &self.staging,
+                &current.file,
+                (record, current.side_id.as_deref()),
+                |file| self.durable.before_all(&[file]),
+            )
         {
             tracing::debug!(%error, "a file keeps the version of another");
         }
-        Ok(())
     }
 
+    /// Finds out whether the current object is kept already, and as what.
+    fn know_again(&self, current: &mut Current, history: &History) -> Result<(), Error> {
+        if let Some(version) = current.version {
+            let kept = Kept { version, marker: false };
+            match history.meta(kept)? {
+                Some(meta) if meta.is_file_of(&current.meta) => current.linked = Some(kept),
+                // A copy of it, by other means.
+                Some(_) => self.forget_version(current),
+                None => {}
+            }
+        }
+        if current.version.is_none() && current.meta.nlink > 1 {
+            let candidates = history.nulls.iter().copied();
+            for kept in candidates.chain(history.stamped(None).filter(|kept| !kept.marker).take(COMPARED)) {
+                if history.meta(kept)?.is_some_and(|meta| meta.is_file_of(&current.meta)) {
+                    current.linked = Some(kept);
+                    current.version = Some(kept.version);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Current {
     /// Whether it is what was linked, and unchanged since.
     pub(in crate::fs) fn is_linked_as(&self, linked: &Linked) -> bool {
         self.linked == Some(linked.kept) && self.meta.is_file_of(&linked.meta)
@@ -456,30 +484,6 @@ fn is_another_thing(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> bool {
         Err(Errno::NOENT | Errno::NOTDIR) => true,
         Err(_) => false,
     }
-}
-
-/// Finds out whether the current object is kept already, and as what.
-fn know_again(current: &mut Current, history: &History, may_write: bool) -> Result<(), Error> {
-    if let Some(version) = current.version {
-        let kept = Kept { version, marker: false };
-        match history.meta(kept)? {
-            Some(meta) if meta.is_file_of(&current.meta) => current.linked = Some(kept),
-            // A copy of it, by other means.
-            Some(_) => current.forget_version(may_write)?,
-            None => {}
-        }
-    }
-    if current.version.is_none() && current.meta.nlink > 1 {
-        let candidates = history.nulls.iter().copied();
-        for kept in candidates.chain(history.stamped(None).filter(|kept| !kept.marker).take(COMPARED)) {
-            if history.meta(kept)?.is_some_and(|meta| meta.is_file_of(&current.meta)) {
-                current.linked = Some(kept);
-                current.version = Some(kept.version);
-                break;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The newest of all that is kept beside the current object.

@@ -4,10 +4,9 @@ use rustix::fd::{AsFd, OwnedFd};
 
 use super::{Deleted, Deletion, Step, uncover::Projected};
 use crate::{
-    DeleteObjectOutcome, ETag,
+    DeleteObjectOutcome,
     fs::{
-        Store,
-        attributes::{self, Record},
+        Store, attributes,
         bucket::Bucket,
         dir,
         error::Error,
@@ -56,11 +55,15 @@ impl Store {
             return self.found_nothing(bucket, bucket_dir, deletion);
         };
         let file = if kept.marker { None } else { history.open_file(kept)? };
-        let etag = file.as_ref().map(|(file, meta)| -> Result<ETag, Error> {
-            let record = Record::load(file, meta)?;
-            Ok(attributes::etag(meta, record.as_ref()))
-        });
-        request.condition.judge(etag.transpose()?.as_ref())?;
+        let recorded = file
+            .as_ref()
+            .map(|(file, meta)| self.recorded(bucket, key, (file, meta), Some(kept)))
+            .transpose()?
+            .unwrap_or_default();
+        let etag = file
+            .as_ref()
+            .map(|(_, meta)| attributes::etag(meta, recorded.record.as_ref()));
+        request.condition.judge(etag.as_ref())?;
         request.condition.judge_loss(true)?;
         let (mut changed, mut sides) = (Vec::new(), Vec::new());
         let is_newest = versions.current.is_none() && versions.newest == Some(kept);
@@ -90,12 +93,7 @@ impl Store {
             }
             uncovered = Some(next);
         } else {
-            let recorded = file
-                .as_ref()
-                .map(|(file, meta)| self.attributes.recorded(&bucket.name, key, file, meta))
-                .transpose()?;
-            let side = recorded.and_then(|recorded| recorded.side_id);
-            sides.extend(self.displaced_side(bucket, key, side.as_deref()));
+            sides.extend(self.displaced_side(bucket, key, recorded.side_id.as_deref()));
         }
         if next.is_none() && versions.current.is_none() {
             self.note(bucket, deletion);
