@@ -206,19 +206,21 @@ impl Attributes {
         }
     }
 
-    /// Writes the record of an object again, without a version, in one step. `sync` makes a file durable.
+    /// Writes the record of an object that names another's version again, in one step: without one, or in a side file, where
+    /// that tells whose it is, with its `own`. `sync` makes a file durable.
     pub(super) fn forget_version(
         &self,
         staging: &OwnedFd,
         file: &OwnedFd,
         (record, side_id): (&mut Record, Option<&str>),
+        own: Option<Version>,
         sync: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let id = match (self.keeping, side_id) {
             (Keeping::SideFiles, Some(id)) => id,
             _ => return record.set_version(file, None),
         };
-        record.note_version(None);
+        record.note_version(own);
         let (shelf, name) = self
             .locate(id)
             .map_err(Error::io("could not open a directory in .t2"))?;
@@ -331,10 +333,16 @@ impl Attributes {
 
     /// Removes the side file of what is no object any more. A failure leaves litter, nothing worse.
     pub(super) fn remove_side(&self, id: &str) {
-        let removed = self.locate(id).and_then(|(dir, name)| dir::unlink(&dir, name));
-        if let Err(error) = removed {
+        if let Err(error) = self.try_remove_side(id) {
             tracing::warn!(%error, id, "could not remove a file of attributes");
         }
+    }
+
+    /// The directory that it was in.
+    pub(super) fn try_remove_side(&self, id: &str) -> Result<Arc<OwnedFd>, Error> {
+        self.locate(id)
+            .and_then(|(dir, name)| dir::unlink(&dir, name).map(|()| dir))
+            .map_err(Error::io("could not remove a file of attributes"))
     }
 
     /// The side file of a new object, if there is one that has its name of the object.

@@ -16,6 +16,7 @@
 //!     data.SIZE, slots.SIZE   parts in place, and which of them are there
 //!     part.N                  a part in a file of its own
 //!     record.N.INODE          with side files alone: what is known of it
+//!     completing.STAMP        with side files alone: its object may be there, newer than this
 //!     gate, lock, claims      locks between processes
 //!     claim.N                 locked by who writes part N in place
 //! .t2/versions/BUCKET/KEY/    what is kept of a key beside its current object (`versions`)

@@ -1,6 +1,6 @@
 //! Files beside objects: for what an extended attribute cannot hold, large attributes and the tables of parts, or for all
-//! that is known of an object ([`keeping`](super::keeping)). That of an object is never changed; what it says of a version
-//! can be taken back, by another file in its place.
+//! that is known of an object ([`keeping`](super::keeping)). That of an object is never changed; which version it names can
+//! be, by another file in its place.
 //!
 //! A version byte, the length of what leads as four bytes big-endian, then that in CBOR, then the parts, [`PART_LEN`]
 //! bytes each, by number. What leads is a [`Rest`] (of length 0: the attribute has it) in a file named by a random id that

@@ -40,8 +40,8 @@ const COMPLETING_FILE: &str = "completing.";
 fn completing(dir: &OwnedFd, keeping: Keeping) -> Result<Option<Stamp>, Error> {
     if keeping == Keeping::SideFiles {
         let names = dir::names(dir).map_err(Error::io("could not look at an upload"))?;
-        let stamp = |name: &Box<str>| name.strip_prefix(COMPLETING_FILE).and_then(Stamp::parse);
-        return Ok(names.iter().find_map(stamp));
+        let mut stamps = names.iter().filter_map(|name| name.strip_prefix(COMPLETING_FILE));
+        return Ok(stamps.find_map(Stamp::parse));
     }
     let mut bytes = Vec::with_capacity(16);
     match xattr::get(dir, COMPLETING, &mut bytes) {

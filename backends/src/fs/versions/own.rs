@@ -66,8 +66,8 @@ impl Store {
                 let there = self.kept_meta(bucket, &name, Kept { version, marker: false })?;
                 Ok(there.is_none_or(|there| there.is_file_of(meta)))
             }
-            (None, Some(kept)) if kept.version.null => Ok(true),
-            (None, _) => Ok(!self.keeps_null_like(bucket, &name, meta)?),
+            (None, Some(kept)) => Ok(kept.version.null),
+            (None, None) => Ok(!self.keeps_null_like(bucket, &name, meta)?),
         }
     }
 

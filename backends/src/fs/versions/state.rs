@@ -283,9 +283,10 @@ impl Store {
                 None => {}
             }
         }
+        let mut is_others = false;
         if let Some(history) = &found.history {
             if let Some(current) = &mut found.current {
-                self.know_again(current, history)?;
+                is_others = know_again(current, history)?;
             }
             let first = first_of(history, found.current.as_ref());
             if let (Some(current), Some(first)) = (&mut found.current, first)
@@ -302,11 +303,15 @@ impl Store {
                     (found.has_plain, found.has_forced) = (false, false);
                 } else {
                     // Somebody brought it back, or changed the order of what lies here: it is what they put there.
-                    self.forget_version(current);
+                    current.version = None;
+                    is_others = true;
                 }
             }
         }
         found.sort_out();
+        if is_others {
+            self.forget_version(&mut found);
+        }
         if found.current.is_none()
             && let Some(newest) = found.newest.filter(|newest| !newest.marker)
             && self.durable.check_writable().is_ok()
@@ -421,44 +426,22 @@ impl Store {
         }))
     }
 
-    /// A file that came with another version's attributes.
-    fn forget_version(&self, current: &mut Current) {
-        current.version = None;
+    /// The current object is a file that came with another version's attributes.
+    fn forget_version(&self, found: &mut KeyVersions) {
+        let own = found.current_version();
         if self.durable.check_writable().is_ok()
+            && let Some(current) = &mut found.current
             && let Some(record) = &mut current.record
             && let Err(error) = self.attributes.forget_version(
                 &self.staging,
                 &current.file,
                 (record, current.side_id.as_deref()),
+                own,
                 |file| self.durable.before_all(&[file]),
             )
         {
             tracing::debug!(%error, "a file keeps the version of another");
         }
-    }
-
-    /// Finds out whether the current object is kept already, and as what.
-    fn know_again(&self, current: &mut Current, history: &History) -> Result<(), Error> {
-        if let Some(version) = current.version {
-            let kept = Kept { version, marker: false };
-            match history.meta(kept)? {
-                Some(meta) if meta.is_file_of(&current.meta) => current.linked = Some(kept),
-                // A copy of it, by other means.
-                Some(_) => self.forget_version(current),
-                None => {}
-            }
-        }
-        if current.version.is_none() && current.meta.nlink > 1 {
-            let candidates = history.nulls.iter().copied();
-            for kept in candidates.chain(history.stamped(None).filter(|kept| !kept.marker).take(COMPARED)) {
-                if history.meta(kept)?.is_some_and(|meta| meta.is_file_of(&current.meta)) {
-                    current.linked = Some(kept);
-                    current.version = Some(kept.version);
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -484,6 +467,34 @@ fn is_another_thing(bucket_dir: BorrowedFd<'_>, name: &StorageName) -> bool {
         Err(Errno::NOENT | Errno::NOTDIR) => true,
         Err(_) => false,
     }
+}
+
+/// Finds out whether the current object is kept already, and as what. Whether it came with another version's attributes.
+fn know_again(current: &mut Current, history: &History) -> Result<bool, Error> {
+    let mut is_others = false;
+    if let Some(version) = current.version {
+        let kept = Kept { version, marker: false };
+        match history.meta(kept)? {
+            Some(meta) if meta.is_file_of(&current.meta) => current.linked = Some(kept),
+            // A copy of it, by other means.
+            Some(_) => {
+                current.version = None;
+                is_others = true;
+            }
+            None => {}
+        }
+    }
+    if current.version.is_none() && current.meta.nlink > 1 {
+        let candidates = history.nulls.iter().copied();
+        for kept in candidates.chain(history.stamped(None).filter(|kept| !kept.marker).take(COMPARED)) {
+            if history.meta(kept)?.is_some_and(|meta| meta.is_file_of(&current.meta)) {
+                current.linked = Some(kept);
+                current.version = Some(kept.version);
+                break;
+            }
+        }
+    }
+    Ok(is_others)
 }
 
 /// The newest of all that is kept beside the current object.

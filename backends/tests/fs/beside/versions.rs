@@ -15,16 +15,17 @@ use std::{
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use t2gate_backends::{
-    BackendError, BucketName, BucketSetting, Clock, FsBackend, FsFindingKind, ListEntry, ObjectAttributes, ObjectBody,
-    ObjectInfo, OpenObject, PutObject, SystemClock, TestClock, Timestamp, VersionEntry, VersionId, Versioned,
-    VersioningStatus,
+    BackendError, BucketName, BucketSetting, Clock, FsBackend, FsFindingKind, FsOptions, ListEntry, ObjectAttributes,
+    ObjectBody, ObjectInfo, OpenObject, PutObject, SystemClock, TestClock, Timestamp, VersionEntry, VersionId,
+    Versioned, VersioningStatus,
     conformance::{Subject, read_whole},
+    crash_points::{Call, disarm, fail, syncs},
     examine_fs,
 };
 use tempfile::TempDir;
 
 use super::{ROOT, TICK, XATTRS, side_files};
-use crate::{again, dir_in_memory, ops::list, options};
+use crate::{again, dir_in_memory, is_child, ops::list, options};
 
 struct Tree {
     subject: Subject,
@@ -301,6 +302,35 @@ async fn a_file_with_size_and_time_of_a_kept_version_is_somebody_elses() {
     }
 }
 
+/// Also while the version is being deleted for good that it looks like.
+#[tokio::test]
+async fn a_file_of_others_never_has_the_tag_of_a_version_that_is_deleted() {
+    if !is_child("beside::versions::a_file_of_others_never_has_the_tag_of_a_version_that_is_deleted") {
+        return;
+    }
+    let mut failed = 0;
+    for after in 0.. {
+        let tree = Tree::versioned().await;
+        let first = tree.put_named("key", "first").await;
+        tree.put_named("key", "second").await;
+        imitate(&tree.kept("key", &id(&first)), "other", &tree.path("key"));
+        let mut request = tree.delete_request("key");
+        request.object.version_id = first.version_id.clone();
+        fail(&[Call::Remove], rustix::io::Errno::IO.raw_os_error(), after);
+        let outcome = tree.delete_object(request).await;
+        let happened = disarm();
+        failed += usize::from(outcome.is_err());
+        let info = tree.info("key").await;
+        assert!(info.etag.as_md5().is_none(), "{after}: {info:?}");
+        let tree = tree.again().await;
+        assert_eq!(tree.info("key").await.etag, info.etag, "{after}");
+        if !happened {
+            break;
+        }
+    }
+    assert!(failed > 1, "{failed}");
+}
+
 #[tokio::test]
 async fn what_is_brought_back_has_its_attributes_and_an_id_of_its_own() {
     let tree = Tree::versioned().await;
@@ -338,6 +368,37 @@ async fn what_is_brought_back_has_its_attributes_and_an_id_of_its_own() {
     assert_eq!(tree.sides(), 4);
     tree.delete_version("key", &ids[0]).await;
     assert_eq!(tree.sides(), 3);
+}
+
+/// And is synced before the object that has it is there.
+#[tokio::test]
+async fn a_side_file_that_is_written_again_is_durable_before_its_object() {
+    if !is_child("beside::versions::a_side_file_that_is_written_again_is_durable_before_its_object") {
+        return;
+    }
+    let mut counts = Vec::new();
+    for is_back in [false, true] {
+        let start = Timestamp::from_unix(2_000_000_000, 0);
+        let clock = Arc::new(TestClock::new(start));
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(".t2")).unwrap();
+        fs::write(root.path().join(".t2/format"), "1 side-files\n").unwrap();
+        let fs = FsBackend::open(FsOptions::new(root.path(), clock.clone())).unwrap();
+        let versioned = Arc::new(Versioned::new(fs, clock.clone()).unwrap());
+        let subject = Subject::with_versioning(versioned, Some(VersioningStatus::Enabled)).await;
+        for _ in 0..2 {
+            subject.put("key", "first").await;
+        }
+        if is_back {
+            clock.set(Timestamp::from_unix(1_000_000_000, 0));
+        } else {
+            clock.set(Timestamp::from_unix(2_000_000_001, 0));
+        }
+        let before = syncs();
+        subject.put("key", "second").await;
+        counts.push(syncs() - before);
+    }
+    assert_eq!(counts[1], counts[0] + 1, "{counts:?}");
 }
 
 /// The stamp that a write has prepared may be too old by the time that it takes effect: its side file is written again.
@@ -401,7 +462,7 @@ async fn replacing_child() {
     let mut met = 0;
     for _ in 0..100 {
         fs::write(tree.path("key"), "theirs").unwrap();
-        let now = UNIX_EPOCH + seconds(SystemTime::now());
+        let now = UNIX_EPOCH + seconds(fs::metadata(tree.path("key")).unwrap().modified().unwrap());
         set_time(&tree.path("key"), now);
         let put = tree.put_named("key", "ours..").await;
         let read = tree.info("key").await;

@@ -8,7 +8,7 @@ use crate::{
     fs::{
         Store, attributes,
         bucket::Bucket,
-        dir,
+        dir::{self, Meta},
         error::Error,
         object::{split, strs},
         versions::KeyVersions,
@@ -93,7 +93,18 @@ impl Store {
             }
             uncovered = Some(next);
         } else {
-            sides.extend(self.displaced_side(bucket, key, recorded.side_id.as_deref()));
+            let looks_like = |meta: &Meta| {
+                let current = versions.current.as_ref().map(|current| &current.meta);
+                current.is_some_and(|current| (current.size, current.mtime) == (meta.size, meta.mtime))
+            };
+            match &recorded.side_id {
+                // Somebody's, which has this one's attributes when this is gone, if they are still there.
+                Some(side) if file.as_ref().is_some_and(|(_, meta)| looks_like(meta)) => {
+                    let shelf = self.attributes.try_remove_side(side)?;
+                    self.durable.before_all(&[shelf.as_fd()])?;
+                }
+                side => sides.extend(self.displaced_side(bucket, key, side.as_deref())),
+            }
         }
         if next.is_none() && versions.current.is_none() {
             self.note(bucket, deletion);
