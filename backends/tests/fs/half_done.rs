@@ -256,7 +256,7 @@ async fn a_complete_that_is_refused_is_not_noted_as_begun() {
         .join(tree.subject.bucket.as_str())
         .join(upload.upload_id.as_str());
     let noted = rustix::fs::getxattr(&dir, "user.t2gate.completing", &mut [0; 16]);
-    assert_eq!(noted, Err(Errno::NODATA));
+    assert!(matches!(noted, Err(Errno::NODATA | Errno::NOTSUP)), "{noted:?}");
     let noted = names(&dir).unwrap();
     assert!(!noted.iter().any(|name| name.starts_with("completing")), "{noted:?}");
     request.condition.if_none_match = false;

@@ -36,14 +36,18 @@ fn fs_does_what_the_reference_does() {
     harness::check(fs, 64);
 }
 
-/// With attributes in side files: as a process for which extended attributes fail.
+/// With attributes in side files: as a process for which extended attributes fail. With versions too.
 #[test]
 fn fs_does_so_without_extended_attributes_too() {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "fs_does_what_the_reference_does"])
+        .args([
+            "--exact",
+            "fs_does_what_the_reference_does",
+            "versions::fs_keeps_the_versions_that_memory_keeps",
+        ])
         .env("T2GATE_TEST_XATTRS", "none")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(output.status.success() && said.contains("2 passed"), "{said}");
 }
