@@ -14,7 +14,7 @@ use t2gate_backends::{
     conformance::{FailingBody, ScriptedBody, gate},
 };
 
-use crate::Tree;
+use crate::{Tree, crash::litter};
 
 #[tokio::test]
 async fn a_failed_body_leaves_the_old_object_and_no_litter() {
@@ -27,6 +27,27 @@ async fn a_failed_body_leaves_the_old_object_and_no_litter() {
             assert_eq!(tree.get("key").await.unwrap(), "old");
             assert_eq!((tree.count("staging"), tree.extra_sides(1)), (0, 0));
         }
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_comes_back_to_its_name_leaves_no_directories_behind() {
+    let tree = Tree::new().await;
+    // Too long for one name with an escape before it, so that has a directory of its own.
+    let (key, below) = ("n".repeat(252), format!("{}/a", "n".repeat(252)));
+    let nothing = Vec::<String>::new();
+    for again in [true, false] {
+        tree.put(&key, "first").await;
+        tree.put(&below, "below").await;
+        tree.delete(&below).await;
+        assert_eq!(litter(tree.root.path()), nothing);
+        if again {
+            tree.put(&key, "second").await;
+            assert_eq!(tree.get(&key).await.unwrap(), "second");
+            assert_eq!(litter(tree.root.path()), nothing);
+        }
+        tree.delete(&key).await;
+        assert_eq!(litter(tree.root.path()), nothing);
     }
 }
 

@@ -64,6 +64,8 @@ struct Committed {
     /// The side files of what is gone.
     sides: Vec<DisplacedSide>,
     intent: Option<Intent>,
+    /// Nothing empty may have stayed.
+    is_tidy: bool,
     /// Why it is not known whether the new object is durable.
     failed: Option<Error>,
     /// What was there before and is gone, if it was large: closing it is for later.
@@ -228,7 +230,7 @@ impl Store {
         for side in committed.sides {
             side.settle(&self.attributes, durable.is_ok());
         }
-        if durable.is_err() {
+        if durable.is_err() || !committed.is_tidy {
             committed.intent.into_iter().for_each(Intent::leave);
         }
         durable.map(|()| committed.version)
@@ -331,6 +333,8 @@ impl Store {
             }
             _ => None,
         };
+        // Its other name may have had directories of its own.
+        let is_tidy = versions.taken || !versions.has_forced || self.prune_names(bucket_dir, &write.name);
         if failed.is_none() {
             self.clear_kept(bucket, key, &write.name, &versions, gone, &mut changed, &mut sides);
         }
@@ -340,6 +344,7 @@ impl Store {
             changed,
             sides,
             intent: intent.take(),
+            is_tidy,
             failed,
             replaced: replaced.and_then(Current::into_large_file),
         }))

@@ -133,10 +133,7 @@ impl Store {
             deletion.intent.into_iter().for_each(Intent::leave);
             return Err(error);
         }
-        let mut is_tidy = true;
-        for changed in changed.iter().filter(|changed| changed.is_in_bucket()) {
-            is_tidy &= prune(&self.marks, bucket_dir, &changed.names);
-        }
+        let mut is_tidy = !changed.iter().any(Changed::is_in_bucket) || self.prune_names(bucket_dir, &deletion.name);
         if (all_gone || second_name.is_some())
             && let Err(error) = self.tidy_history(bucket, bucket_dir, &deletion, second_name, all_gone)
         {
@@ -201,9 +198,9 @@ impl Store {
 
     /// Removes the directories of ours on the way to a key that are empty. As [`prune`] says.
     pub(super) fn prune_names(&self, bucket_dir: &OwnedFd, name: &StorageName) -> bool {
-        let [forced, plain] =
-            [&name.forced, &name.plain].map(|last| prune(&self.marks, bucket_dir, &split(&name.parents, last).1));
-        forced && plain
+        let [forced, plain] = [&name.forced, &name.plain].map(|last| split(&name.parents, last).1);
+        let is_forced_tidy = forced == plain || prune(&self.marks, bucket_dir, &forced);
+        prune(&self.marks, bucket_dir, &plain) && is_forced_tidy
     }
 
     /// The names that the key has now, under its lock.
