@@ -12,19 +12,21 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteSlice};
 
 use super::cache::is_settled;
 use crate::{
-    BucketName, ETag, Key, ObjectAttributes, ObjectInfo, VersionId,
+    BucketName, ETag, Key, ObjectAttributes, ObjectInfo, Stamp, VersionId,
     fs::dir::{self, Meta},
     stored::{StoredChecksum, minicbor_bytes},
 };
 
-/// What a line costs, in bytes.
-const LINE_COST: usize = size_of::<Line>() + 144;
+/// What a line costs, in bytes, with its words and what the allocator adds.
+const LINE_COST: usize = size_of::<Line>() + 64;
 /// So many lines share a place.
-const WAYS: usize = 16;
+const WAYS: usize = 32;
+/// A derived ETag is this with hex digits behind.
+const DERIVED: &str = "t2-";
 
 /// The lines of all buckets.
 #[derive(Debug)]
@@ -33,33 +35,86 @@ pub(super) struct Lines {
     places: Box<[Mutex<Vec<Line>>]>,
 }
 
+/// There are so many of these that each byte counts.
 #[derive(Debug)]
 struct Line {
-    dev: (u32, u32),
     ino: u64,
-    ctime: (i64, u32),
-    /// The hash of the bucket and the key that the file has this line under: by another name it may have another.
+    /// In nanoseconds since 1970.
+    ctime: i64,
+    /// The hash of the file system, the bucket and the key that the file has this line under: by another name it may have
+    /// another.
     name: u64,
-    /// [`Said`] in CBOR: less than half of its size.
+    /// [`Said`] in CBOR.
     said: Box<[u8]>,
 }
 
-impl Line {
-    fn is_of(&self, meta: &Meta) -> bool {
-        (self.dev, self.ino) == (meta.dev, meta.ino)
-    }
+/// In nanoseconds; `None` before 1678 and after 2261.
+fn nanos(time: (i64, u32)) -> Option<i64> {
+    time.0.checked_mul(1_000_000_000)?.checked_add(time.1.into())
 }
 
-#[derive(Debug, Encode, Decode)]
+/// The words of a line. What is not there at the end takes no room.
+#[derive(Debug, Default, Encode, Decode)]
 struct Said<'a> {
+    /// What hex digits at the beginning of the ETag stand for: 16 bytes of an MD5, or 20 behind [`DERIVED`].
     #[b(0)]
-    etag: &'a str,
-    #[n(1)]
-    checksum: Option<StoredChecksum>,
-    #[n(2)]
+    digest: Option<&'a ByteSlice>,
+    /// What is behind them, or all of it.
+    #[b(1)]
+    etag: Option<&'a str>,
+    /// The stamp; of no bytes for `null`.
+    #[b(2)]
+    version: Option<&'a ByteSlice>,
+    #[n(3)]
     parts_count: Option<u16>,
-    #[b(3)]
-    version_id: Option<&'a str>,
+    #[n(4)]
+    checksum: Option<StoredChecksum>,
+}
+
+/// The bytes that an ETag's hex digits stand for, how many, and the rest of it.
+fn digest_of(etag: &str) -> ([u8; 20], usize, &str) {
+    let (digits, len) = match etag.strip_prefix(DERIVED) {
+        Some(digits) => (digits, 20),
+        None => (etag, 16),
+    };
+    let mut digest = [0; 20];
+    if let Some((digits, rest)) = digits.split_at_checked(2 * len)
+        && !digits.bytes().any(|b| b.is_ascii_uppercase())
+        && hex::decode_to_slice(digits, &mut digest[..len]).is_ok()
+    {
+        return (digest, len, rest);
+    }
+    (digest, 0, etag)
+}
+
+impl Said<'_> {
+    fn etag(&self) -> Option<ETag> {
+        let rest = self.etag.unwrap_or_default();
+        let text = match self.digest {
+            None => rest.to_owned(),
+            Some(digest) => {
+                let prefix = if digest.len() == 20 { DERIVED } else { "" };
+                let mut text = String::with_capacity(prefix.len() + 2 * digest.len() + rest.len());
+                text.push_str(prefix);
+                text.push_str(&hex::encode(&**digest));
+                text.push_str(rest);
+                text
+            }
+        };
+        ETag::parse(text).ok()
+    }
+
+    /// `None` where it is damaged.
+    fn version_id(&self) -> Option<Option<VersionId>> {
+        let Some(version) = self.version else {
+            return Some(None);
+        };
+        let id = match **version {
+            [] => VersionId::null(),
+            ref stamp => VersionId::of(Stamp::from_bits(u128::from_be_bytes(stamp.try_into().ok()?))),
+        };
+        Some(Some(id))
+    }
 }
 
 impl Lines {
@@ -79,57 +134,72 @@ impl Lines {
         Some(place.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn name_of(&self, bucket: &BucketName, key: &Key, meta: &Meta) -> u64 {
+        self.hasher.hash_one((meta.dev, bucket, key))
+    }
+
     fn get(&self, bucket: &BucketName, key: Key, meta: &Meta) -> Result<ObjectInfo, Key> {
         let Some(place) = self.place(meta) else {
             return Err(key);
         };
-        let name = self.hasher.hash_one((bucket, &key));
-        let holds = |line: &Line| line.is_of(meta) && (line.ctime, line.name) == (meta.ctime, name);
-        let Some(at) = place.iter().position(holds) else {
+        let (name, ctime) = (self.name_of(bucket, &key, meta), nanos(meta.ctime));
+        let holds = |line: &&Line| (line.ino, line.name, Some(line.ctime)) == (meta.ino, name, ctime);
+        let said = place.iter().find(holds).and_then(|line| {
+            let said = minicbor::decode::<Said<'_>>(&line.said).ok()?;
+            let checksum = said.checksum.as_ref().and_then(StoredChecksum::to_checksum);
+            Some((said.etag()?, said.version_id()?, checksum, said.parts_count))
+        });
+        let Some((etag, version_id, checksum, parts_count)) = said else {
             return Err(key);
         };
-        let Ok(said) = minicbor::decode::<Said<'_>>(&place[at].said) else {
-            return Err(key);
-        };
-        let (Ok(etag), Ok(version_id)) = (
-            ETag::parse(said.etag),
-            said.version_id.map(VersionId::parse).transpose(),
-        ) else {
-            return Err(key);
-        };
-        let info = ObjectInfo {
+        Ok(ObjectInfo {
             key,
             version_id,
             size: meta.size,
             etag,
             last_modified: meta.last_modified(),
             attributes: ObjectAttributes {
-                checksum: said.checksum.as_ref().and_then(StoredChecksum::to_checksum),
+                checksum,
                 ..ObjectAttributes::default()
             },
-            parts_count: said.parts_count,
-        };
-        Ok(info)
+            parts_count,
+        })
     }
 
     fn keep(&self, bucket: &BucketName, meta: &Meta, info: &ObjectInfo) {
+        let (digest, len, rest) = digest_of(info.etag.as_str());
+        let stamp = match &info.version_id {
+            Some(id) if id.is_null() => Some(None),
+            Some(id) => match id.stamp() {
+                Some(stamp) => Some(Some(stamp.to_bits().to_be_bytes())),
+                // None that the gateway gave.
+                None => return,
+            },
+            None => None,
+        };
+        let stamp = stamp
+            .as_ref()
+            .map(|stamp| stamp.as_ref().map_or(&[][..], |bits| &bits[..]));
         let said = Said {
-            etag: info.etag.as_str(),
-            checksum: info.attributes.checksum.as_ref().map(StoredChecksum::from),
+            digest: (len > 0).then(|| digest[..len].into()),
+            etag: (!rest.is_empty()).then_some(rest),
+            version: stamp.map(Into::into),
             parts_count: info.parts_count,
-            version_id: info.version_id.as_ref().map(VersionId::as_str),
+            checksum: info.attributes.checksum.as_ref().map(StoredChecksum::from),
+        };
+        let Some(ctime) = nanos(meta.ctime) else {
+            return;
         };
         let line = Line {
-            dev: meta.dev,
             ino: meta.ino,
-            ctime: meta.ctime,
-            name: self.hasher.hash_one((bucket, &info.key)),
+            ctime,
+            name: self.name_of(bucket, &info.key, meta),
             said: minicbor_bytes(&said).into(),
         };
         let Some(mut place) = self.place(meta) else {
             return;
         };
-        place.retain(|line| !line.is_of(meta));
+        place.retain(|other| (other.ino, other.name) != (line.ino, line.name));
         if place.len() >= WAYS {
             // Any of them: if the one used longest ago went, who pages through more than there is room for would find none.
             let any = line.name % WAYS as u64;
@@ -202,150 +272,4 @@ impl<'a> PageLines<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{path::Path, time::Duration};
-
-    use rustix::{
-        fs::{Mode, OFlags, open},
-        time::{ClockId, clock_gettime},
-    };
-
-    use super::*;
-    use crate::{Checksum, ChecksumAlgorithm, ChecksumType};
-
-    fn info(key: &Key, meta: &Meta, tag: [u8; 16]) -> ObjectInfo {
-        ObjectInfo {
-            key: key.clone(),
-            version_id: None,
-            size: meta.size,
-            etag: ETag::from_md5(tag),
-            last_modified: meta.last_modified(),
-            attributes: ObjectAttributes::default(),
-            parts_count: None,
-        }
-    }
-
-    fn open_dir(path: &Path) -> OwnedFd {
-        open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
-    }
-
-    #[test]
-    fn a_line_holds_until_its_file_changes_and_for_one_name() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("file");
-        std::fs::write(&path, "one").unwrap();
-        let dir = open_dir(temp.path());
-        let meta = dir::look_at(&dir, "file").unwrap();
-        let bucket = BucketName::parse("bucket").unwrap();
-        let [key, other] = ["file", "other"].map(|key| Key::parse(key).unwrap());
-        let lines = Lines::new(1 << 20);
-        let mut page = PageLines::new(&lines, Some(meta.dev));
-        let line = info(&key, &meta, [7; 16]);
-        page.keep(&bucket, &meta, &line);
-        let of_name =
-            |page: &mut PageLines<'_>, key: &Key| page.of_name(Some(&dir), Some("file"), &bucket, key.clone());
-        assert_eq!(of_name(&mut page, &key), Ok((line.clone(), meta)));
-        assert_eq!(of_name(&mut page, &other), Err(other.clone()));
-        assert_eq!(
-            of_name(&mut page, &key),
-            Err(key.clone()),
-            "after one that was not known"
-        );
-        assert_eq!(page.of_file(&bucket, key.clone(), &meta), Ok(line.clone()));
-        assert!(of_name(&mut page, &key).is_ok(), "after one that was");
-        // Of the same size, and with the old time.
-        std::thread::sleep(Duration::from_millis(20));
-        std::fs::write(&path, "two").unwrap();
-        let before = std::time::UNIX_EPOCH + Duration::new(meta.mtime.0.try_into().unwrap(), meta.mtime.1);
-        std::fs::File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(before)
-            .unwrap();
-        let changed = dir::look_at(&dir, "file").unwrap();
-        assert_eq!((changed.size, changed.mtime), (meta.size, meta.mtime));
-        assert_eq!(of_name(&mut page, &key), Err(key.clone()));
-        assert_eq!(page.of_file(&bucket, key.clone(), &changed), Err(key.clone()));
-        // On another file system nothing is known, and nothing kept.
-        let mut elsewhere = PageLines::new(&lines, None);
-        assert_eq!(elsewhere.of_file(&bucket, key.clone(), &meta), Err(key));
-        assert!(!elsewhere.may_keep(&Meta { ctime: (0, 1), ..meta }));
-    }
-
-    #[test]
-    fn what_changed_within_a_tick_is_not_kept() {
-        let lines = Lines::new(1 << 20);
-        let temp = tempfile::tempdir().unwrap();
-        let meta = Meta::of(open_dir(temp.path())).unwrap();
-        let page = PageLines::new(&lines, Some(meta.dev));
-        let now = clock_gettime(ClockId::Realtime).tv_sec;
-        let ahead = now + 1;
-        assert!(!page.may_keep(&Meta {
-            ctime: (ahead, 1),
-            ..meta
-        }));
-        assert!(page.may_keep(&Meta {
-            ctime: (ahead - 10, 1),
-            ..meta
-        }));
-    }
-
-    #[test]
-    fn without_memory_nothing_is_kept() {
-        let lines = Lines::new(WAYS * LINE_COST - 1);
-        assert_eq!(PageLines::new(&lines, Some((0, 0))).device, None);
-    }
-
-    #[test]
-    fn paging_through_more_than_there_is_room_for_finds_some() {
-        let lines = Lines::new(WAYS * LINE_COST);
-        assert_eq!(lines.places.len(), 1);
-        let temp = tempfile::tempdir().unwrap();
-        let of = Meta::of(open_dir(temp.path())).unwrap();
-        let bucket = BucketName::parse("bucket").unwrap();
-        let mut found = 0;
-        for _ in 0..100 {
-            for ino in 0..WAYS as u64 + 4 {
-                let (meta, key) = (Meta { ino, ..of }, Key::parse(ino.to_string()).unwrap());
-                let line = info(&key, &meta, [ino.try_into().unwrap(); 16]);
-                match lines.get(&bucket, key.clone(), &meta) {
-                    Ok(known) => {
-                        assert_eq!(known, line);
-                        found += 1;
-                    }
-                    Err(_) => lines.keep(&bucket, &meta, &line),
-                }
-                assert_eq!(lines.get(&bucket, key, &meta), Ok(line));
-                assert!(lines.places[0].lock().unwrap().len() <= WAYS);
-            }
-        }
-        assert!(found > 500, "{found} of 2000");
-    }
-
-    #[test]
-    fn all_that_a_line_says_comes_back() {
-        let lines = Lines::new(1 << 20);
-        let temp = tempfile::tempdir().unwrap();
-        let meta = Meta::of(open_dir(temp.path())).unwrap();
-        let bucket = BucketName::parse("bucket").unwrap();
-        let key = Key::parse("key").unwrap();
-        let line = ObjectInfo {
-            version_id: Some(VersionId::null()),
-            etag: ETag::parse("0123456789abcdef0123456789abcdef-3").unwrap(),
-            attributes: ObjectAttributes {
-                checksum: Some(Checksum {
-                    algorithm: ChecksumAlgorithm::Sha256,
-                    kind: ChecksumType::Composite,
-                    value: [9; 32].into(),
-                    parts: Some(3),
-                }),
-                ..ObjectAttributes::default()
-            },
-            parts_count: Some(3),
-            ..info(&key, &meta, [0; 16])
-        };
-        lines.keep(&bucket, &meta, &line);
-        assert_eq!(lines.get(&bucket, key, &meta), Ok(line));
-    }
-}
+mod tests;
