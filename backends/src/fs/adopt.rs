@@ -42,7 +42,7 @@ impl Store {
                 acl: CannedAcl::Private,
                 versioning: None,
             };
-            self.put_histories_away(&info.bucket)?;
+            self.put_leftovers_away(&info.bucket)?;
             self.make(&info)?;
             tracing::info!(bucket = %info.bucket, %owner, "a directory that was there is a bucket now");
         }

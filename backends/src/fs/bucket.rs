@@ -211,7 +211,7 @@ impl Store {
             versioning: request.versioning,
         };
         let made = self
-            .put_histories_away(&info.bucket)
+            .put_leftovers_away(&info.bucket)
             .and_then(|()| self.durable.always_after(&self.root))
             .and_then(|()| self.make(&info));
         if let Err(error) = made {
@@ -263,8 +263,13 @@ impl Store {
         Ok(())
     }
 
-    /// What a bucket of this name has left that somebody else removed: it must not become this one's, and is not ours to
-    /// delete.
+    /// What an earlier bucket of this name has left must not become this one's.
+    pub(super) fn put_leftovers_away(&self, name: &BucketName) -> Result<(), Error> {
+        self.put_histories_away(name)?;
+        self.drop_uploads(name)
+    }
+
+    /// Versions of a bucket that somebody else removed are not ours to delete.
     pub(super) fn put_histories_away(&self, name: &BucketName) -> Result<(), Error> {
         const FAILED: &str = "could not put old versions away";
         remove_empty_histories(&self.versions, name.as_str());
@@ -353,8 +358,11 @@ impl Store {
         // From here on it is tidying: the bucket is gone.
         let is_tidy = bucket_dir.is_none_or(|dir| self.remove_bucket_directory(&bucket.name, dir));
         remove_empty_histories(&self.versions, bucket.name.as_str());
-        self.drop_uploads(&bucket.name);
-        if !is_tidy {
+        let dropped = self.drop_uploads(&bucket.name);
+        if let Err(error) = &dropped {
+            tracing::warn!(%error, bucket = %bucket.name, "uploads of a deleted bucket stay behind");
+        }
+        if !is_tidy || dropped.is_err() {
             intent.into_iter().for_each(Intent::leave);
         }
         Ok(())
@@ -375,24 +383,22 @@ impl Store {
         })
     }
 
-    /// Uploads of a bucket that is gone.
-    pub(super) fn drop_uploads(&self, bucket: &BucketName) {
-        let removed = staging::random_name().and_then(|name| {
-            let renamed = crash::fault(Call::Add)
-                .and_then(|()| sys::renameat(&self.uploads, bucket.as_str(), &self.staging, &name));
-            match renamed {
-                Ok(()) => {
-                    crash::point();
-                    dir::remove_tree(self.staging.as_fd(), &name, 3)
-                }
-                Err(Errno::NOENT) => Ok(()),
-                Err(error) => Err(error),
-            }
-            .map_err(Error::io("could not remove uploads"))
-        });
-        if let Err(error) = removed {
-            tracing::warn!(%error, %bucket, "uploads of a deleted bucket stay behind");
+    /// Uploads of a bucket that is gone. When this succeeds none of them is there any more, durably; what could not be
+    /// removed of them is for the next start.
+    pub(super) fn drop_uploads(&self, bucket: &BucketName) -> Result<(), Error> {
+        let name = staging::random_name()?;
+        let renamed =
+            crash::fault(Call::Add).and_then(|()| sys::renameat(&self.uploads, bucket.as_str(), &self.staging, &name));
+        match renamed {
+            Err(Errno::NOENT) => return Ok(()),
+            outcome => outcome.map_err(Error::io("could not remove uploads"))?,
         }
+        crash::point();
+        self.durable.before_all(&[self.uploads.as_fd(), self.staging.as_fd()])?;
+        if let Err(error) = dir::remove_tree(self.staging.as_fd(), &name, 3) {
+            tracing::warn!(%error, %bucket, "what uploads of a deleted bucket held is removed at the next start");
+        }
+        Ok(())
     }
 
     /// Removes the empty directories below `top` that the gateway made.

@@ -317,8 +317,7 @@ impl Store {
             Err(error) => return Err(Error::io("could not open a bucket's directory")(error)),
         }
         remove_empty_histories(&self.versions, bucket.as_str());
-        self.drop_uploads(bucket);
-        Ok(())
+        self.drop_uploads(bucket)
     }
 
     fn mark_if_made_after(&self, directory: &OwnedFd, noted: (i64, u32)) {

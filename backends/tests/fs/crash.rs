@@ -391,7 +391,7 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 /// Staging, side files that no object and no version names, marks of directories that are gone, empty directories,
-/// directories of no bucket. A key that has an object and had versions may have an empty directory for them.
+/// directories and uploads of no bucket. A key that has an object and had versions may have an empty directory for them.
 pub(crate) fn litter(root: &Path) -> Vec<String> {
     let mut litter = names(&root.join(".t2/staging"));
     // Whoever shares the root and lives has an empty directory there.
@@ -408,6 +408,11 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
         false => BTreeSet::new(),
     };
     let records = names(&root.join(".t2/buckets"));
+    for bucket in names(&root.join(".t2/uploads")) {
+        if !records.contains(&bucket) {
+            litter.push(format!(".t2/uploads/{bucket}"));
+        }
+    }
     for part in ["", ".t2/versions"] {
         for bucket in names(&root.join(part)).into_iter().filter(|name| name != ".t2") {
             if !records.contains(&bucket) {

@@ -7,7 +7,7 @@ use t2gate_backends::{
     Durability, FsBackend, FsOpenError, FsOptions, Key, ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
 };
 
-use crate::{Tree, again, open_at};
+use crate::{Tree, again, open_at, ops::perform, options};
 
 #[tokio::test]
 async fn a_second_process_is_refused() {
@@ -242,4 +242,41 @@ async fn records_of_buckets_are_synced_at_every_level() {
     assert!(synced() >= 2, "the record, its directory");
     backend.delete_bucket(&bucket).await.unwrap();
     assert!(synced() >= 1, "the directory of records");
+}
+
+/// Somebody removed a bucket by hand, and what was being uploaded to it is still there.
+#[tokio::test]
+async fn uploads_of_a_bucket_that_is_gone_are_not_those_of_the_next_one() {
+    for adopted in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let mut subject = Subject::new(Arc::new(open_at(root.path()).unwrap())).await;
+        for op in ["bucket other", "begin other"] {
+            perform(&subject, op).await;
+        }
+        subject.bucket = BucketName::parse("other").unwrap();
+        let under_way = |subject: &Subject| {
+            let subject = subject.clone();
+            async move {
+                let page = subject.list_multipart_uploads(subject.all_uploads()).await.unwrap();
+                page.entries.len()
+            }
+        };
+        assert_eq!(under_way(&subject).await, 1);
+        drop(subject);
+        fs::remove_file(root.path().join(".t2/buckets/other")).unwrap();
+        let mut options = options(root.path());
+        if adopted {
+            options.adoption = AccountId::parse("owner").unwrap().into();
+        } else {
+            fs::remove_dir_all(root.path().join("other")).unwrap();
+        }
+        let backend = again(|| FsBackend::open(options.clone()));
+        let mut subject = Subject::new(Arc::new(backend)).await;
+        if !adopted {
+            perform(&subject, "bucket other").await;
+        }
+        subject.bucket = BucketName::parse("other").unwrap();
+        assert_eq!(under_way(&subject).await, 0, "adopted: {adopted}");
+        assert!(!root.path().join(".t2/uploads/other").exists());
+    }
 }
