@@ -90,16 +90,16 @@ impl Shared {
 
 /// A file of ours where `syncfs` is known to mean what it says, but for what [`confirm`] is for. On file systems that we do
 /// not know it may mean less.
-fn witness(root: &OwnedFd) -> Option<OwnedFd> {
+fn witness(root: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
     const EXT4: i64 = 0xEF53;
     const XFS: i64 = 0x5846_5342;
     const BTRFS: i64 = 0x9123_683E;
-    if !matches!(fs::fstatfs(root).ok()?.f_type, EXT4 | XFS | BTRFS) {
-        return None;
+    if !matches!(fs::fstatfs(root)?.f_type, EXT4 | XFS | BTRFS) {
+        return Ok(None);
     }
-    let lock = dir::resolve(root.as_fd(), [".t2", "lock"], fs::OFlags::RDWR).ok()?;
-    confirm(&lock).ok()?;
-    Some(lock)
+    let lock = dir::resolve(root.as_fd(), [".t2", "lock"], fs::OFlags::RDWR)?;
+    confirm(&lock)?;
+    Ok(Some(lock))
 }
 
 /// To be asked after a sync that succeeded. On a file system that was shut down, or whose journal has failed meanwhile,
@@ -133,17 +133,18 @@ fn time(nanos: i64) -> fs::Timespec {
 }
 
 impl Durable {
-    pub(super) fn new(durability: Durability, root: &OwnedFd) -> Self {
-        let witness = witness(root);
+    /// Fails where it cannot be had what this file system needs so that its syncs are to be believed.
+    pub(super) fn new(durability: Durability, root: &OwnedFd) -> Result<Self, Errno> {
+        let witness = witness(root)?;
         let may_share = witness.is_some() && durability == Durability::PowerSafe;
-        Self {
+        Ok(Self {
             durability,
             shared: may_share.then(|| Shared::of(root)).flatten(),
             witness,
             known: Mutex::new(HashSet::new()),
             refusing: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
-        }
+        })
     }
 
     /// For a root in which nothing is to be changed.
@@ -292,7 +293,8 @@ impl Durable {
             if known.len() + way.passed.len() > MAX_KNOWN {
                 known.clear();
             }
-            known.extend(way.passed);
+            // Without times of birth a directory cannot be told from one that had its number before.
+            known.extend(way.passed.into_iter().filter(|id| id.btime != (0, 0)));
         }
         Ok(())
     }
@@ -413,7 +415,12 @@ mod tests {
         let open = |flags| fs::open(temp.path(), flags | fs::OFlags::DIRECTORY, fs::Mode::empty()).unwrap();
         // What is open as a path alone cannot be synced.
         let (good, bad) = (open(fs::OFlags::RDONLY), open(fs::OFlags::PATH));
-        let durable = Durable::new(Durability::PowerSafe, &good);
+        std::fs::create_dir(temp.path().join(".t2")).unwrap();
+        let refused = Durable::new(Durability::PowerSafe, &good).map(|_| ());
+        std::fs::write(temp.path().join(".t2/lock"), "").unwrap();
+        let durable = Durable::new(Durability::PowerSafe, &good).unwrap();
+        // On a file system that we know nothing is begun without a witness.
+        assert_eq!(refused.is_err(), durable.witness.is_some());
         assert!(matches!(durable.before(&bad), Err(Error::Io { .. })));
         durable.after(&good).unwrap();
         durable.check_writable().unwrap();

@@ -138,6 +138,17 @@ pub enum FsOpenError {
     Damaged { root: PathBuf, what: String },
 }
 
+/// Makes the root where there is none, with the directories on the way, durably.
+fn make_root(root: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = root.ancestors().take_while(|dir| !dir.exists()).collect();
+    std::fs::create_dir_all(root)?;
+    for made in missing {
+        let holder = made.parent().filter(|holder| !holder.as_os_str().is_empty());
+        std::fs::File::open(holder.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
 impl Store {
     pub(super) fn open(options: FsOptions) -> Result<Self, FsOpenError> {
         Self::open_with(options, None)
@@ -157,7 +168,7 @@ impl Store {
                 source: source.into(),
             }
         };
-        std::fs::create_dir_all(root).map_err(|source| FsOpenError::Io {
+        make_root(root).map_err(|source| FsOpenError::Io {
             root: root.into(),
             action: "could not create the directory",
             source,
@@ -229,7 +240,8 @@ impl Store {
         }
         let store = Self {
             buckets: RwLock::new(buckets),
-            durable: Durable::new(options.durability, &root_dir),
+            durable: Durable::new(options.durability, &root_dir)
+                .map_err(failed("could not try whether it is written to"))?,
             root: root_dir,
             staging,
             attributes,
