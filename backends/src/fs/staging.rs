@@ -43,6 +43,12 @@ pub(super) fn close_later(file: impl Send + 'static) {
     }
 }
 
+/// Drops what changes the disk, or waits for it, as it is dropped.
+pub(super) async fn drop_blocking(what: impl Send + 'static) {
+    // An error is that of a drop that panicked.
+    drop(spawn_blocking(move || drop(what)).await);
+}
+
 /// A file in staging, removed when this is dropped before it was [moved](Self::moved).
 #[derive(Debug)]
 pub(super) struct Staged {
@@ -159,7 +165,7 @@ pub(super) async fn receive(store: &Arc<Store>, mut body: ObjectBody) -> Result<
             }
             Err(error) => {
                 // So that nothing is left when we answer.
-                drop(writing.finish().await);
+                drop_blocking(writing.finish().await).await;
                 return Err(error.into());
             }
         }
@@ -198,7 +204,7 @@ impl Writing {
     }
 
     /// Waits for all that is under way. An error that a sync has told is not told again by the next one.
-    async fn finish(mut self) -> Result<Option<Sink>, BackendError> {
+    async fn finish(&mut self) -> Result<Option<Sink>, BackendError> {
         let sink = self.written().await;
         self.flushed().await?;
         sink
@@ -215,6 +221,15 @@ impl Writing {
         match self.flush.take() {
             Some(flush) => blocking(flush).await,
             None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Writing {
+    /// Where nobody waits for the end: what was written is removed by a thread that may block.
+    fn drop(&mut self) {
+        if let Some(write) = self.write.take() {
+            close_later(write);
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::{
         durable::Durable,
         error::Error,
         locks::UploadLock,
-        staging::{PIECE, Piece},
+        staging::{PIECE, Piece, close_later, drop_blocking},
     },
 };
 
@@ -238,27 +238,29 @@ impl Drop for Slot {
 /// Takes a body into its place, a piece being written while the next one comes. What is less than a piece is left for
 /// [`Placed::finish`], so that a small part is one trip to a thread that may block.
 pub(in crate::fs) async fn receive(slot: Slot, mut body: ObjectBody) -> Result<Placed, BackendError> {
-    let mut slot = Some(slot);
-    let mut writing: Option<JoinHandle<Result<Slot, Error>>> = None;
+    let mut held = Held {
+        slot: Some(slot),
+        writing: None,
+    };
     let mut piece = Piece::default();
     loop {
         match body.next().await {
             Ok(BodyEvent::Data(bytes)) => piece.push(bytes),
             Ok(BodyEvent::End(summary)) => {
-                let slot = free(&mut slot, writing.take()).await?;
+                let slot = held.free().await?;
                 let rest = piece.into_slices();
                 return Ok(Placed { slot, rest, summary });
             }
             Err(error) => {
                 // So that the place is free when we answer.
-                drop(free(&mut slot, writing.take()).await);
+                drop_blocking(held.free().await).await;
                 return Err(error.into());
             }
         }
         if piece.len() >= PIECE {
-            let mut slot = free(&mut slot, writing.take()).await?;
+            let mut slot = held.free().await?;
             let slices = std::mem::take(&mut piece).into_slices();
-            writing = Some(tokio::task::spawn_blocking(move || {
+            held.writing = Some(tokio::task::spawn_blocking(move || {
                 slot.write(&slices)?;
                 Ok(slot)
             }));
@@ -266,12 +268,30 @@ pub(in crate::fs) async fn receive(slot: Slot, mut body: ObjectBody) -> Result<P
     }
 }
 
-/// The slot, when nothing is written to it.
-async fn free(slot: &mut Option<Slot>, writing: Option<JoinHandle<Result<Slot, Error>>>) -> Result<Slot, BackendError> {
-    match (slot.take(), writing) {
-        (_, Some(writing)) => blocking(writing).await,
-        (Some(slot), None) => Ok(slot),
-        (None, None) => Err(BackendError::NoSuchUpload),
+/// A slot at rest, or one that is being written to.
+struct Held {
+    slot: Option<Slot>,
+    writing: Option<JoinHandle<Result<Slot, Error>>>,
+}
+
+impl Held {
+    /// The slot, when nothing is written to it.
+    async fn free(&mut self) -> Result<Slot, BackendError> {
+        match (self.slot.take(), self.writing.take()) {
+            (_, Some(writing)) => blocking(writing).await,
+            (Some(slot), None) => Ok(slot),
+            (None, None) => Err(BackendError::NoSuchUpload),
+        }
+    }
+}
+
+impl Drop for Held {
+    /// Where nobody waits for the end: to give a place back one may have to wait for whoever claims another.
+    fn drop(&mut self) {
+        let left = (self.slot.take(), self.writing.take());
+        if left.0.is_some() || left.1.is_some() {
+            close_later(left);
+        }
     }
 }
 
