@@ -67,9 +67,10 @@ fn writing_child() {
                 }
                 for op in ops_of(seed, writer) {
                     perform(&subject, &op).await;
-                    // Not a line that the test harness would keep to itself.
-                    let mut out = std::io::stderr().lock();
+                    // Not a line that the test harness would keep to itself, nor one among the words of those that failed.
+                    let mut out = std::io::stdout().lock();
                     out.write_all(format!("{writer}\n").as_bytes()).unwrap();
+                    out.flush().unwrap();
                 }
             })
         });
@@ -263,11 +264,11 @@ impl Machine {
     /// How many requests of each writer were acknowledged before the power went, so long `after` the first of them.
     fn cut_while_writing(&mut self, seed: u64, level: &str, after: Duration) -> Vec<usize> {
         let mut child = self.child(seed, level);
-        let lines = BufReader::new(child.stderr.take().unwrap());
+        let lines = BufReader::new(child.stdout.take().unwrap());
         let (begin, begun) = mpsc::channel();
         let counting = std::thread::spawn(move || {
             let mut counts = vec![0; usize::try_from(WRITERS).unwrap()];
-            // Other lines tell of the writes that failed for lack of power.
+            // Other lines are the harness's.
             for line in lines.lines().map_while(Result::ok) {
                 if let Some(count) = line.parse().ok().and_then(|writer: usize| counts.get_mut(writer)) {
                     *count += 1;
@@ -294,8 +295,9 @@ impl Machine {
             .env(ROOT, self.mount_point().join("root"))
             .env(SEED, seed.to_string())
             .env(LEVEL, level)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Of writes that failed for lack of power.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap()
     }
