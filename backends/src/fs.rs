@@ -132,7 +132,7 @@ pub struct FsOptions {
 }
 
 /// [`FsOptions::listing_cache_bytes`] unless it is set.
-pub const DEFAULT_LISTING_CACHE_BYTES: usize = 64 << 20;
+pub const DEFAULT_LISTING_CACHE_BYTES: usize = 256 << 20;
 /// [`FsOptions::abandoned_upload_age`] unless it is set: a week.
 pub const DEFAULT_ABANDONED_UPLOAD_AGE: Duration = Duration::from_hours(7 * 24);
 

@@ -71,7 +71,7 @@ impl From<&Meta> for Id {
 /// The names of directories, kept, and what else is known of one listing at the next.
 #[derive(Debug)]
 pub(in crate::fs) struct ListingCache {
-    /// Of all: an eighth is for holders, a quarter for lines.
+    /// Of all: half is for names, an eighth for holders, three eighths for lines.
     limit: usize,
     /// Whether names are folded: then a change is not always told under the name that is there, and nothing is watched.
     folded: bool,
@@ -149,7 +149,7 @@ impl ListingCache {
             watches: if folded { None } else { Watches::new() },
             kept: Mutex::default(),
             holders: Mutex::default(),
-            lines: Lines::new(limit / 4),
+            lines: Lines::new(limit / 8 * 3),
             #[cfg(test)]
             reads: AtomicU64::new(0),
         }
@@ -162,7 +162,7 @@ impl ListingCache {
 
     /// The most bytes that a snapshot has, about.
     pub(in crate::fs) fn window(&self) -> usize {
-        (self.limit / 2).clamp(*WINDOWS.start(), *WINDOWS.end())
+        (self.limit / 8 * 3).clamp(*WINDOWS.start(), *WINDOWS.end())
     }
 
     /// The entries of a directory from `from` on, or from before that, as they are now. A directory belongs to one
@@ -320,7 +320,7 @@ impl ListingCache {
         kept.bytes = kept.bytes - slot.bytes + bytes;
         slot.last_use = kept.uses;
         slot.bytes = bytes;
-        while kept.bytes > self.limit - self.limit / 4 - self.limit / 8
+        while kept.bytes > self.limit / 2
             && let Some((_, oldest)) = kept.order.first_key_value()
         {
             let oldest = *oldest;
