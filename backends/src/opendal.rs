@@ -38,7 +38,6 @@ mod noted;
 mod object;
 mod page;
 mod probe;
-mod probe_versions;
 mod read;
 mod record;
 mod scan;

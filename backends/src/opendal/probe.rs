@@ -1,107 +1,23 @@
 //! What the store keeps, found out by trying: what an adapter sends is not what a server honours.
 
-use std::fmt;
+mod conditions;
+mod names;
+mod report;
+mod versions;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use md5::{Digest as _, Md5};
 
+pub use self::report::{ProbeLine, ProbeOutcome, ProbeReport, StoreLevel};
 use super::{
     StoreLayout,
     answer::heard,
     key::{StoreDir, StoreKey},
     record::METADATA,
-    store::{self, Dress, Meta, Piece, Precondition, Store, StoreError, Token},
+    store::{self, Dress, Piece, Precondition, Store, StoreError},
 };
 use crate::{BackendError, ObjectAttributes, Stamp, VersionId};
-
-/// How far writers can be kept apart by the store itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StoreLevel {
-    /// L0: it replaces whatever is there.
-    Blobs,
-    /// L1: of many writers of a new object one wins.
-    CreateIfAbsent,
-    /// L2: an object is replaced only as long as it is what was read.
-    CompareAndSet,
-}
-
-impl fmt::Display for StoreLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Blobs => "L0, blobs",
-            Self::CreateIfAbsent => "L1, create if absent",
-            Self::CompareAndSet => "L2, compare and set",
-        })
-    }
-}
-
-/// What came of one question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProbeOutcome {
-    Yes,
-    No,
-    /// The adapter does not even ask.
-    Unasked,
-    /// The question itself failed.
-    Failed(String),
-}
-
-/// One line of a [`ProbeReport`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeLine {
-    pub question: &'static str,
-    pub outcome: ProbeOutcome,
-}
-
-/// What a probe has found. Displayed, it is a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeReport {
-    /// As opendal calls it.
-    pub service: &'static str,
-    pub level: StoreLevel,
-    /// Nobody sees an object half written, whatever happens. `false`: that is not known of the service, whose servers may
-    /// write in place.
-    pub writes_whole: bool,
-    /// What ends the uploads that a killed gateway has left in the store: its lifecycle rule of this name. `None`: it keeps
-    /// none for good.
-    pub upload_rule: Option<&'static str>,
-    pub lines: Vec<ProbeLine>,
-}
-
-impl ProbeReport {
-    /// Whether the store can be served at all: it takes, gives back, lists and deletes.
-    pub fn is_usable(&self) -> bool {
-        self.lines
-            .iter()
-            .filter(|line| NEEDED.contains(&line.question))
-            .all(|line| line.outcome == ProbeOutcome::Yes)
-    }
-}
-
-impl fmt::Display for ProbeReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.lines {
-            let outcome: &dyn fmt::Display = match &line.outcome {
-                ProbeOutcome::Yes => &"yes",
-                ProbeOutcome::No => &"no",
-                ProbeOutcome::Unasked => &"no, and cannot be asked for",
-                ProbeOutcome::Failed(reason) => reason,
-            };
-            writeln!(f, "  {:<58} {outcome}", line.question)?;
-        }
-        let whole = if self.writes_whole {
-            "yes"
-        } else {
-            "no: it may write in place"
-        };
-        writeln!(f, "  {WRITES_WHOLE:<58} {whole}")?;
-        if let Some(rule) = self.upload_rule {
-            writeln!(f, "  {UPLOAD_RULE:<58} {rule}: not looked for, see that it is set")?;
-        }
-        write!(f, "  {:<58} {}", "level", self.level)
-    }
-}
 
 const WRITE: &str = "takes an object";
 const READ: &str = "gives it back, whole and in part";
@@ -130,7 +46,7 @@ const UPLOAD_RULE: &str = "lifecycle rule for uploads that a killed gateway leav
 const UNIQUE: &str = "a token is of one write: stale behind the same bytes again";
 
 /// How often a question is asked at most.
-pub(super) const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 4;
 
 /// What the backend asks of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,12 +71,12 @@ pub(super) struct Profile {
 }
 
 /// Whether something holds; an error says why nobody knows.
-pub(super) type Answer = Result<Option<bool>, StoreError>;
+type Answer = Result<Option<bool>, StoreError>;
 
-pub(super) struct Probe<'s> {
-    pub(super) store: &'s Store,
+struct Probe<'s> {
+    store: &'s Store,
     layout: StoreLayout,
-    pub(super) run: Stamp,
+    run: Stamp,
     lines: Vec<ProbeLine>,
 }
 
@@ -249,7 +165,7 @@ impl Probe<'_> {
         profile
     }
 
-    pub(super) fn key(&self, name: &str) -> StoreKey {
+    fn key(&self, name: &str) -> StoreKey {
         StoreKey::probe(self.run, name)
     }
 
@@ -284,7 +200,7 @@ impl Probe<'_> {
         yes
     }
 
-    pub(super) async fn put(
+    async fn put(
         &self,
         key: &StoreKey,
         bytes: &'static [u8],
@@ -296,12 +212,8 @@ impl Probe<'_> {
         heard(written).await.0
     }
 
-    pub(super) async fn get(&self, key: &StoreKey) -> Result<Option<Bytes>, StoreError> {
+    async fn get(&self, key: &StoreKey) -> Result<Option<Bytes>, StoreError> {
         Ok(self.store.read(key, 1 << 20).await?.map(|(bytes, _)| bytes))
-    }
-
-    async fn token(&self, key: &StoreKey) -> Result<Option<Token>, StoreError> {
-        Ok(self.store.stat(key).await?.and_then(|meta: Meta| meta.token))
     }
 
     async fn etag(&self, key: &StoreKey) -> Result<Option<Box<str>>, StoreError> {
@@ -327,45 +239,6 @@ impl Probe<'_> {
         Ok(Some(whole && part.concat() == b"byt" && missing))
     }
 
-    async fn reads_same(&self) -> Answer {
-        if !self.store.asks_on_reads() {
-            return Ok(None);
-        }
-        let key = self.key("read");
-        self.put(&key, b"first", &Precondition::None).await?;
-        let stale = self.token(&key).await?;
-        self.put(&key, b"other", &Precondition::None).await?;
-        let good = self.token(&key).await?;
-        let (Some(stale), Some(good)) = (stale, good) else {
-            return Ok(Some(false));
-        };
-        let read = async |token| {
-            self.store
-                .stream(&key, 0..5, Some(token), None)
-                .await?
-                .try_collect::<Vec<_>>()
-                .await
-        };
-        let refused = match read(&stale).await {
-            Ok(_) => false,
-            Err(StoreError::ConditionFailed) => true,
-            Err(error) => return Err(error),
-        };
-        Ok(Some(refused && read(&good).await?.concat() == b"other"))
-    }
-
-    async fn keeps_apart(&self) -> Answer {
-        for (name, bytes) in NAMES_APART {
-            self.put(&self.key(name), bytes.as_bytes(), &Precondition::None).await?;
-        }
-        for (name, bytes) in NAMES_APART {
-            if self.get(&self.key(name)).await?.as_deref() != Some(bytes.as_bytes()) {
-                return Ok(Some(false));
-            }
-        }
-        Ok(Some(true))
-    }
-
     async fn keeps_metadata(&self) -> Answer {
         let capability = self.store.capability();
         // Where they come after the bytes, an object would be seen without them.
@@ -381,142 +254,6 @@ impl Probe<'_> {
             .await?;
         let meta = self.store.stat(&key).await?;
         Ok(Some(meta.is_some_and(|meta| meta.user.get(METADATA) == Some(&value))))
-    }
-
-    async fn names(&self, start_after: Option<&str>) -> Result<Vec<String>, StoreError> {
-        let dir = StoreDir::probe(self.run);
-        let start_after = start_after.map(|name| format!("{}{name}", dir.as_str()));
-        let mut entries = self.store.list(&dir, "order", true, start_after.as_deref(), None);
-        let mut names = Vec::new();
-        while let Some(found) = entries.next().await? {
-            if !found.name.ends_with('/') {
-                names.push(found.name);
-            }
-        }
-        Ok(names)
-    }
-
-    /// What is there to be listed, in order.
-    fn written(&self) -> Vec<&'static str> {
-        let wide = WIDE_NAMES
-            .into_iter()
-            .filter(|_| self.layout == StoreLayout::Transparent);
-        NAMES.into_iter().chain(wide).collect()
-    }
-
-    async fn lists(&self) -> Answer {
-        let written = self.written();
-        for name in &written {
-            self.put(&self.key(name), b"x", &Precondition::None).await?;
-        }
-        let mut names = self.names(None).await?;
-        names.sort();
-        Ok(Some(names == written))
-    }
-
-    async fn orders(&self) -> Answer {
-        Ok(Some(self.names(None).await? == self.written()))
-    }
-
-    async fn starts_after(&self) -> Answer {
-        if !self.store.capability().list_with_start_after {
-            return Ok(None);
-        }
-        let written = self.written();
-        // Also where there is none of that name.
-        let after_none = self.names(Some("order.")).await?;
-        Ok(Some(
-            after_none == written[2..] && self.names(Some(written[2])).await? == written[3..],
-        ))
-    }
-
-    /// Writes `bytes`, where `joined` by joining what another object holds.
-    async fn write(
-        &self,
-        key: &StoreKey,
-        bytes: &'static [u8],
-        joined: bool,
-        precondition: &Precondition,
-    ) -> Result<Option<VersionId>, StoreError> {
-        if !joined {
-            return self.put(key, bytes, precondition).await;
-        }
-        let source = self.key("source");
-        self.put(&source, bytes, &Precondition::None).await?;
-        let pieces = [piece(&source, bytes)];
-        let inside = self.store.joins_inside();
-        self.store
-            .join(key, &pieces, inside, Dress::default(), precondition)
-            .await
-    }
-
-    async fn creates(&self, joined: bool, attempt: usize) -> Answer {
-        let name = if joined { "joined-created" } else { "created" };
-        let key = self.key(&format!("{name}-{attempt}"));
-        self.write(&key, b"first", joined, &Precondition::Absent).await?;
-        let second = self.write(&key, b"second", joined, &Precondition::Absent).await;
-        let refused = match second {
-            Ok(_) => false,
-            Err(StoreError::ConditionFailed) => true,
-            Err(error) => return Err(error),
-        };
-        Ok(Some(refused && self.get(&key).await?.as_deref() == Some(b"first")))
-    }
-
-    async fn swaps(&self, joined: bool) -> Answer {
-        if !self.store.asks_on_writes() {
-            return Ok(None);
-        }
-        let key = self.key(if joined { "joined-swapped" } else { "swapped" });
-        self.write(&key, b"first", joined, &Precondition::None).await?;
-        let Some(stale) = self.token(&key).await? else {
-            return Ok(Some(false));
-        };
-        self.write(&key, b"second", joined, &Precondition::Is(stale.clone()))
-            .await?;
-        let refused = |outcome| match outcome {
-            Ok(_) => Ok(false),
-            Err(StoreError::ConditionFailed) => Ok(true),
-            Err(error) => Err(error),
-        };
-        let stale = Precondition::Is(stale);
-        let kept_out = refused(self.write(&key, b"third", joined, &stale).await)?;
-        let still = self.get(&key).await?.as_deref() == Some(b"second");
-        // Nor does it create what is not there.
-        let absent = self.key("never");
-        let absent_refused = refused(self.write(&absent, b"third", joined, &stale).await)?;
-        let nothing = self.get(&absent).await?.is_none();
-        Ok(Some(kept_out && still && absent_refused && nothing))
-    }
-
-    /// Whether an overwrite with the same bytes makes the token from before it stale. Either will do, but what the store
-    /// shows and what it takes have to agree: an error where they do not.
-    async fn tells_writes_apart(&self) -> Answer {
-        if !self.store.capability().write_with_if_match {
-            return Ok(None);
-        }
-        let key = self.key("same");
-        self.put(&key, b"same", &Precondition::None).await?;
-        let Some(first) = self.token(&key).await? else {
-            return Ok(None);
-        };
-        self.put(&key, b"same", &Precondition::None).await?;
-        let is_shown = self.token(&key).await?.as_ref() == Some(&first);
-        // The same bytes once more: where the token is taken, so it is when the reply was lost.
-        let refused = match self.put(&key, b"same", &Precondition::Is(first)).await {
-            Ok(_) => false,
-            Err(StoreError::ConditionFailed) => true,
-            Err(error) => return Err(error),
-        };
-        let lie = match (is_shown, refused) {
-            (false, false) => "it takes a token that it no longer shows",
-            (true, true) => "it refuses the token that it shows",
-            (true, false) | (false, true) => return Ok(Some(refused)),
-        };
-        Err(StoreError::Failed(BackendError::internal(
-            "the store contradicts itself",
-            lie,
-        )))
     }
 
     async fn joins(&self) -> Answer {
@@ -550,51 +287,6 @@ impl Probe<'_> {
         Ok(Some(own && joined.is_some_and(|etag| etag.contains('-'))))
     }
 
-    async fn copies_swapped(&self) -> Answer {
-        let (source, copied) = (self.key("source"), self.key("copied"));
-        self.put(&copied, b"first", &Precondition::None).await?;
-        let Some(stale) = self.token(&copied).await? else {
-            return Ok(None);
-        };
-        self.put(&copied, b"second", &Precondition::None).await?;
-        let Some(good) = self.token(&copied).await? else {
-            return Ok(Some(false));
-        };
-        let kept = match self.store.copy(&source, &copied, &Precondition::Is(stale)).await {
-            Ok(()) => false,
-            Err(StoreError::ConditionFailed) => self.get(&copied).await?.as_deref() == Some(b"second"),
-            Err(error) => return Err(error),
-        };
-        if !kept {
-            return Ok(Some(false));
-        }
-        self.store.copy(&source, &copied, &Precondition::Is(good)).await?;
-        Ok(Some(self.get(&copied).await? == self.get(&source).await?))
-    }
-
-    async fn deletes_swapped(&self) -> Answer {
-        if !self.store.asks_on_deletes() {
-            return Ok(None);
-        }
-        let key = self.key("deleted");
-        self.put(&key, b"first", &Precondition::None).await?;
-        let stale = self.token(&key).await?;
-        self.put(&key, b"second", &Precondition::None).await?;
-        let (Some(stale), Some(good)) = (stale, self.token(&key).await?) else {
-            return Ok(Some(false));
-        };
-        let kept = match self.store.delete(&key, &Precondition::Is(stale)).await {
-            Ok(()) => false,
-            Err(StoreError::ConditionFailed) => self.get(&key).await?.is_some(),
-            Err(error) => return Err(error),
-        };
-        if !kept {
-            return Ok(Some(false));
-        }
-        self.store.delete(&key, &Precondition::Is(good)).await?;
-        Ok(Some(self.get(&key).await?.is_none()))
-    }
-
     /// Last: it removes all that the probe wrote.
     async fn deletes(&self) -> Answer {
         // What was replaced above lies there still, and so do delete markers.
@@ -620,19 +312,6 @@ impl Probe<'_> {
         Ok(Some(gone))
     }
 }
-
-/// In byte order, which is not that of a tree.
-const NAMES: [&str; 5] = ["order-", "order-a", "order/a", "order/b", "order0"];
-/// Likewise; by UTF-16 the second would come first. The encoded layout has no such names.
-const WIDE_NAMES: [&str; 2] = ["order\u{ff5e}", "order\u{1f980}"];
-
-/// With what is written there: `a` in both cases, and `e` with its accent in one character and in two.
-const NAMES_APART: [(&str, &str); 4] = [
-    ("apart/a", "small"),
-    ("apart/A", "large"),
-    ("apart/\u{e9}", "composed"),
-    ("apart/e\u{301}", "decomposed"),
-];
 
 fn level(creates: bool, swaps: bool) -> StoreLevel {
     match (creates, swaps) {

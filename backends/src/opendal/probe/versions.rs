@@ -3,14 +3,16 @@
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 
-use super::{
-    answer::heard,
-    key::{StoreDir, StoreKey},
-    probe::{ATTEMPTS, Answer, Probe, Profile, StoreLevel},
-    store::{Precondition, StoreError},
-    store_versions::Stated,
+use super::{ATTEMPTS, Answer, Probe, Profile, StoreLevel};
+use crate::{
+    VersionId,
+    opendal::{
+        answer::heard,
+        key::{StoreDir, StoreKey},
+        store::{Precondition, StoreError},
+        store_versions::Stated,
+    },
 };
-use crate::VersionId;
 
 /// The first is the beginning of the others, in byte order, which is not that of a tree.
 fn kept_names(attempt: usize) -> [String; 3] {
