@@ -225,20 +225,20 @@ macro_rules! conformance_cases {
                 parts_of_all_sizes_are_joined_right
                 an_upload_of_one_empty_part_is_an_empty_object
                 completing_replaces_an_object
+                an_object_knows_its_parts
+                an_aborted_upload_is_gone
+                an_unknown_upload_is_no_upload
+                an_upload_tells_what_it_was_created_with
                 a_refused_complete_changes_nothing
                 the_last_part_may_be_small
                 full_object_checksums_are_those_of_the_whole
                 composite_checksums_are_those_of_the_parts
-                an_object_knows_its_parts
                 a_repeated_complete_gives_the_same_answer
                 a_complete_can_be_conditional
-                an_aborted_upload_is_gone
-                an_unknown_upload_is_no_upload
                 a_failed_part_leaves_the_old_one
                 a_dropped_part_leaves_the_old_one
                 a_part_still_being_written_fails_when_its_upload_is_aborted
                 a_part_still_being_written_does_not_reach_a_completed_object
-                an_upload_tells_what_it_was_created_with
             }
             uploads {
                 parts_are_listed_by_number
