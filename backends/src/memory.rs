@@ -2,6 +2,7 @@
 //! nothing that has to outlive the process or to be larger than its memory.
 
 mod listing;
+mod multipart;
 mod versions;
 
 use std::{
@@ -17,6 +18,7 @@ use futures::stream;
 
 use self::{
     listing::{Entry, Listing},
+    multipart::Upload,
     versions::{Record, position_after},
 };
 use crate::{
@@ -24,8 +26,7 @@ use crate::{
     Capabilities, Clock, CompleteMultipartUpload, CopyObject, CreateBucket, CreateMultipartUpload, DeleteObject,
     DeleteObjectOutcome, ETag, Key, ListEntry, ListMultipartUploads, ListObjectVersions, ListObjects, ListParts,
     MultipartUpload, ObjectAttributes, ObjectBody, ObjectInfo, ObjectPage, ObjectPart, ObjectReader, ObjectRef,
-    OpenObject, Part, PartNumber, PartPage, PutObject, StoredPart, Timestamp, UploadEntry, UploadId, UploadPage,
-    UploadRef, VersionEntry, VersionPage, assemble,
+    OpenObject, Part, PartNumber, PartPage, PutObject, UploadId, UploadPage, UploadRef, VersionEntry, VersionPage,
 };
 
 /// Holds everything in memory. Each method takes effect under one lock, which no `await` is ever under.
@@ -52,18 +53,6 @@ struct Object {
     parts: Vec<ObjectPart>,
     /// The upload that made it, by which a repeated CompleteMultipartUpload is known.
     made_by: Option<UploadId>,
-}
-
-struct Upload {
-    info: MultipartUpload,
-    attributes: ObjectAttributes,
-    parts: BTreeMap<PartNumber, UploadedPart>,
-}
-
-struct UploadedPart {
-    stored: StoredPart,
-    last_modified: Timestamp,
-    bytes: Bytes,
 }
 
 impl MemoryBackend {
@@ -316,30 +305,12 @@ impl Backend for MemoryBackend {
             is_truncated,
         })
     }
-
     async fn create_multipart_upload(&self, request: CreateMultipartUpload) -> Result<UploadId, BackendError> {
-        let upload_id = UploadId::random().map_err(|e| BackendError::internal("no randomness for an upload id", e))?;
-        let mut buckets = self.lock();
-        let bucket = find_mut(&mut buckets, &request.bucket)?;
-        let info = MultipartUpload {
-            key: request.key,
-            upload_id: upload_id.clone(),
-            initiated: self.clock.now(),
-            initiator: request.initiator,
-            checksum: request.checksum,
-        };
-        let upload = Upload {
-            info,
-            attributes: request.attributes,
-            parts: BTreeMap::new(),
-        };
-        bucket.uploads.insert(upload_id.clone(), upload);
-        Ok(upload_id)
+        self.create_upload(request)
     }
 
     async fn head_multipart_upload(&self, upload: &UploadRef) -> Result<MultipartUpload, BackendError> {
-        let buckets = self.lock();
-        Ok(find(&buckets, &upload.bucket)?.upload(upload)?.info.clone())
+        self.head_upload(upload)
     }
 
     async fn upload_part(
@@ -349,136 +320,23 @@ impl Backend for MemoryBackend {
         body: ObjectBody,
     ) -> Result<Part, BackendError> {
         let (bytes, summary) = collect(body).await?;
-        let mut buckets = self.lock();
-        let bucket = find_mut(&mut buckets, &upload.bucket)?;
-        bucket.upload(upload)?;
-        let upload = bucket
-            .uploads
-            .get_mut(&upload.upload_id)
-            .ok_or(BackendError::NoSuchUpload)?;
-        let part = UploadedPart {
-            stored: StoredPart {
-                part_number,
-                size: summary.size,
-                md5: summary.md5,
-                checksum: Some(summary.checksum),
-            },
-            last_modified: self.clock.now(),
-            bytes,
-        };
-        let answer = part.to_part();
-        upload.parts.insert(part_number, part);
-        Ok(answer)
+        self.keep_part(upload, part_number, bytes, summary)
     }
 
     async fn complete_multipart_upload(&self, request: CompleteMultipartUpload) -> Result<ObjectInfo, BackendError> {
-        let mut buckets = self.lock();
-        let bucket = find_mut(&mut buckets, &request.upload.bucket)?;
-        let key = &request.upload.key;
-        let made = bucket
-            .current(key)
-            .filter(|object| object.made_by.as_ref() == Some(&request.upload.upload_id));
-        if let Some(object) = made {
-            return Ok(bucket.info_of(object));
-        }
-        let upload = bucket.upload(&request.upload)?;
-        let assembled = assemble(&request, upload.info.checksum, |number| {
-            upload.parts.get(&number).map(|part| part.stored.clone())
-        })?;
-        let commit = bucket.plan(key, &request.condition, request.versions.as_ref())?;
-        let pieces = assembled.parts.iter().filter_map(|p| upload.parts.get(&p.part_number));
-        let mut bytes = BytesMut::new();
-        pieces.for_each(|piece| bytes.extend_from_slice(&piece.bytes));
-        let info = ObjectInfo {
-            key: key.clone(),
-            version_id: None,
-            size: assembled.size,
-            etag: assembled.etag,
-            last_modified: self.clock.now(),
-            attributes: ObjectAttributes {
-                checksum: assembled.checksum,
-                ..upload.attributes.clone()
-            },
-            parts_count: u16::try_from(assembled.parts.len()).ok(),
-        };
-        bucket.uploads.remove(&request.upload.upload_id);
-        Ok(bucket.commit(
-            commit,
-            Object {
-                info,
-                bytes: bytes.freeze(),
-                parts: assembled.parts,
-                made_by: Some(request.upload.upload_id),
-            },
-        ))
+        self.complete_upload(request)
     }
 
     async fn abort_multipart_upload(&self, upload: &UploadRef) -> Result<(), BackendError> {
-        let mut buckets = self.lock();
-        let bucket = find_mut(&mut buckets, &upload.bucket)?;
-        bucket.upload(upload)?;
-        bucket.uploads.remove(&upload.upload_id);
-        Ok(())
+        self.abort_upload(upload)
     }
 
     async fn list_parts(&self, request: ListParts) -> Result<PartPage, BackendError> {
-        let buckets = self.lock();
-        let upload = find(&buckets, &request.upload.bucket)?.upload(&request.upload)?;
-        let mut rest = upload
-            .parts
-            .values()
-            .filter(|part| part.stored.part_number.get() > request.part_number_marker);
-        let parts: Vec<Part> = rest
-            .by_ref()
-            .take(request.max_parts)
-            .map(UploadedPart::to_part)
-            .collect();
-        Ok(PartPage {
-            upload: upload.info.clone(),
-            parts,
-            is_truncated: request.max_parts > 0 && rest.next().is_some(),
-        })
+        self.parts(request)
     }
 
     async fn list_multipart_uploads(&self, request: ListMultipartUploads) -> Result<UploadPage, BackendError> {
-        let buckets = self.lock();
-        let bucket = find(&buckets, &request.bucket)?;
-        let mut uploads: Vec<&MultipartUpload> = bucket.uploads.values().map(|upload| &upload.info).collect();
-        uploads.sort_by_key(|upload| (&upload.key, upload.initiated, &upload.upload_id));
-        let listing = Listing {
-            prefix: &request.prefix,
-            delimiter: request.delimiter.as_deref(),
-            max: request.max_uploads,
-        };
-        let key_marker = request.key_marker.as_deref();
-        let id_marker = request.upload_id_marker.as_ref();
-        // The place of the marked upload; where that is gone, before all others of its key.
-        let reached = id_marker.map(|id| {
-            let marked = uploads.iter().find(|upload| upload.upload_id == *id);
-            marked
-                .filter(|upload| Some(upload.key.as_str()) == key_marker)
-                .map(|upload| (upload.initiated, &upload.upload_id))
-        });
-        let is_after = |upload: &MultipartUpload| match reached {
-            Some(reached) if Some(upload.key.as_str()) == key_marker => {
-                Some((upload.initiated, &upload.upload_id)) > reached
-            }
-            _ => listing.is_after(upload.key.as_str(), key_marker),
-        };
-        let (entries, is_truncated) = listing.page(
-            uploads
-                .into_iter()
-                .filter(|upload| is_after(upload))
-                .map(|upload| (upload.key.as_str(), upload)),
-        );
-        let entries = entries.into_iter().map(|entry| match entry {
-            Entry::Item(upload) => UploadEntry::Upload(upload.clone()),
-            Entry::CommonPrefix(prefix) => UploadEntry::CommonPrefix(prefix.into()),
-        });
-        Ok(UploadPage {
-            entries: entries.collect(),
-            is_truncated,
-        })
+        self.uploads(request)
     }
 }
 
@@ -516,27 +374,6 @@ fn find<'a>(buckets: &'a Buckets, bucket: &BucketName) -> Result<&'a Bucket, Bac
 
 fn find_mut<'a>(buckets: &'a mut Buckets, bucket: &BucketName) -> Result<&'a mut Bucket, BackendError> {
     buckets.get_mut(bucket).ok_or(BackendError::NoSuchBucket)
-}
-
-impl Bucket {
-    fn upload(&self, upload: &UploadRef) -> Result<&Upload, BackendError> {
-        self.uploads
-            .get(&upload.upload_id)
-            .filter(|found| found.info.key == upload.key)
-            .ok_or(BackendError::NoSuchUpload)
-    }
-}
-
-impl UploadedPart {
-    fn to_part(&self) -> Part {
-        Part {
-            part_number: self.stored.part_number,
-            size: self.stored.size,
-            etag: ETag::from_md5(self.stored.md5),
-            last_modified: self.last_modified,
-            checksum: self.stored.checksum.clone(),
-        }
-    }
 }
 
 /// The whole body, once it has ended well.
