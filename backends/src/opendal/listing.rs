@@ -9,7 +9,7 @@ use super::{
     Core, StoreLayout,
     key::{Named, StoreDir, is_name},
     object::{foreign, last_modified},
-    page::{Entry, Page, Rules},
+    page::{Entry, Page, Rules, is_key_after},
     store::{Found, Meta},
     store_versions::STORE_PAGE,
 };
@@ -128,10 +128,7 @@ impl Core {
         let answer = self.answer_for(if start_after.is_some() { ASKED } else { STORE_PAGE });
         let mut entries = self.store.list(dir, prefix, true, start_after, Some(answer));
         while let Some(found) = entries.next().await? {
-            if !found.name.ends_with('/')
-                && found.name.starts_with(prefix)
-                && marker.is_none_or(|marker| &*found.name > marker)
-            {
+            if is_key_after(&found.name, prefix, marker) {
                 return Ok(true);
             }
         }

@@ -13,7 +13,7 @@ use super::{
     key::{Named, StoreDir, StoreKey, is_name},
     listing::ASKED,
     object::last_modified,
-    page::Rules,
+    page::{Rules, is_key_after},
     store_versions::{FoundVersion, STORE_PAGE, Stated, merged, merged_by_time},
 };
 use crate::{
@@ -370,10 +370,7 @@ impl Core {
             .list_versions(dir, prefix, true, start_after, STORE_PAGE)
             .await?;
         while let Some(found) = entries.next().await? {
-            if !found.name.ends_with('/')
-                && found.name.starts_with(prefix)
-                && marker.is_none_or(|marker| &*found.name > marker)
-            {
+            if is_key_after(&found.name, prefix, marker) {
                 return Ok(true);
             }
         }

@@ -58,6 +58,11 @@ impl Rules<'_> {
     }
 }
 
+/// Whether `name`, as a listing gives it, is no directory's, begins with `prefix` and comes after `marker`.
+pub(super) fn is_key_after(name: &str, prefix: &str, marker: Option<&str>) -> bool {
+    !name.ends_with('/') && name.starts_with(prefix) && marker.is_none_or(|marker| name > marker)
+}
+
 impl<'r, K: Ord + Default, T> Page<'r, K, T> {
     pub(super) fn new(rules: Rules<'r>, slack: usize) -> Self {
         Self {
