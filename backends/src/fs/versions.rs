@@ -23,6 +23,7 @@
 //! All this is judged and changed under the lock of the key ([`KeyVersions`]).
 
 mod history;
+mod keep;
 mod listing;
 mod name;
 mod own;
