@@ -21,7 +21,7 @@ use t2gate_backends::{
 
 use crate::{
     is_child, is_child_with,
-    ops::{Ops, Seen, expect, perform, see, subject},
+    ops::{Op, Ops, Seen, expect, perform, see, subject},
 };
 
 const CUTS: &str = "T2GATE_TEST_POWER_CUT";
@@ -36,9 +36,20 @@ fn bucket(writer: u64) -> String {
     format!("writer-{writer}")
 }
 
-/// Of each writer its own.
-fn ops_of(seed: u64, writer: u64) -> Ops {
+/// Of each writer its own: writes of objects, and between them the steps of an upload and changes of a setting.
+fn ops_of(seed: u64, writer: u64) -> impl Iterator<Item = Op> {
+    const STEPS: [&str; 6] = [
+        "initiate uploads/u",
+        "part uploads/u 1",
+        "acl public-read",
+        "part uploads/u 2",
+        "abort uploads/u",
+        "acl private",
+    ];
+    let steps = STEPS.iter().cycle().map(|step| (*step).to_owned());
     Ops::new(seed * WRITERS + writer)
+        .zip(steps)
+        .flat_map(|(write, step)| [write, step])
 }
 
 /// The child: writes until it fails, and says what was acknowledged.
@@ -351,7 +362,10 @@ async fn look_for_losses(root: PathBuf, seed: u64, acknowledged: Vec<usize>) -> 
         }
         let found = see(&subject).await;
         // Buckets are other writers'.
-        let same = |seen: &Seen| (&seen.versioning, &seen.versions) == (&found.versioning, &found.versions);
+        let same = |seen: &Seen| {
+            (&seen.versioning, &seen.versions) == (&found.versioning, &found.versions)
+                && (seen.acl, &seen.uploads) == (found.acl, &found.uploads)
+        };
         if !same(&expected) && !same(&or) {
             let done: Vec<_> = ops_of(seed, writer).take(count).collect();
             lost.push(format!(
