@@ -5,6 +5,7 @@
 //! files alone is below.
 
 mod versions;
+mod writers;
 
 use std::{
     collections::BTreeSet,
@@ -12,10 +13,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::Path,
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -23,10 +21,11 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use t2gate_backends::{
     BucketName, CopyObject, FsBackend, FsFindingKind::*, FsOpenError, ListEntry, ObjectAttributes, ObjectBody,
-    PutObject, WriteCondition, conformance::Subject, examine_fs,
+    ObjectInfo, PutObject, WriteCondition, conformance::Subject, examine_fs,
 };
 use tempfile::TempDir;
 
+use self::writers::Writers;
 use crate::{Tree, again, mounted::Mounted, open_at, shared::shared};
 
 const XATTRS: &str = "T2GATE_TEST_XATTRS";
@@ -195,17 +194,17 @@ async fn at(root: TempDir, bucket: BucketName) -> Tree {
     Tree { subject, root }
 }
 
-async fn put_with(tree: &Tree, key: &str, body: &str) {
+/// With its bytes as metadata.
+async fn put_with(subject: &Subject, key: &str, body: &str) -> ObjectInfo {
     let request = PutObject {
         attributes: ObjectAttributes {
             user_metadata: vec![("name".into(), body.into())],
             ..ObjectAttributes::default()
         },
-        ..tree.put_request(key)
+        ..subject.put_request(key)
     };
-    tree.put_object(request, ObjectBody::from_bytes(body.to_owned()))
-        .await
-        .unwrap();
+    let body = ObjectBody::from_bytes(body.to_owned());
+    subject.put_object(request, body).await.unwrap()
 }
 
 async fn name_of(tree: &Tree, key: &str) -> Option<String> {
@@ -433,8 +432,13 @@ async fn a_part_that_comes_again_and_again_has_one_record_and_outlives_a_restart
 /// version's.
 #[test]
 fn readers_never_see_one_versions_bytes_with_anothers_attributes() {
+    in_whole_seconds("beside::reading_child");
+}
+
+/// Runs `test` in a process for which times are whole seconds.
+fn in_whole_seconds(test: &str) {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "beside::reading_child"])
+        .args(["--exact", test])
         .env(TICK, "1000000000")
         .output()
         .unwrap();
@@ -448,19 +452,14 @@ async fn reading_child() {
     }
     let tree = Arc::new(beside().await);
     put_with(&tree, "key", "0000").await;
-    let done = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> = (0..4)
-        .map(|writer| {
-            let (tree, done) = (Arc::clone(&tree), Arc::clone(&done));
-            tokio::spawn(async move {
-                let mut n = writer;
-                while !done.load(Ordering::Relaxed) {
-                    put_with(&tree, "key", &format!("{:04}", n % 10_000)).await;
-                    n += 7;
-                }
-            })
-        })
-        .collect();
+    let writers = Writers::start(|bodies| {
+        let tree = Arc::clone(&tree);
+        async move {
+            for body in bodies {
+                put_with(&tree, "key", &body).await;
+            }
+        }
+    });
     let readers: Vec<_> = (0..4)
         .map(|_| {
             let tree = Arc::clone(&tree);
@@ -492,10 +491,7 @@ async fn reading_child() {
     for reader in readers {
         reader.await.unwrap();
     }
-    done.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.await.unwrap();
-    }
+    writers.end().await;
     assert_eq!(side_files(tree.root.path()).len(), 1);
 }
 

@@ -30,6 +30,7 @@ mod shared;
 mod strays;
 mod tree;
 mod unreadable;
+mod versioned;
 mod versions;
 
 use std::{

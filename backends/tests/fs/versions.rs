@@ -4,49 +4,22 @@ use std::{collections::BTreeSet, fs, sync::Arc};
 
 use rustix::fs::{IFlags, ioctl_setflags};
 use t2gate_backends::{
-    Backend, BackendError, BucketSetting, DeleteObjectOutcome, FsBackend, IfMatch, ObjectInfo, SystemClock, TestClock,
-    Timestamp, VersionEntry, VersionId, Versioned, VersioningStatus, WriteCondition,
+    Backend, BackendError, FsBackend, IfMatch, SystemClock, TestClock, Timestamp, VersionEntry, VersionId, Versioned,
+    VersioningStatus, WriteCondition,
     conformance::{Subject, read_whole},
 };
-use tempfile::TempDir;
 
-use crate::{again, dir_in_memory, options};
-
-struct Tree {
-    subject: Subject,
-    root: TempDir,
-}
-
-impl std::ops::Deref for Tree {
-    type Target = Subject;
-
-    fn deref(&self) -> &Subject {
-        &self.subject
-    }
-}
+use crate::{
+    dir_in_memory,
+    ops::list,
+    options,
+    versioned::{Tree, id, open},
+};
 
 impl Tree {
     async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let fs = FsBackend::open(options(root.path())).unwrap();
-        let backend = Arc::new(Versioned::new(fs, Arc::new(SystemClock)).unwrap());
-        let subject = Subject::with_versioning(backend, Some(VersioningStatus::Enabled)).await;
-        Self { subject, root }
-    }
-
-    /// Closes it and opens it again.
-    async fn again(self) -> Self {
-        let Self { subject, root } = self;
-        let bucket = subject.bucket.clone();
-        drop(subject);
-        let fs = again(|| FsBackend::open(options(root.path())));
-        let backend = Arc::new(Versioned::new(fs, Arc::new(SystemClock)).unwrap());
-        let subject = Subject::of(backend, bucket).await;
-        Self { subject, root }
-    }
-
-    fn path(&self, key: &str) -> std::path::PathBuf {
-        self.root.path().join(self.bucket.as_str()).join(key)
+        Self::with(root, Some(VersioningStatus::Enabled), Arc::new(SystemClock)).await
     }
 
     /// The names in the history of a key.
@@ -63,45 +36,12 @@ impl Tree {
     }
 
     async fn listed(&self) -> Vec<VersionEntry> {
-        let request = t2gate_backends::ListObjectVersions {
-            bucket: self.bucket.clone(),
-            prefix: "".into(),
-            delimiter: None,
-            key_marker: None,
-            version_id_marker: None,
-            max_keys: 1000,
-        };
-        self.list_object_versions(request).await.unwrap().entries
-    }
-
-    async fn ids(&self) -> Vec<VersionId> {
-        self.listed()
-            .await
-            .iter()
-            .map(|entry| entry.version_id().unwrap().clone())
-            .collect()
-    }
-
-    async fn set_versioning(&self, status: VersioningStatus) {
-        let setting = BucketSetting::Versioning(status);
-        self.put_bucket_setting(&self.bucket, setting).await.unwrap();
+        list(&self.subject).await.unwrap()
     }
 
     async fn get_version(&self, key: &str, id: &VersionId) -> Result<bytes::Bytes, BackendError> {
-        let mut object = self.object(key);
-        object.version_id = Some(id.clone());
-        Ok(read_whole(self.open_object(&object).await?).await)
+        Ok(read_whole(self.open_version(key, id).await?).await)
     }
-
-    async fn delete_version(&self, key: &str, id: &VersionId) -> DeleteObjectOutcome {
-        let mut request = self.delete_request(key);
-        request.object.version_id = Some(id.clone());
-        self.delete_object(request).await.unwrap()
-    }
-}
-
-fn id(info: &ObjectInfo) -> VersionId {
-    info.version_id.clone().unwrap()
 }
 
 fn inode(path: &std::path::Path) -> (u64, u64) {
@@ -330,10 +270,7 @@ async fn a_refused_link_is_no_failure_where_the_file_cannot_be_moved_either() {
 async fn clocks_that_step_back_do_not_reorder_versions() {
     let root = tempfile::tempdir().unwrap();
     let clock = Arc::new(TestClock::new(Timestamp::from_unix(2_000_000_000, 0)));
-    let open = || {
-        let fs = again(|| FsBackend::open(options(root.path())));
-        Arc::new(Versioned::new(fs, clock.clone()).unwrap())
-    };
+    let open = || open(root.path(), clock.clone());
     let subject = Subject::with_versioning(open(), Some(VersioningStatus::Enabled)).await;
     let mut written = Vec::new();
     for n in 0..6 {

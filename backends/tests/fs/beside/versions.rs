@@ -5,78 +5,38 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use t2gate_backends::{
-    BackendError, BucketName, BucketSetting, Clock, FsBackend, FsFindingKind, FsOptions, ListEntry, ObjectAttributes,
-    ObjectBody, ObjectInfo, OpenObject, PutObject, SystemClock, TestClock, Timestamp, VersionEntry, VersionId,
-    Versioned, VersioningStatus,
+    BackendError, Clock, FsBackend, FsFindingKind, FsOptions, ListEntry, ObjectInfo, OpenObject, SystemClock,
+    TestClock, Timestamp, VersionEntry, VersionId, Versioned, VersioningStatus,
     conformance::{Subject, read_whole},
     crash_points::{Call, disarm, fail, syncs},
     examine_fs,
 };
-use tempfile::TempDir;
 
-use super::{ROOT, TICK, XATTRS, side_files};
-use crate::{again, dir_in_memory, is_child, ops::list, options};
-
-struct Tree {
-    subject: Subject,
-    root: TempDir,
-}
-
-impl std::ops::Deref for Tree {
-    type Target = Subject;
-
-    fn deref(&self) -> &Subject {
-        &self.subject
-    }
-}
-
-fn open(root: &Path, clock: Arc<dyn Clock>) -> Arc<Versioned<FsBackend>> {
-    let fs = again(|| FsBackend::open(options(root)));
-    Arc::new(Versioned::new(fs, clock).unwrap())
-}
+use super::{ROOT, TICK, XATTRS, in_whole_seconds, put_with, side_files, writers::Writers};
+use crate::{
+    again, dir_in_memory, is_child,
+    ops::list,
+    versioned::{Tree, id, open},
+};
 
 impl Tree {
     /// A root with side files, wherever it lies.
-    async fn new(versioning: Option<VersioningStatus>) -> Self {
-        Self::with(versioning, Arc::new(SystemClock)).await
-    }
-
-    async fn with(versioning: Option<VersioningStatus>, clock: Arc<dyn Clock>) -> Self {
+    async fn beside(versioning: Option<VersioningStatus>, clock: Arc<dyn Clock>) -> Self {
         let root = dir_in_memory();
         fs::create_dir(root.path().join(".t2")).unwrap();
         fs::write(root.path().join(".t2/format"), "1 side-files\n").unwrap();
-        let subject = Subject::with_versioning(open(root.path(), clock), versioning).await;
-        Self { subject, root }
+        Self::with(root, versioning, clock).await
     }
 
     async fn versioned() -> Self {
-        Self::new(Some(VersioningStatus::Enabled)).await
-    }
-
-    async fn at(root: TempDir, bucket: BucketName) -> Self {
-        let subject = Subject::of(open(root.path(), Arc::new(SystemClock)), bucket).await;
-        Self { subject, root }
-    }
-
-    async fn again(self) -> Self {
-        let Self { subject, root } = self;
-        let bucket = subject.bucket.clone();
-        drop(subject);
-        Self::at(root, bucket).await
-    }
-
-    fn path(&self, key: &str) -> PathBuf {
-        self.root.path().join(self.bucket.as_str()).join(key)
+        Self::beside(Some(VersioningStatus::Enabled), Arc::new(SystemClock)).await
     }
 
     /// The file of a version that is kept.
@@ -86,39 +46,13 @@ impl Tree {
         history.join(format!(".t2!{key}/{turned:032x}"))
     }
 
-    async fn enable(&self) {
-        let setting = BucketSetting::Versioning(VersioningStatus::Enabled);
-        self.put_bucket_setting(&self.bucket, setting).await.unwrap();
-    }
-
     /// With its bytes as metadata.
     async fn put_named(&self, key: &str, body: &str) -> ObjectInfo {
-        let request = PutObject {
-            attributes: ObjectAttributes {
-                user_metadata: vec![("name".into(), body.into())],
-                ..ObjectAttributes::default()
-            },
-            ..self.put_request(key)
-        };
-        let body = ObjectBody::from_bytes(body.to_owned());
-        self.put_object(request, body).await.unwrap()
+        put_with(self, key, body).await
     }
 
-    async fn open_version(&self, key: &str, id: &VersionId) -> Result<OpenObject, BackendError> {
-        let mut object = self.object(key);
-        object.version_id = Some(id.clone());
-        self.open_object(&object).await
-    }
-
-    async fn delete_version(&self, key: &str, id: &VersionId) {
-        let mut request = self.delete_request(key);
-        request.object.version_id = Some(id.clone());
-        assert!(self.delete_object(request).await.unwrap().existed);
-    }
-
-    async fn ids(&self) -> Vec<VersionId> {
-        let listed = list(&self.subject).await.unwrap();
-        listed.iter().map(|entry| entry.version_id().unwrap().clone()).collect()
+    async fn remove(&self, key: &str, id: &VersionId) {
+        assert!(self.delete_version(key, id).await.existed);
     }
 
     /// All that is said of the versions, by every kind of read the same. What each has as its name, and its bytes.
@@ -175,10 +109,6 @@ fn md5(bytes: &[u8]) -> [u8; 16] {
     Md5::digest(bytes).into()
 }
 
-fn id(info: &ObjectInfo) -> VersionId {
-    info.version_id.clone().unwrap()
-}
-
 fn cp(how: &str, from: &Path, to: &Path) {
     let done = Command::new("cp").arg(how).args([from, to]).status().unwrap();
     assert!(done.success());
@@ -229,13 +159,13 @@ async fn every_version_has_its_side_file_until_it_is_deleted_for_good() {
     );
 
     let tree = tree.again().await;
-    tree.delete_version("key", &marker).await;
+    tree.remove("key", &marker).await;
     assert_eq!(tree.seen().await, seen);
     let (found, tree) = tree.findings();
     assert_eq!(found, []);
-    tree.delete_version("key", &id(&second)).await;
+    tree.remove("key", &id(&second)).await;
     assert_eq!((tree.seen().await, tree.sides()), (seen[1..].to_vec(), 1));
-    tree.delete_version("key", &id(&first)).await;
+    tree.remove("key", &id(&first)).await;
     assert_eq!((tree.seen().await, tree.sides()), (Vec::new(), 0));
     tree.delete_bucket(&tree.bucket).await.unwrap();
     assert!(tree.findings().0.is_empty());
@@ -243,9 +173,9 @@ async fn every_version_has_its_side_file_until_it_is_deleted_for_good() {
 
 #[tokio::test]
 async fn what_was_there_before_versioning_keeps_its_attributes_as_the_version_null() {
-    let tree = Tree::new(None).await;
+    let tree = Tree::beside(None, Arc::new(SystemClock)).await;
     tree.put_named("key", "before").await;
-    tree.enable().await;
+    tree.set_versioning(VersioningStatus::Enabled).await;
     let null = VersionId::null();
     let before = (null.clone(), Some("before".to_owned()), "before".to_owned());
     assert_eq!(tree.seen().await, std::slice::from_ref(&before));
@@ -260,7 +190,7 @@ async fn what_was_there_before_versioning_keeps_its_attributes_as_the_version_nu
     assert_eq!((seen[0].1.as_deref(), &*seen[0].2), (None, "theirs"));
     tree.put_named("key", "newest").await;
     assert_eq!(tree.seen().await[1..], seen);
-    tree.delete_version("key", &null).await;
+    tree.remove("key", &null).await;
     assert_eq!(tree.seen().await[1..], seen[..1]);
     // With the one that had gone from under its name.
     assert_eq!(tree.sides(), 2);
@@ -291,11 +221,11 @@ async fn a_file_with_size_and_time_of_a_kept_version_is_somebody_elses() {
         assert_eq!(tree.seen().await, [newest.clone(), theirs.clone(), ours.clone()]);
         let tree = tree.again().await;
         assert_eq!(tree.seen().await, [newest.clone(), theirs.clone(), ours.clone()]);
-        tree.delete_version("key", &null).await;
+        tree.remove("key", &null).await;
         assert_eq!(tree.seen().await, [newest, ours.clone()]);
         imitate(&tree.kept("key", &id(&first)), bytes, &tree.path("key"));
         assert_eq!(tree.seen().await, [theirs.clone(), ours]);
-        tree.delete_version("key", &id(&first)).await;
+        tree.remove("key", &id(&first)).await;
         assert_eq!(tree.seen().await, [theirs]);
         // Those of what somebody has overwritten are left.
         assert_eq!(tree.sides(), 2);
@@ -366,7 +296,7 @@ async fn what_is_brought_back_has_its_attributes_and_an_id_of_its_own() {
     assert_eq!(open.info.etag, first.etag);
     assert_eq!(numbers(open).await, [2, 5]);
     assert_eq!(tree.sides(), 4);
-    tree.delete_version("key", &ids[0]).await;
+    tree.remove("key", &ids[0]).await;
     assert_eq!(tree.sides(), 3);
 }
 
@@ -406,7 +336,7 @@ async fn a_side_file_that_is_written_again_is_durable_before_its_object() {
 async fn a_version_that_has_to_be_later_says_so_in_its_side_file() {
     let start = Timestamp::from_unix(2_000_000_000, 0);
     let clock = Arc::new(TestClock::new(start));
-    let tree = Tree::with(Some(VersioningStatus::Enabled), clock.clone()).await;
+    let tree = Tree::beside(Some(VersioningStatus::Enabled), clock.clone()).await;
     tree.put_named("key", "first").await;
     clock.set(Timestamp::from_unix(1_000_000_000, 0));
     let upload = tree.upload("key").await;
@@ -443,21 +373,12 @@ fn what_is_written_has_another_time_than_the_file_that_it_replaces() {
     in_whole_seconds("beside::versions::replacing_child");
 }
 
-fn in_whole_seconds(test: &str) {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test])
-        .env(TICK, "1000000000")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
 #[tokio::test]
 async fn replacing_child() {
     if std::env::var(TICK).is_err() {
         return;
     }
-    let tree = Tree::new(None).await;
+    let tree = Tree::beside(None, Arc::new(SystemClock)).await;
     let seconds = |time: SystemTime| Duration::from_secs(time.duration_since(UNIX_EPOCH).unwrap().as_secs());
     let mut met = 0;
     for _ in 0..100 {
@@ -493,23 +414,18 @@ async fn reading_child() {
     }
     let tree = Arc::new(Tree::versioned().await);
     tree.put_named("key", "0000").await;
-    let done = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> = (0..4)
-        .map(|writer| {
-            let (tree, done) = (Arc::clone(&tree), Arc::clone(&done));
-            tokio::spawn(async move {
-                let mut n = writer;
-                let mut written: Vec<VersionId> = Vec::new();
-                while !done.load(Ordering::Relaxed) {
-                    written.push(id(&tree.put_named("key", &format!("{:04}", n % 10_000)).await));
-                    if written.len() > 3 {
-                        tree.delete_version("key", &written.remove(0)).await;
-                    }
-                    n += 7;
+    let writers = Writers::start(|bodies| {
+        let tree = Arc::clone(&tree);
+        async move {
+            let mut written: Vec<VersionId> = Vec::new();
+            for body in bodies {
+                written.push(id(&tree.put_named("key", &body).await));
+                if written.len() > 3 {
+                    tree.remove("key", &written.remove(0)).await;
                 }
-            })
-        })
-        .collect();
+            }
+        }
+    });
     let check = async |open: OpenObject| {
         let named = open.info.attributes.user_metadata.first();
         let named = named.map(|(_, value)| Bytes::from(value.to_string()));
@@ -547,10 +463,7 @@ async fn reading_child() {
     for reader in readers {
         reader.await.unwrap();
     }
-    done.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.await.unwrap();
-    }
+    writers.end().await;
     assert_eq!(tree.sides(), tree.ids().await.len());
 }
 
