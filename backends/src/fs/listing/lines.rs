@@ -21,7 +21,7 @@ use crate::{
     stored::{StoredChecksum, minicbor_bytes},
 };
 
-/// What a line costs, in bytes, with its words and what the allocator adds.
+/// What a line costs that has no more words than most, in bytes.
 const LINE_COST: usize = size_of::<Line>() + 64;
 /// So many lines share a place.
 const WAYS: usize = 32;
@@ -46,6 +46,13 @@ struct Line {
     name: u64,
     /// [`Said`] in CBOR.
     said: Box<[u8]>,
+}
+
+impl Line {
+    /// In bytes, with what the allocator adds.
+    fn cost(&self) -> usize {
+        size_of::<Self>() + (self.said.len() + 8).next_multiple_of(16)
+    }
 }
 
 /// In nanoseconds; `None` before 1678 and after 2261.
@@ -200,9 +207,13 @@ impl Lines {
             return;
         };
         place.retain(|other| (other.ino, other.name) != (line.ino, line.name));
-        if place.len() >= WAYS {
+        let is_full = |place: &[Line]| {
+            let cost = place.iter().map(Line::cost).sum::<usize>() + line.cost();
+            place.len() >= WAYS || cost > WAYS * LINE_COST
+        };
+        while !place.is_empty() && is_full(&place) {
             // Any of them: if the one used longest ago went, who pages through more than there is room for would find none.
-            let any = line.name % WAYS as u64;
+            let any = line.name % place.len() as u64;
             place.swap_remove(usize::try_from(any).unwrap_or(0));
         }
         place.push(line);
