@@ -248,8 +248,11 @@ impl Store {
         let parent = match self.parent_of(bucket_dir, &write.name)? {
             Some(parent) => parent,
             None => {
-                // Without its directory there is no object. What would be refused need not move anything.
-                write.condition.judge(None)?;
+                // Without its directory there is no object, but perhaps one that is away, in its history. What would be refused
+                // need not move anything.
+                if bucket.versioning().is_none() {
+                    write.condition.judge(None)?;
+                }
                 *intent = intent.take().or_else(note);
                 match self.make_directories(bucket, bucket_dir, key, &write.name.plain)? {
                     Some(parent) => parent,
@@ -267,6 +270,19 @@ impl Store {
             current.take_tag_of(linked);
         }
         let plan = versions.state().write(write.condition, write.stamp)?;
+        if plan.version != write.version {
+            let side = write.side.as_ref();
+            let to_sync = self
+                .attributes
+                .set_version(write.staged.file(), &mut write.record, side, plan.version)?;
+            match to_sync {
+                // It is not changed in one step, as an attribute is: so it has to be durable before it is anybody's.
+                Some(side) => self.durable.before_all(&[side])?,
+                None => write.stamped_anew = true,
+            }
+            write.version = plan.version;
+        }
+        // Nothing may fail from there on that does not bring it back.
         let mut moved_away = None;
         if let (Displaced::Kept(version), Some(current)) = (plan.displaced, &versions.current) {
             let is_kept = write.linked.as_ref().is_some_and(|linked| current.is_linked_as(linked));
@@ -282,18 +298,6 @@ impl Store {
                     }
                 }
             }
-        }
-        if plan.version != write.version {
-            let side = write.side.as_ref();
-            let to_sync = self
-                .attributes
-                .set_version(write.staged.file(), &mut write.record, side, plan.version)?;
-            match to_sync {
-                // It is not changed in one step, as an attribute is: so it has to be durable before it is anybody's.
-                Some(side) => self.durable.before_all(&[side])?,
-                None => write.stamped_anew = true,
-            }
-            write.version = plan.version;
         }
         if versions.taken || versions.has_forced || plan.drops_kept_null {
             *intent = intent.take().or_else(note);
@@ -375,7 +379,9 @@ impl Store {
                 let (leaf, dirs) = split(&name.parents, &name.forced);
                 let removed =
                     dir::resolve_dir(bucket_dir.as_fd(), super::strs(&dirs)).and_then(|dir| dir::unlink(dir, leaf));
-                if let Err(error) = removed {
+                if let Err(error) = removed
+                    && error != Errno::NOENT
+                {
                     tracing::warn!(%error, "could not remove an object's other name");
                 }
             }
