@@ -7,15 +7,16 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use rustix::io::Errno;
 use t2gate_backends::{
-    Backend, BackendError, CompletedPart, DeleteObject, Durability, FsBackend, FsOptions, ListParts, SystemClock,
-    UploadEntry, UploadRef, VersionId, Versioned, VersioningStatus,
+    Backend, BackendError, CompletedPart, DeleteObject, Durability, FsBackend, FsOptions, IfMatch, ListParts,
+    SystemClock, UploadEntry, UploadRef, VersionId, Versioned, VersioningStatus, WriteCondition,
     conformance::{Subject, completed},
-    crash_points::{Call, disarm, fail, hold_syncs, syncs},
+    crash_points::{Call, delay_changes, disarm, fail, hold_syncs, syncs},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -358,4 +359,68 @@ async fn parts(subject: &Subject, upload: &UploadRef) -> Vec<CompletedPart> {
     };
     let listed = subject.list_parts(request).await.unwrap();
     listed.parts.iter().map(completed).collect()
+}
+
+/// An object that cannot have two names is away for a moment; its directory may be empty then, and others remove it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_is_judged_by_an_object_that_is_away_while_its_directory_goes() {
+    const TEST: &str = "half_done::a_condition_is_judged_by_an_object_that_is_away_while_its_directory_goes";
+    if !is_child_with(TEST, [("T2GATE_TEST_LINKS", "none")]) {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let subject = subject(root.path(), "bucket", Durability::ProcessSafe).await;
+    perform(&subject, "enable").await;
+    let directory = root.path().join("bucket/a");
+    // Whoever looks too late finds the new object there.
+    for attempt in 0.. {
+        assert!(attempt < 50);
+        let condition = WriteCondition {
+            if_match: Some(IfMatch::OneOf(vec![subject.put("a/b", "old").await.etag])),
+            ..WriteCondition::default()
+        };
+        delay_changes(Duration::from_millis(100));
+        let putting = tokio::spawn({
+            let subject = subject.clone();
+            async move { subject.put_if(condition, "a/b", "new").await }
+        });
+        while directory.join("b").exists() {
+            tokio::task::yield_now().await;
+        }
+        let gone = fs::remove_dir(&directory);
+        let put = putting.await.unwrap();
+        delay_changes(Duration::ZERO);
+        put.unwrap();
+        assert_eq!(subject.get("a/b").await.unwrap(), "new");
+        assert_eq!(subject.names(subject.everything()).await, ["a/b"]);
+        if gone.is_ok() {
+            break;
+        }
+    }
+}
+
+/// What a directory of the key's name had hidden is nothing any more once that file is an object.
+#[tokio::test]
+async fn a_deleted_file_of_others_does_not_uncover_what_it_hid() {
+    const TEST: &str = "half_done::a_deleted_file_of_others_does_not_uncover_what_it_hid";
+    if !is_child_with(TEST, [("T2GATE_TEST_LINKS", "none")]) {
+        return;
+    }
+    for op in ["delete a", "put a 7 10"] {
+        let root = tempfile::tempdir().unwrap();
+        let subject = subject(root.path(), "bucket", Durability::ProcessSafe).await;
+        let path = root.path().join("bucket/a");
+        fs::create_dir(&path).unwrap();
+        subject.put("a", "beside the directory").await;
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "of others").unwrap();
+        assert!(root.path().join("bucket/.t2!a").exists());
+        perform(&subject, "enable").await;
+        perform(&subject, op).await;
+        assert!(!root.path().join("bucket/.t2!a").exists(), "{op}");
+        let versions = list(&subject).await.unwrap();
+        assert_eq!(versions.len(), 2, "{op}: {versions:?}");
+        let current = subject.get("a").await;
+        assert_eq!(current.is_some(), op != "delete a", "{op}: {current:?}");
+    }
 }

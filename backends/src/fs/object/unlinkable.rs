@@ -54,6 +54,13 @@ impl Store {
         let from =
             dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)).map_err(Error::io("could not open a directory"))?;
         let intent = Intent::tidy(&self.staging, &bucket.name, key.as_str());
+        if versions.has_plain && versions.has_forced {
+            // It would not be hidden any more.
+            let (leaf, dirs) = split(&name.parents, &name.forced);
+            dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs))
+                .and_then(|dir| dir::unlink(&dir, leaf))
+                .map_err(Error::io("could not remove an object's other name"))?;
+        }
         let kept = Kept { version, marker: false };
         let had_history = versions.history.is_some();
         let place = match self.move_into_history(bucket, name, (kept, &kept.away_name()), &from, leaf) {
