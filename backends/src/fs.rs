@@ -297,7 +297,7 @@ impl Backend for FsBackend {
             conditional_writes: true,
             conditional_deletes: true,
             stable_reads: true,
-            history: self.store.can_keep_versions(),
+            history: true,
             versioning: false,
             always_versioned: false,
             encryption: false,

@@ -71,6 +71,11 @@ impl Form {
         }
     }
 
+    /// Whether it is one that no other spelling has where names are folded, and is nothing anywhere else.
+    pub(crate) fn is_exact(self) -> bool {
+        matches!(self, Self::Exact | Self::ExactForced)
+    }
+
     /// Whether it is for objects alone, as the last of a key.
     pub(crate) fn is_forced(self) -> bool {
         matches!(self, Self::ExactForced | Self::Forced)
@@ -86,21 +91,35 @@ pub(crate) struct StorageName {
     pub(crate) plain: Names,
     /// The last segment while a directory has the plain name.
     pub(crate) forced: Names,
+    /// Where its history lies, from that of its bucket on: this follows from the key alone, wherever the object lies.
+    pub(crate) history: Names,
 }
 
 impl StorageName {
-    /// Where names are not folded. `key` is any text without NUL.
-    pub(crate) fn of(key: &str) -> Self {
+    /// The object's are its own, which another key's spelling may have where names are `folded`. `key` is any text without
+    /// NUL.
+    pub(crate) fn of(key: &str, folded: bool) -> Self {
         let (parents, last) = match key.rsplit_once('/') {
-            Some((parents, last)) => (directories(parents), last),
-            None => (Names::new(), key),
+            Some((parents, last)) => (Some(parents), last),
+            None => (None, key),
         };
+        let form = if folded { Form::ExactForced } else { Form::Forced };
+        let mut history = parents.map_or_else(Names::new, |parents| history_directories(parents, folded));
+        history.extend(form.names(last));
         Self {
-            parents,
+            parents: parents.map_or_else(Names::new, directories),
             plain: segment(last),
             forced: forced(last),
+            history,
         }
     }
+}
+
+/// The directories of histories that the segments of `path` name. Where names are folded they have those that no other
+/// spelling has, each of them: so nobody has to look who came first.
+pub(crate) fn history_directories(path: &str, folded: bool) -> Names {
+    let form = if folded { Form::Exact } else { Form::Plain };
+    path.split('/').flat_map(|segment| form.names(segment)).collect()
 }
 
 /// The directories that the segments of `path` name.
@@ -501,13 +520,30 @@ mod tests {
             }
         }
 
+        /// And the directory of one is never on the way to another's: their names tell them apart.
+        #[test]
+        fn no_folding_takes_a_history_for_another(keys in proptest::collection::vec(
+            proptest::collection::vec(hostile_segment(), 1..4).prop_map(|s| s.join("/")), 1..20))
+        {
+            let mut seen: HashMap<String, String> = HashMap::new();
+            for key in keys {
+                let history = StorageName::of(&key, true).history;
+                prop_assert!(history.iter().all(|name| name.is_ascii() && name.len() <= 255 && !name.ends_with(['.', ' '])));
+                prop_assert!(history.iter().all(|name| **name == *name.to_ascii_lowercase()));
+                let (last, before) = history.split_last().unwrap();
+                prop_assert!(last.starts_with(".t2-") && !before.iter().any(|name| name.starts_with(".t2-")));
+                let other = seen.insert(history.join("/"), key.clone());
+                prop_assert!(other.is_none_or(|other| other == key));
+            }
+        }
+
         #[test]
         fn no_two_keys_share_a_name(keys in proptest::collection::vec(
             proptest::collection::vec(hostile_segment(), 1..4).prop_map(|s| s.join("/")), 1..20)
         ) {
             let mut seen: HashMap<Names, (String, bool)> = HashMap::new();
             for key in keys {
-                let name = StorageName::of(&key);
+                let name = StorageName::of(&key, false);
                 for (last, is_forced) in [(&name.plain, false), (&name.forced, true)] {
                     let path: Names = name.parents.iter().chain(last).cloned().collect();
                     let before = seen.insert(path, (key.clone(), is_forced));

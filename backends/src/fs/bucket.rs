@@ -186,9 +186,6 @@ impl Store {
     }
 
     pub(super) fn create_bucket(&self, request: CreateBucket) -> Result<BucketInfo, Error> {
-        if request.versioning.is_some() {
-            self.check_history("CreateBucket with versioning")?;
-        }
         self.durable.check_writable()?;
         let _serial = self.administer()?;
         let buckets = self.all_buckets()?;
@@ -287,24 +284,7 @@ impl Store {
         self.durable.before_all(&[self.versions.as_fd(), lost.as_fd()])
     }
 
-    /// Whether buckets can have versioning. Two keys that differ in spelling alone would have one history where names are
-    /// folded.
-    pub(super) fn can_keep_versions(&self) -> bool {
-        !self.is_folding()
-    }
-
-    fn check_history(&self, operation: &'static str) -> Result<(), Error> {
-        if !self.can_keep_versions() {
-            let backend = "fs";
-            return Err(BackendError::NotSupported { operation, backend }.into());
-        }
-        Ok(())
-    }
-
     pub(super) fn put_bucket_setting(&self, bucket: &Bucket, setting: BucketSetting) -> Result<(), Error> {
-        if matches!(setting, BucketSetting::Versioning(_)) {
-            self.check_history("PutBucketVersioning")?;
-        }
         self.durable.check_writable()?;
         let _serial = self.administer()?;
         drop(self.enter(bucket)?);

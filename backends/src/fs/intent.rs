@@ -29,7 +29,7 @@ use super::{
     staging, sys,
     versions::{Current, remove_empty_histories},
 };
-use crate::{BackendError, BucketName, Key, key_codec::StorageName};
+use crate::{BackendError, BucketName, Key};
 
 const TIDY: &str = "tidy.";
 const SIDE: &str = "side.";
@@ -252,8 +252,8 @@ impl Store {
             }
             name
         };
-        for last in [&name.forced, &name.plain] {
-            let dirs = split(&name.parents, last).1;
+        for last in self.last_names(key) {
+            let dirs = split(&name.parents, &last).1;
             for depth in 1..=dirs.len() {
                 match dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs[..depth])) {
                     Ok(made) => self.mark_if_made_after(&made, noted),
@@ -262,12 +262,13 @@ impl Store {
             }
             prune(&self.marks, &bucket_dir, &dirs);
         }
-        versioned.map_or(Ok(()), |key| self.tidy_versions(&bucket, &bucket_dir, &key, &name))
+        versioned.map_or(Ok(()), |key| self.tidy_versions(&bucket, &bucket_dir, &key))
     }
 
     /// What is newest is current, and nothing has more names than it needs.
-    fn tidy_versions(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, name: &StorageName) -> Result<(), Error> {
+    fn tidy_versions(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key) -> Result<(), Error> {
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        let name = &self.name_of(bucket_dir, key.as_str())?;
         let versions = self.key_versions(bucket, bucket_dir.as_fd(), key, name)?;
         if let Some(history) = &versions.history {
             let second = versions.current.as_ref().and_then(Current::needless_name);
@@ -295,8 +296,8 @@ impl Store {
             self.prune_history(bucket, name);
         }
         // It may have been a name that is gone now.
-        for last in [&name.forced, &name.plain] {
-            prune(&self.marks, bucket_dir, &split(&name.parents, last).1);
+        for last in self.last_names(key.as_str()) {
+            prune(&self.marks, bucket_dir, &split(&name.parents, &last).1);
         }
         Ok(())
     }

@@ -116,7 +116,8 @@ pub enum FsOpenError {
     )]
     NoExtendedAttributes(PathBuf),
     #[error(
-        "{}: names are folded here, where no versions can be kept, and bucket {bucket} has versioning",
+        "{}: names are folded here, and bucket {bucket} has had versions kept where they are not: of keys that differ in \
+         spelling alone the histories would be one; move it back, or copy its objects through the gateway",
         root.display()
     )]
     FoldedVersions { root: PathBuf, bucket: BucketName },
@@ -219,7 +220,9 @@ impl Store {
                 (Some(_), Keeping::Extended) => Format::Two,
                 (Some(_), Keeping::SideFiles) => return Err(FsOpenError::FoldedSideFiles(root.into())),
             };
+            // Where they lie follows from the format.
             if needed == Format::Two
+                && known != Some(Format::Two)
                 && let Some(versioned) = buckets.values().find(|bucket| bucket.versioning().is_some())
             {
                 return Err(FsOpenError::FoldedVersions {

@@ -19,6 +19,7 @@ use rustix::{
 use super::{
     Store,
     attributes::Record,
+    bucket::Bucket,
     dir::{self, Entry, Meta},
     error::Error,
     listing::{self, Tree},
@@ -84,6 +85,16 @@ impl Folding {
         }))
     }
 
+    /// What `segment` is called where nothing is yet.
+    fn first_names(self, segment: &str, [exact, own]: [Form; 2]) -> Names {
+        let own = own.names(segment);
+        if own.iter().all(|name| self.keeps(name)) {
+            own
+        } else {
+            exact.names(segment)
+        }
+    }
+
     /// Whether a new entry has this name as it is spelled.
     fn keeps(self, name: &str) -> bool {
         let is_narrow = |name: &str| {
@@ -104,19 +115,37 @@ impl Store {
         self.folding.is_some()
     }
 
+    /// The names of `key` if no other spelling has them; and where its history lies, whoever has them.
+    pub(super) fn own_name(&self, key: &str) -> StorageName {
+        StorageName::of(key, self.is_folding())
+    }
+
+    /// The names that the last segment of `key` has, or may have had: the object's second ones first.
+    pub(super) fn last_names(&self, key: &str) -> impl Iterator<Item = Names> {
+        let forms = [Form::ExactForced, Form::Forced, Form::Exact, Form::Plain];
+        let folded = self.is_folding();
+        forms
+            .into_iter()
+            .filter(move |form| folded || !form.is_exact())
+            .map(|form| form.names(last_segment(key)))
+    }
+
     /// The names of `key` as things are. To be acted on under its lock alone.
     pub(super) fn name_of(&self, bucket_dir: &OwnedFd, key: &str) -> Result<StorageName, Error> {
         let Some(folding) = self.folding else {
-            return Ok(StorageName::of(key));
+            return Ok(self.own_name(key));
         };
         let (parents, dir) = match key.rfind('/') {
             Some(end) => self.way_to(folding, bucket_dir, &key[..end])?,
             None => (Names::new(), Some(None)),
         };
         let Some(dir) = dir else {
+            let last = last_segment(key);
             return Ok(StorageName {
                 parents,
-                ..StorageName::of(key)
+                plain: folding.first_names(last, [Form::Exact, Form::Plain]),
+                forced: folding.first_names(last, [Form::ExactForced, Form::Forced]),
+                ..self.own_name(key)
             });
         };
         let dir = dir.as_ref().unwrap_or(bucket_dir);
@@ -124,6 +153,7 @@ impl Store {
             parents,
             plain: self.spell(folding, dir, key, [Form::Exact, Form::Plain])?,
             forced: self.spell(folding, dir, key, [Form::ExactForced, Form::Forced])?,
+            ..self.own_name(key)
         })
     }
 
@@ -132,6 +162,27 @@ impl Store {
         match self.folding {
             Some(folding) => Ok(self.way_to(folding, bucket_dir, path)?.0),
             None => Ok(crate::key_codec::directories(path)),
+        }
+    }
+
+    /// The directory of all segments of `path`, if it is there. Not under the bucket's lock: takes that where names are
+    /// folded, so that no other spelling's comes between.
+    pub(super) fn open_directory(
+        &self,
+        bucket: &Bucket,
+        bucket_dir: &OwnedFd,
+        path: &str,
+    ) -> Result<Option<OwnedFd>, Error> {
+        if let Some(folding) = self.folding {
+            let _guard = self.keys.lock(&bucket.name, path)?;
+            return Ok(self.way_to(folding, bucket_dir, path)?.1.flatten());
+        }
+        let names = crate::key_codec::directories(path);
+        match dir::resolve_dir(bucket_dir.as_fd(), names.iter().map(|n| &**n)) {
+            Ok(dir) => Ok(Some(dir)),
+            // One that is gone, or that may not be read, has no keys.
+            Err(error) if dir::is_no_object(error) => Ok(None),
+            Err(error) => Err(Error::io("could not open a directory")(error)),
         }
     }
 
@@ -164,7 +215,7 @@ impl Store {
         for end in ends {
             let ancestor = &path[..end];
             let Some(from) = &reached else {
-                way.extend(Form::Plain.names(last_segment(ancestor)));
+                way.extend(folding.first_names(last_segment(ancestor), [Form::Exact, Form::Plain]));
                 continue;
             };
             let from = from.as_ref().unwrap_or(bucket_dir);

@@ -4,12 +4,14 @@
 //! A directory holds one entry for all spellings that differ only in letter case or Unicode normal form, under the
 //! spelling of its creation: whatever names it, to look, to make, to replace or to remove, gets that entry; reading the
 //! directory gives the spelling. What tests do beside the gateway goes to the kernel directly.
+//!
+//! `T2GATE_TEST_FOLDING`, `folding` or `narrow`, asks for it for a whole run of the tests with all processes that they start.
 #![expect(clippy::disallowed_methods, reason = "what lies below the simulation")]
 
 use std::{
     borrow::Cow,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
 };
@@ -32,7 +34,15 @@ pub enum SimulatedFolding {
     Narrow,
 }
 
-static MODE: AtomicU8 = AtomicU8::new(0);
+static MODE: LazyLock<AtomicU8> = LazyLock::new(|| {
+    let asked = std::env::var("T2GATE_TEST_FOLDING").ok();
+    AtomicU8::new(match asked.as_deref() {
+        None => SimulatedFolding::Off,
+        Some("folding") => SimulatedFolding::Folding,
+        Some("narrow") => SimulatedFolding::Narrow,
+        Some(other) => panic!("T2GATE_TEST_FOLDING: {other}"),
+    } as u8)
+});
 /// A file system changes a directory in one step, under whatever names.
 static NAMES: Mutex<()> = Mutex::new(());
 

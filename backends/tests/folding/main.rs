@@ -8,9 +8,12 @@ mod any_keys;
 mod harness;
 #[path = "../model/op.rs"]
 mod op;
+#[path = "../model/versions.rs"]
+mod random_versions;
 #[path = "../model/reference.rs"]
 mod reference;
 mod tree;
+mod versions;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,8 +21,8 @@ use std::{
 };
 
 use t2gate_backends::{
-    Backend, Durability, FsBackend, FsOptions, SimulatedFolding, SystemClock, conformance::Subject, conformance_suite,
-    simulate_folding,
+    Backend, Durability, FsBackend, FsOptions, SimulatedFolding, SystemClock, Versioned, VersioningStatus,
+    conformance::Subject, conformance_suite, simulate_folding, versions_suite,
 };
 use tempfile::TempDir;
 
@@ -54,9 +57,50 @@ fn options(root: &Path) -> FsOptions {
 
 conformance_suite!(open);
 
+mod overlay {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, TempDir) {
+        let root = tempfile::tempdir().unwrap();
+        let backend = versioned(open_at(root.path()));
+        (backend, root)
+    }
+
+    versions_suite!(open);
+}
+
+/// By itself, in a root that others may share.
+mod shared {
+    use super::*;
+
+    fn open() -> (Arc<dyn Backend>, TempDir) {
+        simulate();
+        let root = tempfile::tempdir().unwrap();
+        let options = FsOptions {
+            shared: true,
+            ..options(root.path())
+        };
+        (versioned(FsBackend::open(options).unwrap()), root)
+    }
+
+    t2gate_backends::conformance_version_cases!([t2gate_backends::conformance_tests](open, None));
+}
+
+fn versioned(backend: FsBackend) -> Arc<dyn Backend> {
+    Arc::new(Versioned::new(backend, Arc::new(SystemClock)).expect("fs keeps what is displaced"))
+}
+
 #[test]
 fn a_folding_file_system_does_what_the_reference_does() {
     harness::check(open, 64);
+}
+
+#[test]
+fn a_folding_file_system_keeps_the_versions_that_memory_keeps() {
+    simulate();
+    random_versions::check(&[
+        "a", "A", "a/b", "A/b", "a/B", "a-", "d/e", "D/e", "d/E", "\u{e9}", "e\u{301}", "a.",
+    ]);
 }
 
 #[test]
@@ -72,6 +116,8 @@ fn a_narrow_file_system_keeps_the_contract_too() {
     let again = std::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "tree::",
+            "versions::",
+            "keeps_the_versions_that_memory_keeps",
             "keys::",
             "does_what_the_reference_does",
             "keys_of_all_kinds",
@@ -97,13 +143,21 @@ impl Tree {
         Self { subject, root }
     }
 
+    /// The bucket keeps versions.
+    async fn versioned() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let backend = versioned(open_at(root.path()));
+        let subject = Subject::with_versioning(backend, Some(VersioningStatus::Enabled)).await;
+        Self { subject, root }
+    }
+
     /// As it is after a restart, with what was done before that.
     async fn reopened(self, meanwhile: impl FnOnce(&Path)) -> Self {
         let Self { subject, root } = self;
         let bucket = subject.bucket.clone();
         drop(subject);
         meanwhile(root.path());
-        let subject = Subject::of(Arc::new(open_at(root.path())), bucket).await;
+        let subject = Subject::of(versioned(open_at(root.path())), bucket).await;
         Self { subject, root }
     }
 
@@ -112,23 +166,33 @@ impl Tree {
         self.root.path().join(self.subject.bucket.as_str()).join(name)
     }
 
+    /// Of the bucket's histories.
+    fn history(&self, name: &str) -> PathBuf {
+        let histories = self.root.path().join(".t2/versions");
+        histories.join(self.subject.bucket.as_str()).join(name)
+    }
+
     /// All files and directories, by their names from the bucket on.
     fn entries(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut left = vec![self.path("")];
-        while let Some(dir) = left.pop() {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                let name = path.strip_prefix(self.path("")).unwrap();
-                found.push(name.to_str().unwrap().to_owned());
-                if path.is_dir() {
-                    left.push(path);
-                }
+        entries_of(&self.path(""))
+    }
+}
+
+fn entries_of(base: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![base.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(base).unwrap();
+            found.push(name.to_str().unwrap().to_owned());
+            if path.is_dir() {
+                left.push(path);
             }
         }
-        found.sort();
-        found
     }
+    found.sort();
+    found
 }
 
 impl std::ops::Deref for Tree {

@@ -36,6 +36,11 @@ fn fs_does_what_the_reference_does() {
     harness::check(fs, 64);
 }
 
+#[test]
+fn fs_keeps_the_versions_that_memory_keeps() {
+    versions::check(&["a", "a/", "a/b", "a/b/c", "a-", "d/e", ".t2"]);
+}
+
 /// With attributes in side files: as a process for which extended attributes fail. With versions too.
 #[test]
 fn fs_does_so_without_extended_attributes_too() {
@@ -43,7 +48,7 @@ fn fs_does_so_without_extended_attributes_too() {
         .args([
             "--exact",
             "fs_does_what_the_reference_does",
-            "versions::fs_keeps_the_versions_that_memory_keeps",
+            "fs_keeps_the_versions_that_memory_keeps",
         ])
         .env("T2GATE_TEST_XATTRS", "none")
         .output()

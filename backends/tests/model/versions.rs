@@ -11,8 +11,6 @@ use t2gate_backends::{
     Timestamp, VersionEntry, VersionId, Versioned, VersioningStatus, WriteCondition, conformance::Subject,
 };
 
-const KEYS: [&str; 7] = ["a", "a/", "a/b", "a/b/c", "a-", "d/e", ".t2"];
-
 #[derive(Debug, Clone)]
 enum Op {
     Put(&'static str, u8, Condition),
@@ -49,8 +47,8 @@ impl Condition {
     }
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let key = || select(&KEYS[..]);
+fn op(keys: &'static [&'static str]) -> impl Strategy<Value = Op> {
+    let key = || select(keys);
     let condition = || {
         select(
             &[
@@ -72,7 +70,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(Op::Versioning),
         1 => (-5..5_i64).prop_map(Op::Clock),
         3 => (
-            select(&["", "", "a", "a/", "d/"][..]),
+            select(&["", "", "a", "a/", "d/", "D/"][..]),
             select(&[None, Some("/"), Some("b")][..]),
             proptest::option::of((0..64_usize, any::<bool>())),
             0..6_usize,
@@ -312,12 +310,12 @@ fn compare(ops: &[Op]) {
     });
 }
 
-#[test]
-fn fs_keeps_the_versions_that_memory_keeps() {
+/// In histories on these keys.
+pub(crate) fn check(keys: &'static [&'static str]) {
     let config = ProptestConfig {
         cases: std::env::var("T2GATE_TEST_MODEL").map_or(48, |cases| cases.parse().expect("a number of cases")),
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    proptest!(config, |(ops in vec(op(), 1..40))| compare(&ops));
+    proptest!(config, |(ops in vec(op(keys), 1..40))| compare(&ops));
 }

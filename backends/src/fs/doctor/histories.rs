@@ -17,14 +17,15 @@ use crate::{
     BucketName, Key,
     fs::{
         FsOpenError, bucket,
-        dir::{self, Entry, Meta},
+        dir::{self, Meta},
         intent::Intent,
         layout,
-        object::strs,
+        names::is_of,
+        object::{split, strs},
         staging, sys,
         versions::Kept,
     },
-    key_codec::{Name, StorageName},
+    key_codec::{Form, Name, StorageName},
 };
 
 const NULL: &str = "null";
@@ -84,6 +85,9 @@ impl Doctor {
                 let is_history = matches!(Name::parse(&name, self.folded), Name::Escaped(_, form) if form.is_forced());
                 // A history is spelled as an object of that name would be.
                 let meaning = Meaning::of(&level.pieces, &name, !is_history, self.folded);
+                // There it has a name that no folding confuses, whoever has the others.
+                let meaning =
+                    meaning.filter(|meaning| meaning.form().is_none_or(|form| form.is_exact() == self.folded));
                 let names = || level.names.iter().cloned().chain([name.clone()]).collect::<Vec<_>>();
                 match meaning {
                     Some(Meaning::Piece(text)) => {
@@ -231,9 +235,8 @@ impl Doctor {
         let Some((meta, version)) = version() else {
             return false;
         };
-        let storage = StorageName::of(key);
         let mut names = vec![bucket.as_str().into()];
-        names.extend(storage.parents.iter().chain(&storage.forced).cloned());
+        names.extend(StorageName::of(key, self.folded).history);
         names.extend(version.null.then(|| NULL.into()));
         let kept = [false, true].into_iter().find_map(|marker| {
             let dir = dir::resolve_dir(self.versions.as_fd(), strs(&names)).ok()?;
@@ -251,13 +254,35 @@ impl Doctor {
     }
 
     fn current(&self, bucket: &BucketName, key: &str) -> Option<Meta> {
-        let bucket_dir: OwnedFd = dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]).ok()?;
-        let name = StorageName::of(key);
-        [&name.plain, &name.forced].into_iter().find_map(|last| {
-            match dir::look_up(bucket_dir.as_fd(), name.parents.iter().chain(last).map(|n| &**n)) {
-                Ok(Entry::File(_, meta)) => Some(meta),
-                _ => None,
-            }
+        let mut dir: OwnedFd = dir::resolve_dir(self.root.as_fd(), [bucket.as_str()]).ok()?;
+        let mut segments = key.split('/');
+        let last = segments.next_back()?;
+        let is_used = |form: &Form| self.folded || !form.is_exact();
+        for segment in segments {
+            let mut forms = [Form::Exact, Form::Plain].into_iter().filter(is_used);
+            dir = forms.find_map(|form| self.directory(&dir, &form.names(segment)))?;
+        }
+        let forms = [Form::Exact, Form::Plain, Form::ExactForced, Form::Forced];
+        forms.into_iter().filter(is_used).find_map(|form| {
+            let names = form.names(last);
+            let (leaf, dirs) = split(&[], &names);
+            let dir = self.directory(&dir, &dirs)?;
+            let (file, meta) = dir::look_up_in(dir.as_fd(), leaf).ok()?.into_file()?;
+            let is_spelled = || is_of(&file, key).unwrap_or(false) || dir::has_entry(&dir, leaf).unwrap_or(false);
+            (!self.folded || is_spelled()).then_some(meta)
         })
+    }
+
+    /// The directory that `names` lead to, if all of them are spelled so.
+    fn directory(&self, from: &OwnedFd, names: &[Box<str>]) -> Option<OwnedFd> {
+        let mut reached = dir::resolve_dir(from.as_fd(), []).ok()?;
+        for name in names {
+            let is_marked = || self.marks.is_marked_as(&reached, name).unwrap_or(false);
+            if self.folded && !is_marked() && !dir::has_entry(&reached, name).unwrap_or(false) {
+                return None;
+            }
+            reached = dir::resolve_dir(reached.as_fd(), [&**name]).ok()?;
+        }
+        Some(reached)
     }
 }

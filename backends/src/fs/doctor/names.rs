@@ -24,6 +24,14 @@ pub(super) enum Meaning {
 }
 
 impl Meaning {
+    /// `None` of what is only a piece.
+    pub(super) fn form(&self) -> Option<Form> {
+        match self {
+            Self::Piece(_) => None,
+            Self::Directory { form, .. } | Self::Object { form, .. } => Some(*form),
+        }
+    }
+
     /// `None` for what is the spelling of nothing. `pieces` of a long segment lead to the directory that it is in, as
     /// spelled and as text.
     pub(super) fn of((pieces, text): &(Names, String), name: &str, is_dir: bool, folded: bool) -> Option<Self> {

@@ -123,9 +123,19 @@ impl Doctor {
                         }
                         if self.is_shadowed(bucket_dir, &level, &segment, form, FileType::RegularFile) {
                             let kind = FsFindingKind::TwoFiles;
+                            // What a start sees is what has the first of the second names.
+                            let is_seen = form == Form::ExactForced
+                                || form == Form::Forced
+                                    && !self.has_one(
+                                        bucket_dir,
+                                        &level,
+                                        &segment,
+                                        self.folded.then_some(Form::ExactForced),
+                                        FileType::RegularFile,
+                                    );
                             match self.is_version(bucket, &dir, &name, &key) {
-                                Some(true) => self.add_noted(report, kind, at(&name), bucket, &key),
-                                Some(false) => {
+                                Some(true) if is_seen => self.add_noted(report, kind, at(&name), bucket, &key),
+                                Some(_) => {
                                     let repaired = self.repair && self.put_away(&dir, &name).is_ok();
                                     report.add(kind, at(&name), repaired);
                                     if repaired {
@@ -244,8 +254,20 @@ impl Doctor {
             (Form::Forced, false) => &[Form::Plain],
             (Form::Forced, true) => &[Form::Exact, Form::Plain, Form::ExactForced],
         };
+        self.has_one(bucket_dir, level, segment, before.iter().copied(), kind)
+    }
+
+    /// Whether the segment has something of this type in one of these forms.
+    fn has_one(
+        &self,
+        bucket_dir: &OwnedFd,
+        level: &Level,
+        segment: &str,
+        forms: impl IntoIterator<Item = Form>,
+        kind: FileType,
+    ) -> bool {
         let base = &level.names[..level.names.len() - level.pieces.0.len()];
-        before.iter().any(|form| {
+        forms.into_iter().any(|form| {
             let names = form.names(segment);
             let (leaf, dirs) = split(base, &names);
             let Ok(dir) = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)) else {

@@ -103,7 +103,7 @@ impl Store {
             stamp,
             null: status == VersioningStatus::Suspended,
         });
-        let name = StorageName::of(key.as_str());
+        let name = self.own_name(key.as_str());
         let there = match self.attributes.keeping {
             Keeping::Extended => None,
             Keeping::SideFiles => find_once(self.bucket_dir(bucket)?.as_fd(), &name, self.is_folding())?,
@@ -162,11 +162,12 @@ impl Store {
         let _alive = self.enter(bucket)?;
         let bucket_dir = self.bucket_dir(bucket)?;
         let _guard = self.keys.lock(&bucket.name, write.key.as_str())?;
-        let versions = self.key_versions(bucket, bucket_dir.as_fd(), write.key, &write.name)?;
+        let name = self.name_of(&bucket_dir, write.key.as_str())?;
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), write.key, &name)?;
         let plan = versions.state().write(write.condition, write.stamp)?;
         match (plan.displaced, &versions.current) {
             (Displaced::Kept(version), Some(_)) => {
-                self.keep(bucket, bucket_dir.as_fd(), write.key, &write.name, &versions, version)
+                self.keep(bucket, bucket_dir.as_fd(), write.key, &name, &versions, version)
             }
             _ => Ok(None),
         }
@@ -204,7 +205,7 @@ impl Store {
                 Err(error) => error,
             };
             // Directories that were made for it are not left behind.
-            if !self.prune_names(&bucket_dir, &write.name) {
+            if !self.prune_names(&bucket_dir, write.key, &write.name) {
                 intent.into_iter().for_each(Intent::leave);
             }
             return Err(error);
@@ -338,7 +339,7 @@ impl Store {
             _ => None,
         };
         // Its other name may have had directories of its own.
-        let is_tidy = versions.taken || !versions.has_forced || self.prune_names(bucket_dir, &write.name);
+        let is_tidy = versions.taken || !versions.has_forced || self.prune_names(bucket_dir, key, &write.name);
         if failed.is_none() {
             self.clear_kept(bucket, key, &write.name, &versions, gone, &mut changed, &mut sides);
         }

@@ -70,7 +70,7 @@ impl Store {
         let mut deletion = Deletion {
             request,
             key,
-            name: StorageName::of(key.as_str()),
+            name: self.own_name(key.as_str()),
             stamp: request.versions.as_ref().map(VersionClock::stamp).transpose()?,
             linked: None,
             lost_races: 0,
@@ -97,7 +97,7 @@ impl Store {
                     deletion.lost_races += 1;
                 }
                 Err(error) => {
-                    if deletion.make_directories && !self.prune_names(&bucket_dir, &deletion.name) {
+                    if deletion.make_directories && !self.prune_names(&bucket_dir, deletion.key, &deletion.name) {
                         deletion.intent.into_iter().for_each(Intent::leave);
                     }
                     return Err(error);
@@ -133,7 +133,8 @@ impl Store {
             deletion.intent.into_iter().for_each(Intent::leave);
             return Err(error);
         }
-        let mut is_tidy = !changed.iter().any(Changed::is_in_bucket) || self.prune_names(bucket_dir, &deletion.name);
+        let mut is_tidy =
+            !changed.iter().any(Changed::is_in_bucket) || self.prune_names(bucket_dir, deletion.key, &deletion.name);
         if (all_gone || second_name.is_some())
             && let Err(error) = self.tidy_history(bucket, bucket_dir, &deletion, second_name, all_gone)
         {
@@ -157,17 +158,18 @@ impl Store {
     ) -> Result<(), Error> {
         let _alive = self.enter(bucket)?;
         let _guard = self.keys.lock(&bucket.name, deletion.key.as_str())?;
-        let versions = self.key_versions(bucket, bucket_dir.as_fd(), deletion.key, &deletion.name)?;
+        let name = self.name_of(bucket_dir, deletion.key.as_str())?;
+        let versions = self.key_versions(bucket, bucket_dir.as_fd(), deletion.key, &name)?;
         // A version that is current and says so in its attributes needs no other name. One that does not is known by that.
         let needless = versions.current.as_ref().and_then(Current::needless_name);
         if let (Some(history), Some(second)) = (&versions.history, second_name)
             && needless == Some(second)
         {
-            self.remove_kept(bucket, &deletion.name, history, second)?;
+            self.remove_kept(bucket, &name, history, second)?;
         }
         // Somebody may have written since.
         if all_gone && versions.is_gone() {
-            self.prune_history(bucket, &deletion.name);
+            self.prune_history(bucket, &name);
         }
         Ok(())
     }
@@ -178,9 +180,7 @@ impl Store {
         let mut deleted = Deleted::default();
         if self.durable.is_power_safe() {
             let name = &deletion.name;
-            let dirs = [&name.plain, &name.forced].map(|last| split(&name.parents, last).1);
-            let is_one = dirs[0] == dirs[1];
-            for dirs in dirs.into_iter().skip(is_one.into()) {
+            for dirs in self.directories_of_last(deletion.key, name) {
                 deleted.looked_at.push(innermost(bucket_dir, dirs, Changed::in_bucket)?);
             }
             if bucket.versioning().is_some() {
@@ -197,13 +197,23 @@ impl Store {
     }
 
     /// Removes the directories of ours on the way to a key that are empty. As [`prune`] says.
-    pub(super) fn prune_names(&self, bucket_dir: &OwnedFd, name: &StorageName) -> bool {
-        let [forced, plain] = [&name.forced, &name.plain].map(|last| split(&name.parents, last).1);
-        let is_forced_tidy = forced == plain || prune(&self.marks, bucket_dir, &forced);
-        prune(&self.marks, bucket_dir, &plain) && is_forced_tidy
+    pub(super) fn prune_names(&self, bucket_dir: &OwnedFd, key: &Key, name: &StorageName) -> bool {
+        let is_tidy = |dirs: Names| prune(&self.marks, bucket_dir, &dirs);
+        self.directories_of_last(key, name)
+            .into_iter()
+            .map(is_tidy)
+            .fold(true, |all, one| all && one)
     }
 
-    /// The names that the key has now, under its lock.
+    /// The directories that the object of a key is in, or may have been in while another spelling had its names.
+    fn directories_of_last(&self, key: &Key, name: &StorageName) -> Vec<Names> {
+        let names = self.last_names(key.as_str());
+        let mut dirs: Vec<Names> = names.map(|last| split(&name.parents, &last).1).collect();
+        dirs.dedup();
+        dirs
+    }
+
+    /// The names that the key has now. To be acted on under its lock alone.
     fn name_again(&self, bucket_dir: &OwnedFd, deletion: &mut Deletion<'_>) -> Result<(), Error> {
         if self.is_folding() {
             deletion.name = self.name_of(bucket_dir, deletion.key.as_str())?;

@@ -77,7 +77,7 @@ impl Store {
     }
 
     fn find_current(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, look: Look) -> Result<Found, Error> {
-        let name = StorageName::of(key.as_str());
+        let name = self.own_name(key.as_str());
         // An interrupted delete leaves the name of what it has deleted, which stays where nothing may be changed.
         let may_be_deleted = bucket.versioning().is_some()
             && self.durable.check_writable().is_err()
@@ -96,12 +96,7 @@ impl Store {
 
     /// Under the lock of the key.
     fn current_locked(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key) -> Result<Found, Error> {
-        let name = StorageName::of(key.as_str());
-        let name = if self.is_folding() {
-            self.name_of(bucket_dir, key.as_str())?
-        } else {
-            name
-        };
+        let name = self.name_of(bucket_dir, key.as_str())?;
         if bucket.versioning().is_none() {
             let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
             return Ok(found.map_or(Found::Nothing, |found| Found::Object(At::current(found), None)));
@@ -126,7 +121,7 @@ impl Store {
         if stamp.is_none() && !id.is_null() {
             return missing();
         }
-        let name = StorageName::of(key.as_str());
+        let name = self.own_name(key.as_str());
         if let Some((file, meta)) = find_once(bucket_dir.as_fd(), &name, self.is_folding())? {
             let recorded = self.recorded(bucket, key, (&file, &meta), None)?;
             let version = recorded.record.and_then(|record| record.version(key));
@@ -152,7 +147,7 @@ impl Store {
     /// In a bucket with versioning, under the lock of the key.
     fn version_locked(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, id: &VersionId) -> Result<At, Error> {
         let missing = || Err(BackendError::NoSuchVersion.into());
-        let name = StorageName::of(key.as_str());
+        let name = self.name_of(bucket_dir, key.as_str())?;
         let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         if versions.current_version().is_some_and(|version| version.id() == *id)
             && let Some(current) = versions.current
@@ -178,12 +173,12 @@ impl Store {
         key: &Key,
         meta: &Meta,
     ) -> Result<Option<VersionId>, Error> {
-        let name = StorageName::of(key.as_str());
-        if !self.has_history(bucket, &name)? {
+        if !self.has_history(bucket, &self.own_name(key.as_str()))? {
             // Nothing has displaced it yet, nor anything before it.
             return Ok(Some(VersionId::null()));
         }
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        let name = self.name_of(bucket_dir, key.as_str())?;
         let versions = self.seen_versions(bucket, bucket_dir.as_fd(), key, &name)?;
         let is_it = versions
             .current
@@ -275,7 +270,7 @@ impl Store {
     /// Whether a file has its name still. Its side file does not go before that, nor has another file a side file of that
     /// name until then; and as long as we have it open, no other file has its number.
     fn is_still(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key, at: &At) -> Result<bool, Error> {
-        let name = StorageName::of(key.as_str());
+        let name = self.own_name(key.as_str());
         let now = match at.kept {
             None => find_once(bucket_dir.as_fd(), &name, self.is_folding())?.map(|(_, meta)| meta),
             Some(kept) => self.kept_meta(bucket, &name, kept)?,

@@ -330,8 +330,7 @@ impl Windows<'_> {
 /// From `.t2/versions` on.
 pub(in crate::fs) fn path_of(bucket: &Bucket, name: &StorageName) -> Names {
     iter::once(bucket.name.as_str().into())
-        .chain(name.parents.iter().cloned())
-        .chain(name.forced.iter().cloned())
+        .chain(name.history.iter().cloned())
         .collect()
 }
 

@@ -14,8 +14,9 @@ use crate::{
         dir::{self, Meta},
         error::Error,
         listing::{Bound, Snapshot, Tree, has_objects_in, rolled_up},
+        object::strs,
     },
-    key_codec::{self, Names, StorageName},
+    key_codec::{self, Names},
 };
 
 /// Goes over all keys that have an object or a history. Of each directory the bucket's is read first, then that of the
@@ -24,18 +25,15 @@ struct Walk<'a> {
     store: &'a Store,
     bucket: &'a Bucket,
     bucket_dir: &'a OwnedFd,
-    /// Of all keys in the innermost directory.
+    /// Of all keys in the innermost directory: empty, or the way to it and a `/`.
     prefix: String,
-    /// The way to it, from the bucket on.
-    names: Names,
     levels: Vec<Level>,
     bound: Bound,
 }
 
 struct Level {
-    /// How much of [`Walk::prefix`] and [`Walk::names`] belongs to the levels outside.
+    /// How much of [`Walk::prefix`] belongs to the levels outside.
     outer_prefix: usize,
-    outer_names: usize,
     /// Of the bucket, and of the histories; from a name on that both have, up to the first that one leaves out.
     entries: Option<[Arc<Snapshot>; 2]>,
     passed: Option<Box<str>>,
@@ -48,12 +46,10 @@ impl<'a> Walk<'a> {
             bucket,
             bucket_dir,
             prefix: String::new(),
-            names: Names::new(),
             levels: Vec::new(),
             bound,
         };
-        let names = directory.strip_suffix('/').map(key_codec::directories);
-        walk.enter(directory, names.unwrap_or_default());
+        walk.enter(directory);
         walk
     }
 
@@ -95,7 +91,6 @@ impl<'a> Walk<'a> {
                 }
                 (None, _) => {
                     self.prefix.truncate(level.outer_prefix);
-                    self.names.truncate(level.outer_names);
                     self.levels.pop();
                 }
             }
@@ -103,16 +98,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes on inside the directory that `next` gave: `name` with its `/`.
-    fn enter(&mut self, name: &str, names: Names) {
-        let (outer_prefix, outer_names) = (self.prefix.len(), self.names.len());
+    fn enter(&mut self, name: &str) {
+        let outer_prefix = self.prefix.len();
         if outer_prefix + name.len() > MAX_KEY_BYTES {
             return;
         }
         self.prefix.push_str(name);
-        self.names.extend(names);
         self.levels.push(Level {
             outer_prefix,
-            outer_names,
             entries: None,
             passed: None,
         });
@@ -153,42 +146,56 @@ impl<'a> Walk<'a> {
     }
 
     fn read(&self, tree: Tree, from: &str) -> Result<Arc<Snapshot>, Error> {
-        let names = self.names.iter().map(|n| &**n);
-        let opened = match tree {
-            Tree::Objects => dir::resolve_dir(self.bucket_dir.as_fd(), names),
+        let dir = match tree {
+            Tree::Objects => self.objects_in(&self.prefix)?,
             Tree::Histories => {
-                let names = std::iter::once(self.bucket.name.as_str()).chain(names);
-                dir::resolve_dir(self.store.versions.as_fd(), names)
+                match dir::resolve_dir(self.store.versions.as_fd(), strs(&self.histories_in(&self.prefix))) {
+                    Ok(dir) => Some(dir),
+                    // One that is gone, or that may not be read, has no keys.
+                    Err(error) if dir::is_no_object(error) => None,
+                    Err(error) => return Err(Error::io("could not open a directory")(error)),
+                }
             }
         };
-        match opened {
-            Ok(dir) => self
-                .store
-                .listing_cache
-                .entries(tree, &dir, &self.store.moves, from)
-                .map_err(Error::io("could not read a directory")),
-            // One that is gone, or that may not be read, has no keys.
-            Err(error) if dir::is_no_object(error) => Ok(Arc::default()),
-            Err(error) => Err(Error::io("could not open a directory")(error)),
+        let Some(dir) = dir else {
+            return Ok(Arc::default());
+        };
+        self.store
+            .listing_cache
+            .entries(tree, &dir, &self.store.moves, from)
+            .map_err(Error::io("could not read a directory"))
+    }
+
+    /// The directory of the objects whose keys begin with `prefix`. Looked for anew each time: where names are folded it
+    /// may have been made, under whatever name is free then, since its histories were seen.
+    fn objects_in(&self, prefix: &str) -> Result<Option<OwnedFd>, Error> {
+        match prefix.strip_suffix('/') {
+            Some(path) => self.store.open_directory(self.bucket, self.bucket_dir, path),
+            None => dir::resolve_dir(self.bucket_dir.as_fd(), [])
+                .map(Some)
+                .map_err(Error::io("could not open a directory")),
         }
+    }
+
+    /// The way to their histories, from `.t2/versions` on.
+    fn histories_in(&self, prefix: &str) -> Names {
+        let path = prefix.strip_suffix('/');
+        let names = path.map(|path| key_codec::history_directories(path, self.store.is_folding()));
+        std::iter::once(self.bucket.name.as_str().into())
+            .chain(names.unwrap_or_default())
+            .collect()
     }
 
     /// Whether the directory `name`, which the walk has come to, holds any version.
     fn holds_versions(&self, name: &str) -> Result<bool, Error> {
-        let segment = name.strip_suffix('/').unwrap_or(name);
-        let path: Names = self.names.iter().cloned().chain(key_codec::segment(segment)).collect();
-        let prefix_len = self.prefix.len() + name.len();
-        if has_objects_in(
-            self.bucket_dir,
-            self.store.is_folding(),
-            path.clone(),
-            prefix_len,
-            &mut |_, _, _| {},
-        )? {
+        let prefix = [self.prefix.as_str(), name].concat();
+        let folded = self.store.is_folding();
+        if let Some(dir) = self.objects_in(&prefix)?
+            && has_objects_in(&dir, folded, Names::new(), prefix.len(), &mut |_, _, _| {})?
+        {
             return Ok(true);
         }
-        let path: Names = std::iter::once(self.bucket.name.as_str().into()).chain(path).collect();
-        self.store.has_kept_below(&path)
+        self.store.has_kept_below(&self.histories_in(&prefix))
     }
 }
 
@@ -238,8 +245,8 @@ impl Store {
         let mut buffer = Vec::new();
         while let Some(found) = walk.next()? {
             let name = [walk.prefix.as_str(), &found].concat();
-            let segment = found.strip_suffix('/');
-            let may_hold = name.starts_with(prefix) || (segment.is_some() && prefix.starts_with(&name));
+            let is_dir = found.ends_with('/');
+            let may_hold = name.starts_with(prefix) || (is_dir && prefix.starts_with(&name));
             if !may_hold {
                 if *name > *prefix {
                     break;
@@ -247,9 +254,9 @@ impl Store {
                 continue;
             }
             let common = rolled_up(&name);
-            if let Some(segment) = segment {
+            if is_dir {
                 let Some(common) = common.filter(|_| walk.bound.admits_prefix(&name)) else {
-                    walk.enter(&found, key_codec::segment(segment));
+                    walk.enter(&found);
                     continue;
                 };
                 if walk.holds_versions(&found)? && !push(&mut page, request, VersionEntry::CommonPrefix(common.clone()))
@@ -300,8 +307,8 @@ impl Store {
         wanted: Wanted,
         buffer: &mut Vec<u8>,
     ) -> Result<Vec<VersionEntry>, Error> {
-        let name = StorageName::of(key.as_str());
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+        let name = self.name_of(bucket_dir, key.as_str())?;
         let versions = self.seen_versions(bucket, bucket_dir.as_fd(), &key, &name)?;
         let current = versions.current.as_ref().zip(versions.current_version());
         let after = match wanted.after {

@@ -59,7 +59,7 @@ impl Store {
         if self.attributes.go_with_files() || bucket.versioning().is_none() {
             return Ok(true);
         }
-        let name = StorageName::of(key.as_str());
+        let name = self.own_name(key.as_str());
         match (named, kept) {
             (Some(named), Some(kept)) => Ok(named == kept.version),
             (Some(version), None) => {

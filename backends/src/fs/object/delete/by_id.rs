@@ -26,13 +26,15 @@ impl Store {
         let Some(id) = &request.object.version_id else {
             return Ok(Step::Again);
         };
-        if deletion.make_directories
-            && self.parent_of(bucket_dir, &deletion.name)?.is_none()
-            && self
-                .make_directories(bucket, bucket_dir, key, &deletion.name.plain)?
-                .is_none()
-        {
-            return Ok(Step::Again);
+        if deletion.make_directories {
+            self.name_again(bucket_dir, deletion)?;
+            if self.parent_of(bucket_dir, &deletion.name)?.is_none()
+                && self
+                    .make_directories(bucket, bucket_dir, key, &deletion.name.plain)?
+                    .is_none()
+            {
+                return Ok(Step::Again);
+            }
         }
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         self.name_again(bucket_dir, deletion)?;
