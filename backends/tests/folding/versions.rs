@@ -1,12 +1,12 @@
 //! Versions of keys that differ in spelling alone: each has a history of its own.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
 use t2gate_backends::{
-    BackendError, DeleteObject, FsBackend, FsFindingKind, FsOpenError, FsOptions, ListObjectVersions, ObjectRef,
-    VersionEntry, VersionId, VersioningStatus, WriteCondition,
+    BackendError, BucketSetting, DeleteObject, FsBackend, FsFindingKind, FsOpenError, FsOptions, ListEntry,
+    ListObjectVersions, ObjectRef, VersionEntry, VersionId, VersioningStatus, WriteCondition,
     conformance::{Subject, read_whole},
     examine_fs,
 };
@@ -427,6 +427,104 @@ async fn doctor_knows_histories_by_their_exact_names() {
         .await;
     assert_eq!(tree.get("A").await, None);
     assert_eq!(tree.get("a").await, bytes("new"));
+}
+
+#[tokio::test]
+async fn a_version_that_doctor_finds_hidden_behind_an_escape_is_put_away_and_not_lost() {
+    let tree = Tree::versioned().await;
+    tree.put("A", "other").await;
+    tree.put("a", "hidden").await;
+    tree.delete("A").await;
+    delete_version(&tree, "A", 0).await;
+    delete_version(&tree, "A", 0).await;
+    let bucket = tree.path("");
+    let tree = tree
+        .reopened(|root| {
+            fs::rename(bucket.join(".t2~61"), bucket.join("a")).unwrap();
+            fs::write(bucket.join(".t2~61"), "put there").unwrap();
+            let report = examine_fs(root, true).unwrap();
+            let found: Vec<_> = report
+                .findings
+                .iter()
+                .map(|found| (found.kind, found.repaired))
+                .collect();
+            assert_eq!(found, [(FsFindingKind::TwoFiles, true)]);
+            let lost = fs::read_dir(root.join(".t2/lost")).unwrap();
+            let lost: Vec<_> = lost.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+            assert_eq!(lost, [b"hidden"]);
+            assert_eq!(examine_fs(root, true).unwrap().findings, []);
+        })
+        .await;
+    assert_holds(&tree, &Expected::from([("a".to_owned(), vec![bytes("put there")])])).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_version_that_doctor_finds_hidden_is_put_away() {
+    let tree = Tree::versioned().await;
+    for key in ["A", "a", "a"] {
+        tree.put(key, key).await;
+    }
+    let kept = fs::read_dir(tree.history(".t2-61"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let copied = Command::new("cp").arg("-a").arg(kept).arg(tree.path(".t2!a")).status();
+    assert!(copied.unwrap().success());
+    tree.reopened(|root| {
+        let report = examine_fs(root, true).unwrap();
+        let found: Vec<_> = report
+            .findings
+            .iter()
+            .map(|found| (found.kind, found.repaired))
+            .collect();
+        assert_eq!(found, [(FsFindingKind::TwoFiles, true)]);
+        assert_eq!(examine_fs(root, true).unwrap().findings, []);
+    })
+    .await;
+}
+
+/// What nobody wrote through the gateway says nothing of its version: a listing by name has to ask.
+#[tokio::test]
+async fn an_object_under_an_escape_that_something_else_changed_is_listed_with_its_version() {
+    let tree = Tree::new().await;
+    for key in ["A", "a"] {
+        tree.put(key, "null").await;
+    }
+    let tree = tree.reopened(|_| {}).await;
+    let enabled = BucketSetting::Versioning(VersioningStatus::Enabled);
+    tree.put_bucket_setting(&tree.bucket, enabled).await.unwrap();
+    tree.put("a", "own").await;
+    fs::write(tree.path(".t2~61"), "another's").unwrap();
+    let by_name = tree.info("a").await.version_id.unwrap();
+    assert!(!by_name.is_null());
+    let page = tree.list_objects(tree.everything()).await.unwrap();
+    let listed = page.entries.iter().find_map(|entry| match entry {
+        ListEntry::Object(info) if info.key.as_str() == "a" => info.version_id.clone(),
+        _ => None,
+    });
+    assert_eq!(listed, Some(by_name));
+}
+
+#[tokio::test]
+async fn what_something_else_renames_to_another_spelling_goes_over_to_that_one_when_it_is_written() {
+    let tree = Tree::versioned().await;
+    tree.put("README", "old").await;
+    tree.put("README", "new").await;
+    fs::rename(tree.path("README"), tree.path("readme")).unwrap();
+    assert_eq!(tree.get("README").await, bytes("new"));
+    assert_eq!(tree.get("readme").await, bytes("new"));
+    tree.put("readme", "written").await;
+    let mut expected = Expected::from([
+        ("README".to_owned(), vec![None, bytes("old")]),
+        ("readme".to_owned(), vec![bytes("written"), bytes("new")]),
+    ]);
+    assert_eq!(tree.get("README").await, None);
+    assert_holds(&tree, &expected).await;
+    tree.put("README", "again").await;
+    expected.get_mut("README").unwrap().insert(0, bytes("again"));
+    assert_holds(&tree, &expected).await;
 }
 
 #[derive(Debug, Clone)]

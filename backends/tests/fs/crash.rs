@@ -2,7 +2,7 @@
 //! again. Every acknowledged write is there byte for byte, nothing is half there, and nothing is left behind.
 //!
 //! The test runs itself as a child, which kills itself at the point that it was told. `T2GATE_TEST_CRASHES=200` adds so
-//! many scenarios made at random.
+//! many scenarios made at random. Where names fold, all of the test is a child in which they do.
 
 use std::{
     collections::BTreeSet,
@@ -16,9 +16,9 @@ use std::{
 use t2gate_backends::{BackendError, BucketName, FsOptions, UploadEntry, conformance::Subject, crash_points};
 
 use crate::{
-    again,
+    FOLDING, again,
     beside::{has_side_files, mark_of, side_files},
-    dir_in_memory, open_at,
+    dir_in_memory, is_child_with, names_fold, open_at,
     ops::{Op, Ops, Seen, clear, expect, list, perform, see, subject_of},
 };
 
@@ -139,16 +139,71 @@ fn scenarios() -> Vec<Scenario> {
         (&["put a 1 10"], &["acl public-read", "acl private"]),
         (&["put a 1 10"], &["enable", "suspend", "put a 2 10"]),
     ];
-    let expand = |ops: &[&str]| ops.iter().map(|op| op.replace("LONG", &long)).collect();
-    let mut all: Vec<Scenario> = table
-        .iter()
+    let folded: &[(&[&str], &[&str])] = &[
+        (&["put A 1 10"], &["put a 2 20", "put a 3 10"]),
+        (&["put A/b 1 10"], &["put a/b 2 10", "delete a/b"]),
+        (
+            &["put A 1 10", "put a 2 10"],
+            &["put a/b 3 10", "delete a", "delete a/b"],
+        ),
+        (
+            &["put A 1 10", "put A/b 1 10"],
+            &["put a 2 10", "put a/b 3 10", "delete A/b", "delete A"],
+        ),
+        (
+            &["put LONG 1 10"],
+            &["put SHOUT 2 10", "put SHOUT/x 3 10", "delete SHOUT", "delete SHOUT/x"],
+        ),
+        (
+            &["enable", "put A 1 10", "put a 2 10"],
+            &["put a 3 20", "delete a", "put a 4 10"],
+        ),
+        (
+            &["enable", "put a 1 10", "delete a", "put A 2 10"],
+            &["delete-version a 0", "delete-version a 0"],
+        ),
+        (
+            &["enable", "put d/a 1 10", "put d/a 2 10", "delete d/a", "put D/a 3 10"],
+            &["delete-version d/a 0", "delete-version d/a 0", "delete-version d/a 0"],
+        ),
+        (
+            &["put A 1 10", "put a 2 10", "enable", "suspend"],
+            &["put a 3 20", "delete a", "put a 4 10"],
+        ),
+        (
+            &["enable", "large A 1", "large a 2"],
+            &["large a 3", "delete-version a 1", "delete-version a 0"],
+        ),
+        (
+            &["enable", "put A 1 10", "put a 2 10"],
+            &["put a/b 3 10", "delete a", "delete-version a 0"],
+        ),
+        (
+            &["enable", "put SHOUT 1 10", "put LONG 2 10"],
+            &["put LONG 3 10", "delete LONG", "delete-version LONG 0"],
+        ),
+    ];
+    let shout = long.to_uppercase();
+    let expand = |ops: &[&str]| {
+        let ops = ops.iter().map(|op| op.replace("LONG", &long).replace("SHOUT", &shout));
+        ops.collect()
+    };
+    let more = std::env::var(MORE).ok();
+    let tables = match names_fold() {
+        false => vec![table],
+        true if more.is_none() => vec![folded],
+        true => vec![folded, table],
+    };
+    let mut all: Vec<Scenario> = tables
+        .into_iter()
+        .flatten()
         .map(|(before, ops)| Scenario {
             before: expand(before),
             ops: expand(ops),
             random: false,
         })
         .collect();
-    let more = std::env::var(MORE).map_or(0, |more| more.parse().expect("a number"));
+    let more = more.map_or(0, |more| more.parse().expect("a number"));
     all.extend((0..more).map(|seed| {
         let mut ops = Ops::new(seed);
         Scenario {
@@ -265,6 +320,25 @@ fn the_same_of_such_versions_in_a_root_that_is_shared() {
     kill_everywhere(scenarios().into_iter().filter(Scenario::needs_versions), how);
 }
 
+#[test]
+fn the_same_where_names_fold() {
+    if is_child_with("crash::the_same_where_names_fold", [(FOLDING, "folding")]) {
+        kill_everywhere(scenarios(), How::ALONE);
+    }
+}
+
+#[test]
+fn the_same_where_names_fold_and_files_cannot_have_two() {
+    let how = How {
+        shared: false,
+        links: false,
+    };
+    let test = "crash::the_same_where_names_fold_and_files_cannot_have_two";
+    if is_child_with(test, [(FOLDING, "folding")]) {
+        kill_everywhere(scenarios().into_iter().filter(Scenario::needs_versions), how);
+    }
+}
+
 fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
     let shared = how.shared;
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -346,7 +420,7 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
             fs::remove_dir_all(&root).unwrap();
         }
     }
-    let enough = if shared {
+    let enough = if shared || names_fold() {
         crashes > 80
     } else {
         crashes > 200 && starts > if how.links { 500 } else { 100 }
@@ -413,36 +487,39 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
             litter.push(format!(".t2/uploads/{bucket}"));
         }
     }
+    let mut keys = BTreeSet::new();
     for part in ["", ".t2/versions"] {
         for bucket in names(&root.join(part)).into_iter().filter(|name| name != ".t2") {
             if !records.contains(&bucket) {
                 litter.push(format!("{part}/{bucket}"));
                 continue;
             }
-            let mut directories = vec![(root.join(part).join(&bucket), root.join(&bucket))];
-            while let Some((directory, object)) = directories.pop() {
+            // With what the keys below begin with; and of a history, its key.
+            let mut directories = vec![(root.join(part).join(&bucket), format!("{bucket}/"), None)];
+            while let Some((directory, prefix, history)) = directories.pop() {
                 marks.remove(&mark_of(&directory));
                 for name in names(&directory) {
                     let path = directory.join(&name);
-                    let plain = object.join(name.strip_prefix(".t2!").unwrap_or(&name));
+                    let (text, lead) = parse(&name);
+                    let key = format!("{prefix}{text}");
                     if path.is_dir() {
-                        // The last piece of a long segment is escaped in any case.
-                        let piece = object.join(name.replacen(".t2!", ".t2=", 1));
-                        let is_kept = !part.is_empty()
-                            && [&plain, &piece, &object, &object.join(&name)]
-                                .iter()
-                                .any(|object| object.is_file());
+                        let is_history = !part.is_empty() && matches!(lead, Some('!' | '-'));
+                        let history = is_history.then(|| key.clone()).or_else(|| history.clone());
+                        let is_kept = history.as_ref().is_some_and(|key| keys.contains(key));
                         // It stays as long as its key has another version.
-                        let is_of_nulls = !part.is_empty() && name == "null" && names(&directory).len() > 1;
+                        let is_of_nulls = !is_history && history.is_some() && names(&directory).len() > 1;
                         if names(&path).is_empty() && !is_kept && !is_of_nulls {
                             litter.push(path.display().to_string());
                         }
-                        directories.push((path, plain));
+                        let goes_on = matches!(lead, Some('+' | '#'));
+                        directories.push((path, key + if goes_on { "" } else { "/" }, history));
                     } else if name.ends_with(".d") && !part.is_empty() {
                         // A delete marker.
                     } else if beside {
+                        keys.insert(key);
                         objects.insert(fs::metadata(&path).unwrap().ino());
                     } else {
+                        keys.insert(key);
                         let mut value = vec![0; 65536];
                         let len = rustix::fs::getxattr(&path, "user.t2gate", &mut value[..]).unwrap();
                         let value = String::from_utf8_lossy(&value[..len]).into_owned();
@@ -457,4 +534,15 @@ pub(crate) fn litter(root: &Path) -> Vec<String> {
     }
     litter.extend(marks);
     litter
+}
+
+/// What a name says of the segment that it is of, and in which way.
+fn parse(name: &str) -> (String, Option<char>) {
+    let lead = name.strip_prefix(".t2").and_then(|rest| rest.chars().next());
+    let text = name.get(4..).unwrap_or_default();
+    match lead {
+        Some('=' | '!' | '+') => (text.replace("=3D", "="), lead),
+        Some('~' | '-' | '#') => (String::from_utf8(hex::decode(text).unwrap()).unwrap(), lead),
+        _ => (name.to_owned(), None),
+    }
 }

@@ -15,7 +15,7 @@ use t2gate_backends::{
 use tempfile::TempDir;
 
 use crate::{
-    dir_in_memory,
+    FOLDING, dir_in_memory, names_fold,
     ops::{Seen, content_of, expect, list, see, subject, subject_of, try_perform},
 };
 
@@ -64,6 +64,29 @@ const CASES: [(&[&str], &str); 35] = [
         "abort uploads/u",
     ),
     (&["enable", "put a 1 10"], "repeated a 2"),
+];
+
+/// And where names fold.
+const FOLDED: &[(&[&str], &str)] = &[
+    (&["put A 1 10"], "put a 2 10"),
+    (&["put A/b 1 10"], "put a/b 2 10"),
+    (&["put A 1 10", "put a 2 10"], "put a/b 3 10"),
+    (&["put A/b 1 10", "put a/b 2 10"], "delete a/b"),
+    (&["enable", "put A 1 10", "large a 2"], "put a 3 10"),
+    (&["enable", "put A 1 10", "put a 2 10"], "delete a"),
+    (
+        &["enable", "put a 1 10", "delete a", "put A 2 10"],
+        "delete-version a 0",
+    ),
+    (
+        &["enable", "put d/a 1 10", "delete d/a", "put D/a 2 10"],
+        "delete-version d/a 0",
+    ),
+    (
+        &["enable", "put A 1 10", "large a 2", "put a 3 10"],
+        "delete-version a 0",
+    ),
+    (&["put A 1 10", "put a 2 10", "enable", "suspend"], "delete a"),
 ];
 
 /// Those of them that go another way each, for the ways in which not all are tried.
@@ -151,6 +174,11 @@ fn the_same_where_files_cannot_have_two_names() {
 }
 
 #[test]
+fn the_same_where_names_fold() {
+    run_child(Way::ONCE, Some((FOLDING, "folding")));
+}
+
+#[test]
 fn the_same_of_a_process_that_shares_its_root() {
     run_child(
         Way {
@@ -218,9 +246,11 @@ fn faulty_child() {
     let all = std::env::var(ALL).is_ok();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut faults = 0;
-    for (n, (before, op)) in CASES.into_iter().enumerate() {
+    let folded = if names_fold() { FOLDED } else { &[] };
+    for (n, (before, op)) in CASES.iter().chain(folded).copied().enumerate() {
         let is_tried = match way {
             _ if all => true,
+            _ if names_fold() => n >= CASES.len(),
             Way { on_disk: true, .. } => FEW.contains(&n),
             Way { shared: true, .. } => SOME.contains(&n),
             Way { stays: true, .. } => CHOSEN.contains(&n),

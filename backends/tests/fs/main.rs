@@ -175,6 +175,14 @@ pub(crate) fn is_child_with<'a>(test: &str, set: impl IntoIterator<Item = (&'a s
     false
 }
 
+/// Whether names fold, for all of this process: see `T2GATE_TEST_FOLDING`.
+pub(crate) fn names_fold() -> bool {
+    std::env::var_os(FOLDING).is_some()
+}
+
+/// Set to `folding` or `narrow` for a process that is to find names folded, and for all that it starts.
+pub(crate) const FOLDING: &str = "T2GATE_TEST_FOLDING";
+
 fn open_at(root: &Path) -> Result<FsBackend, FsOpenError> {
     FsBackend::open(options(root))
 }

@@ -17,7 +17,7 @@ use t2gate_backends::{
     conformance::{Subject, completed, read_whole},
 };
 
-use crate::again;
+use crate::{again, names_fold};
 
 /// One request, small enough to be written down: `put KEY SEED SIZE`, `large KEY SEED` (attributes too large for the
 /// file's own), `multipart KEY SEED PARTS`, `repeated KEY SEED` (multipart, each part twice), `begin BUCKET` (an upload with a
@@ -106,6 +106,8 @@ impl Iterator for Ops {
 
     fn next(&mut self) -> Option<Op> {
         const KEYS: [&str; 9] = ["a", "a/b", "a/b/c", "d", "d/e", "a/", "a//b", ".t2", "f/../g"];
+        const FOLDED: [&str; 9] = ["a", "A", "a/b", "A/b", "a/B", "A/", "\u{e9}", "e\u{301}/x", ".T2"];
+        let keys = if names_fold() { FOLDED } else { KEYS };
         const KINDS: [&str; 8] = ["put", "put", "put", "large", "multipart", "copy", "delete", "delete"];
         const VERSIONED: [&str; 6] = [
             "delete-version",
@@ -116,7 +118,7 @@ impl Iterator for Ops {
             "suspend",
         ];
         self.count += 1;
-        let (n, key, mut kind) = (self.count, self.pick(&KEYS), self.pick(&KINDS));
+        let (n, key, mut kind) = (self.count, self.pick(&keys), self.pick(&KINDS));
         if self.versioned && self.count > 1 && self.pick(&["", "versioned"]) == "versioned" {
             kind = self.pick(&VERSIONED);
         }
@@ -127,7 +129,7 @@ impl Iterator for Ops {
             "put" => format!("put {key} {n} {}", self.pick(&["0", "10", "5000", "200000"])),
             "large" => format!("large {key} {n}"),
             "multipart" => format!("multipart {key} {n} {}", self.pick(&["1", "3"])),
-            "copy" => format!("copy {key} {}", self.pick(&KEYS)),
+            "copy" => format!("copy {key} {}", self.pick(&keys)),
             _ => format!("delete {key}"),
         })
     }
