@@ -480,6 +480,7 @@ async fn a_copy_of_a_version_that_doctor_finds_hidden_is_put_away() {
             .map(|found| (found.kind, found.repaired))
             .collect();
         assert_eq!(found, [(FsFindingKind::TwoFiles, true)]);
+        assert_eq!(fs::read_dir(root.join(".t2/lost")).unwrap().count(), 1);
         assert_eq!(examine_fs(root, true).unwrap().findings, []);
     })
     .await;

@@ -198,11 +198,11 @@ impl Store {
 
     /// Removes the directories of ours on the way to a key that are empty. As [`prune`] says.
     pub(super) fn prune_names(&self, bucket_dir: &OwnedFd, key: &Key, name: &StorageName) -> bool {
-        let is_tidy = |dirs: Names| prune(&self.marks, bucket_dir, &dirs);
-        self.directories_of_last(key, name)
-            .into_iter()
-            .map(is_tidy)
-            .fold(true, |all, one| all && one)
+        let mut is_tidy = true;
+        for dirs in self.directories_of_last(key, name) {
+            is_tidy &= prune(&self.marks, bucket_dir, &dirs);
+        }
+        is_tidy
     }
 
     /// The directories that the object of a key is in, or may have been in while another spelling had its names.
