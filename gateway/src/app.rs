@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::future::join_all;
 use http::HeaderValue;
 use t2gate_backends::{
-    AccountId, Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, OpendalBackend,
+    AccountId, Backend, BackendError, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, OpendalBackend,
     OpendalOptions, ProbeReport, Routed, Routes, StoreLayout, SystemClock, Versioned,
 };
 use tokio::{net::TcpListener, time::timeout};
@@ -375,6 +375,7 @@ impl Readiness {
         };
         match timeout(STORE_READY_TIMEOUT, store.backend.ready()).await {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ BackendError::ReadOnly)) => Err(format!("{name}: {error}")),
             Ok(Err(error)) => Err(format!("{name} does not answer: {error}")),
             Err(_elapsed) => Err(format!("{name} does not answer in time")),
         }

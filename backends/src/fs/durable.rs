@@ -347,7 +347,12 @@ impl Durable {
     }
 
     fn failed(&self, source: Errno) -> Error {
-        self.refusing.store(true, Ordering::Release);
+        if !self.refusing.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                error = %source,
+                "a sync failed after a change: nothing more is written by this process; look at the disk, then start the gateway again"
+            );
+        }
         Error::NotDurable {
             action: "could not sync a directory",
             source,

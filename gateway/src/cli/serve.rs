@@ -52,7 +52,7 @@ pub(super) fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode {
     };
     match runtime.block_on(serve(config)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(error),
+        Err(error) => failed(format_args!("{error:#}")),
     }
 }
 
