@@ -20,7 +20,10 @@ use crate::{
     body::UnverifiedBody,
     dialect::Dialect,
     keys::KeyStore,
-    layer::authorize::{Grant, Permitted},
+    layer::{
+        authorize::{Grant, Permitted},
+        record::RequestRecord,
+    },
     s3::{Operation, S3Error, encode, encode::ResponseBody},
 };
 
@@ -71,15 +74,15 @@ impl Service<Permitted> for Dispatch {
 
     fn call(&mut self, permitted: Permitted) -> Self::Future {
         let carrier = self.carrier.clone();
-        let (operation, grant, body) = permitted.into_parts();
+        let (operation, grant, body, record) = permitted.into_parts();
         if !operation.is_write() {
-            return Box::pin(async move { carrier.carry_out(operation, &grant, body).await });
+            return Box::pin(async move { carrier.carry_out(operation, &grant, body, &record).await });
         }
         // A task of its own: a client that goes away must not cut a write in the middle of its commit. What the request
         // reserved hangs on the handle, so that it counts until the write is done, and not just until it was read.
         let reserved = body.body.clone();
         let task = async move {
-            let reply = carrier.carry_out(operation, &grant, body).await;
+            let reply = carrier.carry_out(operation, &grant, body, &record).await;
             drop(reserved);
             reply
         };
@@ -90,7 +93,13 @@ impl Service<Permitted> for Dispatch {
 }
 
 impl Carrier {
-    async fn carry_out(&self, operation: Operation, grant: &Grant, body: UnverifiedBody) -> Reply {
+    async fn carry_out(
+        &self,
+        operation: Operation,
+        grant: &Grant,
+        body: UnverifiedBody,
+        record: &RequestRecord,
+    ) -> Reply {
         match operation {
             Operation::ListBuckets(request) => self.list_buckets(request, grant).await,
             Operation::CreateBucket(request) => self.create_bucket(request, grant, body).await,
@@ -108,7 +117,7 @@ impl Carrier {
             Operation::ListObjects(request) => self.list_objects(request, grant).await,
             Operation::ListObjectsV2(request) => self.list_objects_v2(request, grant).await,
             Operation::ListObjectVersions(request) => self.list_object_versions(request, grant).await,
-            Operation::DeleteObjects(request) => self.delete_objects(request, grant, body).await,
+            Operation::DeleteObjects(request) => self.delete_objects(request, grant, body, record).await,
             Operation::PutObject(request) => self.put_object(request, grant, body).await,
             Operation::GetObject(request) => self.get_object(request, grant).await,
             Operation::HeadObject(request) => self.head_object(request, grant).await,

@@ -12,7 +12,7 @@ use super::{failed, say, wrong_configuration};
 use crate::config::{Config, Overrides};
 
 /// For each step: connecting, sending, and each piece of the answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(6);
 /// Reasons are a line or two.
 const MOST: u64 = 64 * 1024;
 

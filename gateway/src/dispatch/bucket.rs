@@ -11,7 +11,7 @@ use crate::{
     acl::{self, Denied, Wanted},
     body::UnverifiedBody,
     keys::Capability,
-    layer::authorize::Grant,
+    layer::{authorize::Grant, record::RequestRecord},
     limits,
     s3::{
         S3Error, S3ErrorCode,
@@ -231,10 +231,18 @@ impl Carrier {
         encode::list_object_versions(&request, &page, &grant.bucket()?.owner)
     }
 
-    pub(super) async fn delete_objects(&self, request: DeleteObjects, grant: &Grant, body: UnverifiedBody) -> Reply {
+    pub(super) async fn delete_objects(
+        &self,
+        request: DeleteObjects,
+        grant: &Grant,
+        body: UnverifiedBody,
+        record: &RequestRecord,
+    ) -> Reply {
         let document = body.collect(limits::MAX_XML_BYTES).await?;
         self.check_same_bucket(grant).await?;
         let delete = xml::parse_delete(&document, self.settings.dialect)?;
+        // From here on it has a result of its own for each object: no client has to find an error of the whole under a 200.
+        record.set_takes_long(());
         // Several at once, so that they share what the disk takes; in the order of the request all the same.
         let results: Vec<_> = stream::iter(delete.objects)
             .map(|entry| self.delete_entry(&request.bucket, entry, grant))
@@ -250,7 +258,7 @@ impl Carrier {
             Err(refused) => Err(refused),
         };
         if let Err(error) = &outcome
-            && error.code().status().is_server_error()
+            && error.is_failure()
         {
             tracing::error!(
                 error = error as &dyn std::error::Error,

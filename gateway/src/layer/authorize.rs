@@ -9,7 +9,7 @@ use std::{
 use t2gate_backends::{AccountId, Backend, BackendError, BucketInfo, BucketName, Key};
 use tower::{Layer, Service};
 
-use super::parse::Parsed;
+use super::{parse::Parsed, record::RequestRecord};
 use crate::{
     acl::{self, Denied, Requester, Wanted},
     body::UnverifiedBody,
@@ -27,6 +27,7 @@ pub struct Permitted {
     operation: Operation,
     grant: Grant,
     body: UnverifiedBody,
+    record: RequestRecord,
 }
 
 /// On what terms it is permitted.
@@ -57,8 +58,8 @@ pub enum Knowledge {
 }
 
 impl Permitted {
-    pub fn into_parts(self) -> (Operation, Grant, UnverifiedBody) {
-        (self.operation, self.grant, self.body)
+    pub fn into_parts(self) -> (Operation, Grant, UnverifiedBody, RequestRecord) {
+        (self.operation, self.grant, self.body, self.record)
     }
 }
 
@@ -105,6 +106,7 @@ where
                 operation: request.operation,
                 grant,
                 body: request.body,
+                record: request.record,
             };
             inner.call(permitted).await
         })

@@ -176,7 +176,7 @@ fn log(error: &S3Error) {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ");
-    if error.code().status().is_server_error() && error.code() != S3ErrorCode::NotImplemented {
+    if error.is_failure() {
         error!(code = error.code().as_str(), causes, "{}", error.message());
     } else if causes.is_empty() {
         debug!(code = error.code().as_str(), "{}", error.message());

@@ -273,6 +273,11 @@ impl S3Error {
         self.0.code
     }
 
+    /// Whether something failed, as an operator would want to hear of: not what is not there yet.
+    pub fn is_failure(&self) -> bool {
+        self.code().status().is_server_error() && self.code() != S3ErrorCode::NotImplemented
+    }
+
     pub fn message(&self) -> &str {
         &self.0.message
     }

@@ -115,12 +115,12 @@ impl Operation {
         }
     }
 
-    /// Whether it may take minutes though all of it has been received: to copy bytes, to join parts, to delete a thousand
-    /// objects one by one. Their clients have to look for an error under a 200 (S3 API reference, CopyObject).
+    /// Whether it may take minutes though all of it has been received: to copy bytes, to join parts. Their clients have to
+    /// look for an error under a 200 (S3 API reference, CopyObject). Those of DeleteObjects, which may take as long, do not all.
     pub fn takes_long(&self) -> bool {
         matches!(
             self,
-            Self::CopyObject(_) | Self::UploadPartCopy(_) | Self::CompleteMultipartUpload(_) | Self::DeleteObjects(_)
+            Self::CopyObject(_) | Self::UploadPartCopy(_) | Self::CompleteMultipartUpload(_)
         )
     }
 
