@@ -258,11 +258,13 @@ def test_the_cluster_waits_for_the_drain():
     assert "lifecycle" not in pod_spec(template(kube="1.29.0"))["containers"][0], "sleep came with 1.30"
 
 
-def test_the_memory_limit_holds_the_memory_budget():
-    """By default; 100 MiB beside it are for what is no request's."""
-    budget = tomllib.loads((ROOT / "config.example.toml").read_text())["limits"]["memory_budget"]
+def test_the_memory_limit_holds_the_memory_budget_and_what_listings_keep():
+    """By default; 100 MiB beside them are for what is no request's."""
+    example = tomllib.loads((ROOT / "config.example.toml").read_text())
+    budget = example["limits"]["memory_budget"]
+    listing_cache = int(example["backend"]["listing_cache"].removesuffix("MiB")) * 2**20
     limit = pod_spec(template())["containers"][0]["resources"]["limits"]["memory"]
-    assert int(limit.removesuffix("Mi")) * 2**20 >= budget + 100 * 2**20
+    assert int(limit.removesuffix("Mi")) * 2**20 >= budget + listing_cache + 100 * 2**20
 
 
 def test_probes_ask_the_admin_listener():

@@ -251,12 +251,12 @@ spec:
       livenessProbe:
         httpGet: {path: /healthz, port: admin}
         periodSeconds: 10
-        timeoutSeconds: 3
+        timeoutSeconds: 6
         failureThreshold: 3
       readinessProbe:
         httpGet: {path: /readyz, port: admin}
         periodSeconds: 5
-        timeoutSeconds: 3
+        timeoutSeconds: 6
         failureThreshold: 2
       {{- if and .Values.preStopSleepSeconds (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}
       lifecycle:
