@@ -116,6 +116,16 @@ impl Gateway {
         operation: Operation,
         length: usize,
     ) -> (JoinHandle<Result<Response<ResponseBody>, S3ErrorCode>>, Feed) {
+        self.send_recorded(owner, operation, length, RequestRecord::default())
+    }
+
+    fn send_recorded(
+        &self,
+        owner: &str,
+        operation: Operation,
+        length: usize,
+        record: RequestRecord,
+    ) -> (JoinHandle<Result<Response<ResponseBody>, S3ErrorCode>>, Feed) {
         let key = ApplicationKey {
             id: "key".into(),
             secret: "very-secret-indeed".into(),
@@ -150,7 +160,7 @@ impl Gateway {
                 payload: PayloadMode::Unsigned,
                 signer: None,
             },
-            record: RequestRecord::default(),
+            record,
         };
         let settings = Settings {
             dialect: Dialect::T2,
@@ -453,6 +463,28 @@ async fn a_document_that_takes_its_time_is_carried_out() {
     drop(feed);
     assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::OK);
     assert!(gateway.backend.open_object(&object("theirs")).await.is_err());
+}
+
+/// Not all of its clients look for an error of the whole under a 200, with which an answer begins that takes long.
+#[tokio::test]
+async fn many_deletes_are_known_to_take_long_when_each_has_a_result_of_its_own() {
+    let gateway = Gateway::new();
+    gateway.bucket_of("alice").await;
+    for (document, status) in [
+        ("<Delete><Object></Object></Delete>", Err(S3ErrorCode::MalformedXML)),
+        (DELETE, Ok(StatusCode::OK)),
+    ] {
+        let delete = Operation::DeleteObjects(DeleteObjects { bucket: bucket() });
+        assert!(!delete.takes_long());
+        let record = RequestRecord::default();
+        let (answer, feed) = gateway.send_recorded("alice", delete, document.len(), record.clone());
+        settle().await;
+        assert!(record.takes_long().is_none());
+        feed.send(document).await.unwrap();
+        drop(feed);
+        let answer = answer.await.unwrap().map(|answer| answer.status());
+        assert_eq!((answer, record.takes_long().is_some()), (status, status.is_ok()));
+    }
 }
 
 #[tokio::test]
