@@ -57,7 +57,7 @@ pub enum BackendError {
     #[error("the backend is busy: {context}")]
     Busy { context: &'static str },
     /// The backend has seen a fault after which it accepts no writes until it is checked.
-    #[error("the backend takes no writes after a fault, until the gateway is started again")]
+    #[error("the backend is read-only after a fault, until the gateway is started again")]
     ReadOnly,
     /// The storage failed. Unless `context` says that the outcome is unknown, nothing was changed.
     #[error("{context}")]

@@ -83,7 +83,8 @@ async fn after_a_failed_sync_the_gateway_serves_and_takes_nothing_until_it_is_st
     );
     let ready = gateway.admin("/readyz").await;
     assert!(
-        ready.starts_with("HTTP/1.1 503") && ready.contains("read-only"),
+        ready.starts_with("HTTP/1.1 503")
+            && ready.contains("read-only after a fault, until the gateway is started again"),
         "{ready}"
     );
     assert!(gateway.admin("/healthz").await.starts_with("HTTP/1.1 200"));
