@@ -199,9 +199,10 @@ impl Store {
         self.op.info().scheme()
     }
 
-    /// Whether a body can be written in pieces. Elsewhere an object is what one call can carry.
+    /// Whether a body can be written in pieces. Elsewhere an object is what one call can carry: also where the pieces
+    /// follow each other in a file, in which one that is sent again comes behind what has arrived of it.
     pub(super) fn writes_in_parts(&self) -> bool {
-        self.capability().write_can_multi
+        self.capability().write_can_multi && !self.writes_in_place
     }
 
     pub(super) async fn stat(&self, key: &StoreKey) -> Result<Option<Meta>, StoreError> {

@@ -52,19 +52,41 @@ impl Store {
         })
     }
 
+    /// Each attempt has a file of its own: a writer there that has failed has forgotten what of it, and says of a second
+    /// attempt to close it that all is well.
     async fn write_and_rename(&self, key: &StoreKey, bytes: Buffer, options: WriteOptions) -> Result<(), StoreError> {
-        let aside = aside_key()?;
-        let written = async {
-            self.op.write_options(aside.as_str(), bytes, options).await?;
-            self.op.rename(aside.as_str(), key.as_str()).await
-        };
-        let outcome = written.await.map_err(failed);
-        if outcome.is_err()
-            && let Err(error) = self.delete(&aside, &Precondition::None).await
-        {
-            tracing::warn!(key = %aside, ?error, "what was not renamed is left to the sweeper");
+        let mut attempts = self.attempts("write");
+        loop {
+            tokio::task::consume_budget().await;
+            let aside = aside_key()?;
+            let error = match self.write_aside(&aside, key, bytes.clone(), options.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if let Err(error) = self.delete(&aside, &Precondition::None).await {
+                tracing::warn!(key = %aside, ?error, "what was not renamed is left to the sweeper");
+            }
+            if !(error.is_temporary() && attempts.another(self, key.as_str(), &error).await) {
+                return Err(failed(error));
+            }
         }
-        outcome
+    }
+
+    async fn write_aside(
+        &self,
+        aside: &StoreKey,
+        key: &StoreKey,
+        bytes: Buffer,
+        options: WriteOptions,
+    ) -> opendal::Result<()> {
+        let size = bytes.len() as u64;
+        self.once.write_options(aside.as_str(), bytes, options).await?;
+        let written = self.once.stat(aside.as_str()).await?.content_length();
+        if written != size {
+            let error = opendal::Error::new(opendal::ErrorKind::Unexpected, "the store has not all that was written");
+            return Err(error.with_context("written", written.to_string()).set_temporary());
+        }
+        self.once.rename(aside.as_str(), key.as_str()).await
     }
 
     /// Makes an object of pieces: `inside` the store, or by reading and writing. Ends what it began, whatever happens; to

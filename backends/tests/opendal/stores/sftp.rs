@@ -9,14 +9,26 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use t2gate_backends::{Backend, OpendalOptions, StoreLayout, StoreLevel, conformance::Subject, conformance_suite};
+use t2gate_backends::{
+    Backend, BackendError, ObjectBody, OpendalOptions, StoreLayout, StoreLevel, conformance::Subject, conformance_suite,
+};
 
 use super::{
     ops::{Op, fetch, names, nothing_is_left, open_on_day_0},
     server::{Server, root},
 };
 
-pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
+pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| serve(None));
+/// On its disk no file has room for more than 32 KiB.
+static FULL: LazyLock<Server> = LazyLock::new(|| {
+    // In halves of a KiB.
+    serve(Some(
+        "#!/bin/dash\ntrap '' XFSZ\nulimit -f 64\nexec /usr/lib/openssh/sftp-server\n",
+    ))
+});
+
+/// With this script in the place of OpenSSH's own server.
+fn serve(script: Option<&str>) -> Server {
     // Where the server of the superuser locks its unprivileged half in; the package's own service makes it at its start.
     std::fs::create_dir_all("/run/sshd").ok();
     Server::start("/usr/sbin/sshd", |dir, port| {
@@ -27,6 +39,14 @@ pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
                 .status();
             assert!(made.unwrap().success());
         }
+        let subsystem = match script {
+            Some(script) => {
+                let path = dir.join("sftp");
+                std::fs::write(&path, script).unwrap();
+                format!("/bin/dash {}", path.display())
+            }
+            None => "internal-sftp".to_owned(),
+        };
         let lines = [
             format!("HostKey {}/host", dir.display()),
             format!("AuthorizedKeysFile {}/client.pub", dir.display()),
@@ -36,7 +56,7 @@ pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
             "PermitRootLogin prohibit-password".to_owned(),
             "PidFile none".to_owned(),
             "MaxStartups 1000".to_owned(),
-            "Subsystem sftp internal-sftp".to_owned(),
+            format!("Subsystem sftp {subsystem}"),
         ];
         std::fs::write(dir.join("config"), lines.join("\n") + "\n").unwrap();
         vec![
@@ -48,11 +68,15 @@ pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| {
             format!("ListenAddress 127.0.0.1:{port}"),
         ]
     })
-});
+}
 
 pub(super) fn options() -> OpendalOptions {
-    let dir: &Path = SERVER.dir();
-    let endpoint = format!("ssh://{}", SERVER.address);
+    options_of(&SERVER)
+}
+
+fn options_of(server: &Server) -> OpendalOptions {
+    let dir: &Path = server.dir();
+    let endpoint = format!("ssh://{}", server.address);
     let root = format!("{}{}", dir.display(), root());
     let key = dir.join("client").display().to_string();
     crate::options(
@@ -98,6 +122,26 @@ fn the_probe_says_what_it_keeps() {
         let store = crate::open_store(options());
         assert_eq!(store.report().level, StoreLevel::Blobs, "{}", store.report());
         assert_eq!(store.layout(), StoreLayout::Encoded);
+    });
+}
+
+/// What the server refuses is told when the file is closed, and once.
+#[test]
+fn what_the_servers_disk_has_no_room_for_is_not_acknowledged() {
+    t2gate_backends::conformance::run(async {
+        let s = Subject::new(crate::open(options_of(&FULL))).await;
+        s.put("key", "old").await;
+        for size in [40_000, 400_000, 9 << 20] {
+            let body = ObjectBody::from_bytes(vec![7; size]);
+            let refused = s.put_body("key", body).await;
+            assert!(
+                matches!(refused, Err(BackendError::Internal { .. })),
+                "{size}: {refused:?}"
+            );
+            assert_eq!(s.get("key").await.unwrap(), "old", "{size}");
+        }
+        s.put("key", "new").await;
+        assert_eq!(s.get("key").await.unwrap(), "new");
     });
 }
 
