@@ -105,7 +105,7 @@ impl Probe<'_> {
     /// Whether an overwrite with the same bytes makes the token from before it stale. Either will do, but what the store
     /// shows and what it takes have to agree: an error where they do not.
     pub(super) async fn tells_writes_apart(&self) -> Answer {
-        if !self.store.capability().write_with_if_match {
+        if !self.store.asks_on_writes() {
             return Ok(None);
         }
         let key = self.key("same");

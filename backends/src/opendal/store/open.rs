@@ -58,10 +58,14 @@ impl Store {
         let op = Operator::via_iter(scheme, options.iter().cloned())
             .map_err(|error| secrets.masked(&error.to_string()).into_owned())?;
         let writes_in_place = op.info().scheme() == "sftp";
+        let takes_limits = matches!(scheme, "azblob" | "azdls");
         let creates_first = CREATES_FIRST.contains(&scheme);
         let op = op
             .layer(CapabilityOverrideLayer::new(move |mut capability| {
                 capability.write_with_if_not_exists &= !creates_first;
+                // Their listers take one, and say so nowhere. Without it an answer has five times as much as is asked for, and a
+                // page would end before the objects of its first answer.
+                capability.list_with_limit |= takes_limits;
                 capability
             }))
             .layer(CapabilityCheckLayer::default())
