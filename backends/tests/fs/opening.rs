@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use t2gate_backends::{
     AccountId, Adoption, Backend, BackendError, BucketName, BucketPattern, BucketSetting, CannedAcl, CreateBucket,
-    Durability, FsBackend, FsOpenError, FsOptions, Key, ObjectRef, SystemClock, VersioningStatus, conformance::Subject,
+    Durability, FsBackend, FsOpenError, FsOptions, Key, ObjectRef, SystemClock, conformance::Subject,
 };
 
 use crate::{Tree, again, open_at, ops::perform, options};
@@ -23,31 +23,6 @@ async fn an_unknown_format_is_refused_with_words() {
     let error = open_at(root.path()).unwrap_err();
     assert!(matches!(&error, FsOpenError::UnknownFormat { found, .. } if found == "7"));
     assert!(error.to_string().contains("format"));
-}
-
-#[tokio::test]
-async fn versions_and_folded_names_are_not_served_together() {
-    let root = tempfile::tempdir().unwrap();
-    let backend = Arc::new(open_at(root.path()).unwrap());
-    let subject = Subject::with_versioning(backend, Some(VersioningStatus::Enabled)).await;
-    let bucket = subject.bucket.clone();
-    drop(subject);
-    let format = root.path().join(".t2/format");
-    fs::write(&format, "2\n").unwrap();
-    let refused = (0..500).find_map(|_| match open_at(root.path()) {
-        Err(FsOpenError::Locked(_)) => {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            None
-        }
-        outcome => Some(outcome),
-    });
-    assert!(matches!(
-        refused,
-        Some(Err(FsOpenError::FoldedVersions { bucket: named, .. })) if named == bucket
-    ));
-    fs::write(&format, "1\n").unwrap();
-    drop(again(|| open_at(root.path())));
-    assert_eq!(fs::read(&format).unwrap(), b"1\n");
 }
 
 #[tokio::test]
