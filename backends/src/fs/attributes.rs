@@ -63,7 +63,8 @@ pub(super) struct Record {
     /// Nothing where it was written without versioning.
     #[n(10)]
     version: Option<StoredVersion>,
-    /// Where there is a side file. Nothing where it was written before there was this field.
+    /// Where there is a side file. Nothing where it was written before there was this field. In a side file: while the version
+    /// that it is of is being deleted, and something that looks like it is there.
     #[n(11)]
     owner: Option<Owner>,
 }
@@ -81,6 +82,36 @@ struct Owner {
     btime: (i64, u32),
 }
 
+/// What of an [`Owner`] tells the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Decode)]
+struct OwnerFile {
+    #[n(1)]
+    ino: u64,
+    #[n(2)]
+    btime: (i64, u32),
+}
+
+impl OwnerFile {
+    fn is(self, meta: &Meta) -> bool {
+        let unknown = self.btime == (0, 0) || meta.btime == (0, 0);
+        self.ino == meta.ino && (unknown || self.btime == meta.btime)
+    }
+}
+
+/// What a record says it is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named {
+    pub(super) version: Option<Version>,
+    owner: Option<OwnerFile>,
+}
+
+impl Named {
+    /// Whether it is this file, where it names one.
+    pub(super) fn is_file(&self, meta: &Meta) -> Option<bool> {
+        self.owner.map(|owner| owner.is(meta))
+    }
+}
+
 impl Owner {
     fn new(bucket: &BucketName, meta: &Meta) -> Self {
         Self {
@@ -91,8 +122,12 @@ impl Owner {
     }
 
     fn is(&self, bucket: &BucketName, meta: &Meta) -> bool {
-        let unknown = self.btime == (0, 0) || meta.btime == (0, 0);
-        *self.bucket == *bucket.as_str() && self.ino == meta.ino && (unknown || self.btime == meta.btime)
+        *self.bucket == *bucket.as_str() && self.file().is(meta)
+    }
+
+    fn file(&self) -> OwnerFile {
+        let &Self { ino, btime, .. } = self;
+        OwnerFile { ino, btime }
     }
 }
 
@@ -230,6 +265,22 @@ impl Record {
     /// or renamed by other means carries another's. The record is one that holds.
     pub(super) fn version(&self, key: &Key) -> Option<Version> {
         self.version.filter(|_| *self.key == *key.as_str()).map(Version::from)
+    }
+
+    pub(super) fn named(&self, key: &Key) -> Named {
+        Named {
+            version: self.version(key),
+            owner: self.owner.as_ref().map(Owner::file),
+        }
+    }
+
+    /// Whether it names the file that it is of.
+    pub(super) fn names_file(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    pub(super) fn name_file(&mut self, file: Option<(&BucketName, &Meta)>) {
+        self.owner = file.map(|(bucket, meta)| Owner::new(bucket, meta));
     }
 
     pub(super) fn note_version(&mut self, version: Option<Version>) {

@@ -13,12 +13,13 @@
 use std::sync::Arc;
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     io::Errno,
 };
 
 use super::{
     Store,
+    attributes::Record,
     bucket::{Bucket, Entered},
     crash::{self, Call},
     dir::{self, Entry, Meta},
@@ -180,7 +181,7 @@ impl Store {
     }
 
     /// Whether the object `key` names this side file, or a version of it does: also as a copy of another's file, which may
-    /// be somewhere else.
+    /// be somewhere else. What was being deleted then, and stays, names its file no more.
     fn is_side_of(&self, id: &str, bucket: &BucketName, key: &str) -> Result<bool, Error> {
         let (Some(bucket), Ok(key)) = (self.bucket(bucket).ok(), Key::parse(key)) else {
             return Ok(false);
@@ -189,20 +190,28 @@ impl Store {
             return Ok(false);
         };
         let bucket_dir = self.bucket_dir(&bucket)?;
-        let names_it = |(file, meta): &(OwnedFd, Meta)| -> Result<bool, Error> {
-            let recorded = self.attributes.recorded(&bucket.name, &key, file, meta)?;
-            Ok(recorded.named_side.as_deref() == Some(id))
+        let names_it = |(file, meta): &(OwnedFd, Meta), kept| -> Result<bool, Error> {
+            let recorded = self.recorded(&bucket, &key, (file, meta), kept)?;
+            if recorded.named_side.as_deref() != Some(id) {
+                return Ok(false);
+            }
+            if let Some(mut record) = recorded.record.filter(Record::names_file) {
+                let sync = |files: &[BorrowedFd<'_>]| self.durable.before_all(files);
+                self.attributes
+                    .name_file(&self.staging, (&mut record, id), None, sync)?;
+            }
+            Ok(true)
         };
         // Under the lock: what is moving between its places is in none for a moment.
         let _guard = self.keys.lock(&bucket.name, key.as_str())?;
         let name = self.name_of(&bucket_dir, key.as_str())?;
         if bucket.versioning().is_none() {
             let found = find_once(bucket_dir.as_fd(), &name, self.is_folding())?;
-            return found.as_ref().map_or(Ok(false), names_it);
+            return found.as_ref().map_or(Ok(false), |found| names_it(found, None));
         }
         let versions = self.seen_versions(&bucket, bucket_dir.as_fd(), &key, &name)?;
         if let Some(current) = versions.current
-            && names_it(&(current.file, current.meta))?
+            && names_it(&(current.file, current.meta), None)?
         {
             return Ok(true);
         }
@@ -213,7 +222,7 @@ impl Store {
                     .history
                     .as_ref()
                     .map_or(Ok(None), |history| history.open_file(kept))?
-                && names_it(&found)?
+                && names_it(&found, Some(kept))?
             {
                 return Ok(true);
             }

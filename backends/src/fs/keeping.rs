@@ -221,10 +221,41 @@ impl Attributes {
             _ => return record.set_version(file, None),
         };
         record.note_version(own);
+        self.write_again(staging, id, record, sync).map(drop)
+    }
+
+    /// Writes the record of a version that is kept again, in one step: with the file that it is of, so that it is of no other
+    /// one that has the same size and time; or, of `None`, without. Nothing where the attributes are part of the file. `sync`
+    /// makes files and directories durable.
+    pub(super) fn name_file(
+        &self,
+        staging: &OwnedFd,
+        (record, side_id): (&mut Record, &str),
+        file: Option<(&BucketName, &Meta)>,
+        sync: impl Fn(&[BorrowedFd<'_>]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.keeping == Keeping::Extended {
+            return Ok(());
+        }
+        record.name_file(file);
+        // With the entry of the new file the note about it.
+        let shelf = self.write_again(staging, side_id, record, |file| sync(&[file, staging.as_fd()]))?;
+        sync(&[shelf.as_fd()])
+    }
+
+    /// The directory that has changed.
+    fn write_again(
+        &self,
+        staging: &OwnedFd,
+        id: &str,
+        record: &Record,
+        sync: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<Arc<OwnedFd>, Error> {
         let (shelf, name) = self
             .locate(id)
             .map_err(Error::io("could not open a directory in .t2"))?;
-        side::replace_head(&shelf, name, staging, &attributes::minicbor_bytes(record), sync)
+        side::replace_head(&shelf, name, staging, &attributes::minicbor_bytes(record), sync)?;
+        Ok(shelf)
     }
 
     /// What is recorded of a file of `key`, found by size and time with side files: it may be of another file, see
@@ -309,7 +340,7 @@ impl Attributes {
 
     /// What a listing says of a file of `key`. `buffer` is for what is read, from one to the next. The key again
     /// where there is no side file, or half of one, which may also mean that the object was replaced just now; or where
-    /// the record, which names this version, is not the file's own.
+    /// the record, which names this, is not the file's own.
     pub(super) fn describe_listed(
         &self,
         bucket: &BucketName,
@@ -317,7 +348,7 @@ impl Attributes {
         file: impl AsFd,
         meta: &Meta,
         buffer: &mut Vec<u8>,
-        is_own: impl FnOnce(&Key, Option<Version>) -> Result<bool, Error>,
+        is_own: impl FnOnce(&Key, attributes::Named) -> Result<bool, Error>,
     ) -> Result<Result<ObjectInfo, Key>, Error> {
         match self.keeping {
             Keeping::Extended => attributes::describe_listed(key, file, meta, buffer).map(Ok),
@@ -338,11 +369,12 @@ impl Attributes {
         }
     }
 
-    /// The directory that it was in.
-    pub(super) fn try_remove_side(&self, id: &str) -> Result<Arc<OwnedFd>, Error> {
-        self.locate(id)
-            .and_then(|(dir, name)| dir::unlink(&dir, name).map(|()| dir))
-            .map_err(Error::io("could not remove a file of attributes"))
+    /// As [`remove_side`](Self::remove_side). That it is not there is no error.
+    pub(super) fn try_remove_side(&self, id: &str) -> Result<(), Error> {
+        match self.locate(id).and_then(|(dir, name)| dir::unlink(&dir, name)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("could not remove a file of attributes")(error)),
+        }
     }
 
     /// The side file of a new object, if there is one that has its name of the object.

@@ -38,8 +38,13 @@ impl DisplacedSide {
         if is_durable {
             attributes.remove_side(&self.id);
         } else {
-            self.intent.into_iter().for_each(Intent::leave);
+            self.leave();
         }
+    }
+
+    /// The next start judges.
+    fn leave(self) {
+        self.intent.into_iter().for_each(Intent::leave);
     }
 }
 

@@ -4,6 +4,7 @@
 //! which such attributes fail; and, if that is asked for with `--ignored`, on file systems that have none. What is of side
 //! files alone is below.
 
+mod look_alikes;
 mod versions;
 mod writers;
 

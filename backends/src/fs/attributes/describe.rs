@@ -4,7 +4,7 @@ use minicbor::Decode;
 use rustix::fd::AsFd;
 use sha2::{Digest as _, Sha256};
 
-use super::{Record, Rest, StoredChecksum, StoredVersion, decode, read};
+use super::{Named, OwnerFile, Record, Rest, StoredChecksum, StoredVersion, decode, read};
 use crate::{
     ETag, Key, ObjectAttributes, ObjectInfo, Version,
     fs::{content_type, dir::Meta, error::Error},
@@ -28,6 +28,8 @@ struct Listed<'b> {
     parts_count: Option<u16>,
     #[n(10)]
     version: Option<StoredVersion>,
+    #[n(11)]
+    owner: Option<OwnerFile>,
 }
 
 /// A [`StoredChecksum`] where it lies.
@@ -56,15 +58,15 @@ pub(in crate::fs) fn describe_listed(
 }
 
 /// As [`describe_listed`] with the record of a side file, in CBOR. The key again where that is none, or not this file's,
-/// which `is_own` judges by the version that it names.
+/// which `is_own` judges by what it names.
 pub(in crate::fs) fn describe_head(
     key: Key,
     meta: &Meta,
     head: &[u8],
-    is_own: impl FnOnce(&Key, Option<Version>) -> Result<bool, Error>,
+    is_own: impl FnOnce(&Key, Named) -> Result<bool, Error>,
 ) -> Result<Result<ObjectInfo, Key>, Error> {
     match minicbor::decode::<Listed<'_>>(head) {
-        Ok(known) if known.holds_for(meta) && is_own(&key, known.version.map(Version::from))? => {
+        Ok(known) if known.holds_for(meta) && is_own(&key, known.named())? => {
             Ok(Ok(describe_known(key, meta, Some(known))))
         }
         _ => Ok(Err(key)),
@@ -79,6 +81,13 @@ pub(in crate::fs) fn describe_unknown(key: Key, meta: &Meta) -> ObjectInfo {
 impl Listed<'_> {
     fn holds_for(&self, meta: &Meta) -> bool {
         self.size == meta.size && self.mtime == meta.mtime
+    }
+
+    fn named(&self) -> Named {
+        Named {
+            version: self.version.map(Version::from),
+            owner: self.owner,
+        }
     }
 }
 

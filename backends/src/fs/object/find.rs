@@ -262,7 +262,7 @@ impl Store {
     fn load(&self, bucket: &Bucket, key: &Key, at: &At) -> Result<(Option<Record>, Option<Side>), Error> {
         let (record, side) = self.attributes.load(&bucket.name, key, &at.file, &at.meta)?;
         match &record {
-            Some(record) if !self.is_own(bucket, key, record.version(key), &at.meta, at.kept)? => Ok((None, None)),
+            Some(record) if !self.is_own(bucket, key, record.named(key), &at.meta, at.kept)? => Ok((None, None)),
             _ => Ok((record, side)),
         }
     }

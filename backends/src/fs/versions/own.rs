@@ -5,7 +5,8 @@
 //!
 //! - that of the version that it names, which the name in the history tells;
 //! - where it names none, for it is from before there was versioning, that of the version `null`;
-//! - and that of the object under the key's own name only where no such version is kept beside it.
+//! - and that of the object under the key's own name only where no such version is kept beside it, and where it names no
+//!   other file: it names its own while its version is being deleted and the object looks like that.
 //!
 //! Whatever else has that size and time is a file of which nothing is recorded.
 
@@ -17,9 +18,10 @@ use rustix::{
 
 use super::{Kept, NULL, path_of};
 use crate::{
-    Key, Version,
+    Key,
     fs::{
         Store,
+        attributes::Named,
         bucket::Bucket,
         dir::{self, Meta},
         error::Error,
@@ -42,17 +44,17 @@ impl Store {
     ) -> Result<Recorded, Error> {
         let recorded = self.attributes.recorded(&bucket.name, key, file, meta)?;
         match &recorded.record {
-            Some(record) if !self.is_own(bucket, key, record.version(key), meta, kept)? => Ok(Recorded::default()),
+            Some(record) if !self.is_own(bucket, key, record.named(key), meta, kept)? => Ok(Recorded::default()),
             _ => Ok(recorded),
         }
     }
 
-    /// Whether a record that was found for a file is of that file. `named`: the version that it names.
+    /// Whether a record that was found for a file is of that file. `named`: what it says it is of.
     pub(in crate::fs) fn is_own(
         &self,
         bucket: &Bucket,
         key: &Key,
-        named: Option<Version>,
+        named: Named,
         meta: &Meta,
         kept: Option<Kept>,
     ) -> Result<bool, Error> {
@@ -60,7 +62,12 @@ impl Store {
             return Ok(true);
         }
         let name = self.own_name(key.as_str());
-        match (named, kept) {
+        if kept.is_none()
+            && let Some(is_file) = named.is_file(meta)
+        {
+            return Ok(is_file);
+        }
+        match (named.version, kept) {
             (Some(named), Some(kept)) => Ok(named == kept.version),
             (Some(version), None) => {
                 let there = self.kept_meta(bucket, &name, Kept { version, marker: false })?;

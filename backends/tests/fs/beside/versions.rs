@@ -28,35 +28,35 @@ use crate::{
 
 impl Tree {
     /// A root with side files, wherever it lies.
-    async fn beside(versioning: Option<VersioningStatus>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) async fn beside(versioning: Option<VersioningStatus>, clock: Arc<dyn Clock>) -> Self {
         let root = dir_in_memory();
         fs::create_dir(root.path().join(".t2")).unwrap();
         fs::write(root.path().join(".t2/format"), "1 side-files\n").unwrap();
         Self::with(root, versioning, clock).await
     }
 
-    async fn versioned() -> Self {
+    pub(super) async fn versioned() -> Self {
         Self::beside(Some(VersioningStatus::Enabled), Arc::new(SystemClock)).await
     }
 
     /// The file of a version that is kept.
-    fn kept(&self, key: &str, id: &VersionId) -> PathBuf {
+    pub(super) fn kept(&self, key: &str, id: &VersionId) -> PathBuf {
         let history = self.root.path().join(".t2/versions").join(self.bucket.as_str());
         let turned = !u128::from_str_radix(id.as_str(), 16).unwrap();
         history.join(format!(".t2!{key}/{turned:032x}"))
     }
 
     /// With its bytes as metadata.
-    async fn put_named(&self, key: &str, body: &str) -> ObjectInfo {
+    pub(super) async fn put_named(&self, key: &str, body: &str) -> ObjectInfo {
         put_with(self, key, body).await
     }
 
-    async fn remove(&self, key: &str, id: &VersionId) {
+    pub(super) async fn remove(&self, key: &str, id: &VersionId) {
         assert!(self.delete_version(key, id).await.existed);
     }
 
     /// All that is said of the versions, by every kind of read the same. What each has as its name, and its bytes.
-    async fn seen(&self) -> Vec<(VersionId, Option<String>, String)> {
+    pub(super) async fn seen(&self) -> Vec<(VersionId, Option<String>, String)> {
         let mut seen = Vec::new();
         for entry in list(&self.subject).await.unwrap() {
             let VersionEntry::Object { info, is_latest } = entry else {
@@ -86,11 +86,11 @@ impl Tree {
         seen
     }
 
-    fn sides(&self) -> usize {
+    pub(super) fn sides(&self) -> usize {
         side_files(self.root.path()).len()
     }
 
-    fn findings(self) -> (Vec<FsFindingKind>, Self) {
+    pub(super) fn findings(self) -> (Vec<FsFindingKind>, Self) {
         let Self { subject, root } = self;
         let bucket = subject.bucket.clone();
         drop(subject);
@@ -115,7 +115,7 @@ fn cp(how: &str, from: &Path, to: &Path) {
 }
 
 /// Puts a file there that has the size and the time of another.
-fn imitate(model: &Path, bytes: &str, to: &Path) {
+pub(super) fn imitate(model: &Path, bytes: &str, to: &Path) {
     let time = fs::metadata(model).unwrap().modified().unwrap();
     assert_eq!(fs::metadata(model).unwrap().len(), bytes.len() as u64);
     let aside = to.with_extension("aside");

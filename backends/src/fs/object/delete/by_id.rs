@@ -4,13 +4,14 @@ use rustix::fd::{AsFd, OwnedFd};
 
 use super::{Deleted, Deletion, Step, uncover::Projected};
 use crate::{
-    DeleteObjectOutcome,
+    BucketName, DeleteObjectOutcome,
     fs::{
-        Store, attributes,
+        Store,
+        attributes::{self, Record},
         bucket::Bucket,
         dir::{self, Meta},
         error::Error,
-        object::{split, strs},
+        object::{DisplacedSide, split, strs},
         versions::KeyVersions,
     },
 };
@@ -57,7 +58,7 @@ impl Store {
             return self.found_nothing(bucket, bucket_dir, deletion);
         };
         let file = if kept.marker { None } else { history.open_file(kept)? };
-        let recorded = file
+        let mut recorded = file
             .as_ref()
             .map(|(file, meta)| self.recorded(bucket, key, (file, meta), Some(kept)))
             .transpose()?
@@ -68,6 +69,7 @@ impl Store {
         request.condition.judge(etag.as_ref())?;
         request.condition.judge_loss(true)?;
         let (mut changed, mut sides) = (Vec::new(), Vec::new());
+        let mut named_file = None;
         let is_newest = versions.current.is_none() && versions.newest == Some(kept);
         let next = versions.newest_but(self, kept)?;
         let mut uncovered = None;
@@ -99,13 +101,17 @@ impl Store {
                 let current = versions.current.as_ref().map(|current| &current.meta);
                 current.is_some_and(|current| (current.size, current.mtime) == (meta.size, meta.mtime))
             };
-            match &recorded.side_id {
-                // Somebody's, which has this one's attributes when this is gone, if they are still there.
-                Some(side) if file.as_ref().is_some_and(|(_, meta)| looks_like(meta)) => {
-                    let shelf = self.attributes.try_remove_side(side)?;
-                    self.durable.before_all(&[shelf.as_fd()])?;
+            sides.extend(self.displaced_side(bucket, key, recorded.side_id.as_deref()));
+            // Somebody's, which would have this one's attributes when this is gone, as long as they are there.
+            if let (Some(record), Some(side)) = (&mut recorded.record, recorded.side_id.as_deref())
+                && let Some((_, meta)) = file.as_ref().filter(|(_, meta)| looks_like(meta))
+            {
+                let own = Some((&bucket.name, meta));
+                if let Err(error) = self.name_file(record, side, own) {
+                    self.name_none(record, side, sides);
+                    return Err(error);
                 }
-                side => sides.extend(self.displaced_side(bucket, key, side.as_deref())),
+                named_file = Some((record, side));
             }
         }
         if next.is_none() && versions.current.is_none() {
@@ -120,6 +126,9 @@ impl Store {
                     let now = self.key_versions(bucket, bucket_dir.as_fd(), key, &deletion.name)?;
                     debug_assert!(now.current.is_none());
                 }
+                if let Some((record, side)) = named_file {
+                    self.name_none(record, side, sides);
+                }
                 return Err(error);
             }
         }
@@ -132,6 +141,21 @@ impl Store {
             all_gone: next.is_none() && versions.current.is_none(),
             ..Deleted::default()
         }))
+    }
+
+    fn name_file(&self, record: &mut Record, side: &str, file: Option<(&BucketName, &Meta)>) -> Result<(), Error> {
+        self.attributes.name_file(&self.staging, (record, side), file, |files| {
+            self.durable.before_all(files)
+        })
+    }
+
+    /// The version stays after all, and its record is what it was. A failure leaves that to the next start: until then it says
+    /// which file it is of.
+    fn name_none(&self, record: &mut Record, side: &str, sides: Vec<DisplacedSide>) {
+        if let Err(error) = self.name_file(record, side, None) {
+            tracing::debug!(%error, "a record names its file until the next start");
+            sides.into_iter().for_each(DisplacedSide::leave);
+        }
     }
 
     /// The current object goes. What is kept beneath takes its place.
