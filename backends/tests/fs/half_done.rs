@@ -424,3 +424,37 @@ async fn a_deleted_file_of_others_does_not_uncover_what_it_hid() {
         assert_eq!(current.is_some(), op != "delete a", "{op}: {current:?}");
     }
 }
+
+/// What could not be put back at once comes back before the answer: a listing by name does not look into histories.
+#[tokio::test]
+async fn an_object_that_is_away_is_back_when_the_write_is_refused() {
+    const TEST: &str = "half_done::an_object_that_is_away_is_back_when_the_write_is_refused";
+    if !is_child_with(TEST, [("T2GATE_TEST_LINKS", "none")]) {
+        return;
+    }
+    for op in ["put d/key 2 10", "delete d/key"] {
+        let mut refused = 0;
+        for after in 0.. {
+            let root = tempfile::tempdir().unwrap();
+            let subject = subject(root.path(), "bucket", Durability::ProcessSafe).await;
+            perform(&subject, "enable").await;
+            subject.put("d/key", "first").await;
+            // The step, and the one that takes the step before it back.
+            for _ in 0..2 {
+                fail(&[Call::Add], Errno::IO.raw_os_error(), after);
+            }
+            let outcome = try_perform(&subject, op).await;
+            let happened = disarm();
+            if outcome.is_ok() && !happened {
+                break;
+            }
+            if outcome.is_err() {
+                refused += 1;
+                let names = subject.names(subject.everything()).await;
+                assert_eq!(names, ["d/key"], "{op}, {after}");
+                assert_eq!(subject.get("d/key").await.unwrap(), "first");
+            }
+        }
+        assert!(refused > 1, "{op}: {refused}");
+    }
+}

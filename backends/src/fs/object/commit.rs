@@ -45,6 +45,8 @@ struct Write<'a> {
     /// The current object's name in the history, durable.
     linked: Option<Linked>,
     lost_races: usize,
+    /// What it was to displace may be away, as it cannot have two names.
+    moved_away: bool,
 }
 
 /// How far a commit came.
@@ -130,6 +132,7 @@ impl Store {
             side,
             linked: None,
             lost_races: 0,
+            moved_away: false,
         };
         write.linked = self.keep_current(bucket, &write)?;
         let mut new_files = vec![write.staged.file().as_fd()];
@@ -178,7 +181,7 @@ impl Store {
         let mut intent = None;
         let (bucket_dir, committed) = loop {
             self.durable.check_writable()?;
-            let alive = self.enter(bucket)?;
+            let mut alive = Some(self.enter(bucket)?);
             let bucket_dir = self.bucket_dir(bucket)?;
             if self.is_folding() {
                 write.name = self.name_of(&bucket_dir, write.key.as_str())?;
@@ -186,7 +189,7 @@ impl Store {
             let error = match self.try_commit(bucket, &bucket_dir, &mut write, &mut intent) {
                 Ok(Step::Done(committed)) => break (bucket_dir, committed),
                 Ok(Step::Keep(linked)) => {
-                    drop(alive);
+                    alive = None;
                     let spot = linked.place.spot(self, bucket_dir.as_fd());
                     match self.durable.before_spots(&[], &[spot]) {
                         Ok(()) => {
@@ -204,6 +207,10 @@ impl Store {
                 Ok(Step::Again) => BackendError::Conflict.into(),
                 Err(error) => error,
             };
+            drop(alive);
+            if write.moved_away {
+                self.look_again(bucket, &bucket_dir, write.key);
+            }
             // Directories that were made for it are not left behind.
             if !self.prune_names(&bucket_dir, write.key, &write.name) {
                 intent.into_iter().for_each(Intent::leave);
@@ -295,6 +302,7 @@ impl Store {
                         self.durable.before_spots(&[], &[spot])?;
                     }
                     None => {
+                        write.moved_away = true;
                         moved_away = Some(self.move_away(bucket, bucket_dir, key, &write.name, &versions, version)?)
                     }
                 }

@@ -34,6 +34,8 @@ struct Deletion<'a> {
     lost_races: usize,
     /// Directories for an object that comes back have to be made, which takes locks of other keys.
     make_directories: bool,
+    /// The object may be away, as it cannot have two names.
+    moved_away: bool,
     intent: Option<Intent>,
 }
 
@@ -75,6 +77,7 @@ impl Store {
             linked: None,
             lost_races: 0,
             make_directories: false,
+            moved_away: false,
             intent: None,
         };
         for _ in 0..MAX_ATTEMPTS {
@@ -97,6 +100,9 @@ impl Store {
                     deletion.lost_races += 1;
                 }
                 Err(error) => {
+                    if deletion.moved_away {
+                        self.look_again(bucket, &bucket_dir, key);
+                    }
                     if deletion.make_directories && !self.prune_names(&bucket_dir, deletion.key, &deletion.name) {
                         deletion.intent.into_iter().for_each(Intent::leave);
                     }

@@ -87,7 +87,8 @@ impl Store {
         Ok(away)
     }
 
-    /// Where nothing has taken its place. A failure leaves that to whoever looks at the key next: its directory may have gone.
+    /// Where nothing has taken its place. A failure, for its directory may have gone, leaves that to whoever looks at the key
+    /// next: before the answer we [do](Self::look_again).
     ///
     /// The history stays, though it may be empty: a listing of versions that has read the object's directory while it was
     /// not there finds its key by that.
@@ -95,6 +96,25 @@ impl Store {
         if let Err(error) = rename_new(&away.place.dir, &away.kept.away_name(), &away.from.dir, &away.leaf) {
             tracing::debug!(%error, "an object is to be brought back later");
             away.intent.into_iter().for_each(Intent::leave);
+        }
+    }
+
+    /// Before a request that has moved an object away is answered with an error: what it has left away comes back. A failure
+    /// leaves that to whoever looks at the key next. Under no lock.
+    pub(super) fn look_again(&self, bucket: &Bucket, bucket_dir: &OwnedFd, key: &Key) {
+        let look = || {
+            let _alive = self.enter(bucket)?;
+            let name = self.name_of(bucket_dir, key.as_str())?;
+            // An object may have taken the name of a directory that went.
+            if self.parent_of(bucket_dir, &name)?.is_none() {
+                self.make_directories(bucket, bucket_dir, key, &name.plain)?;
+            }
+            let _guard = self.keys.lock(&bucket.name, key.as_str())?;
+            let name = self.name_of(bucket_dir, key.as_str())?;
+            self.key_versions(bucket, bucket_dir.as_fd(), key, &name).map(drop)
+        };
+        if let Err(error) = look() {
+            tracing::warn!(%error, "an object may be in no listing until somebody looks at it, or the next start");
         }
     }
 

@@ -65,7 +65,10 @@ impl Store {
                         let spot = linked.place.spot(self, bucket_dir.as_fd());
                         self.durable.before_spots(&[self.staging.as_fd()], &[spot])?;
                     }
-                    None => away = Some(self.move_away(bucket, bucket_dir, key, name, &versions, version)?),
+                    None => {
+                        deletion.moved_away = true;
+                        away = Some(self.move_away(bucket, bucket_dir, key, name, &versions, version)?);
+                    }
                 }
             }
         }
