@@ -348,8 +348,7 @@ async fn one_fault(way: Way, before: &[&str], op: &str, fault: Fault) -> bool {
         Err(error) => {
             assert!(error.to_string().contains(words), "{at}: {error}");
             // Removing may have come half of its way; writing not.
-            let half = op.starts_with("unbucket") || op.starts_with("multipart") || op.starts_with("repeated");
-            let half = half || way.stays && op.starts_with("delete");
+            let half = op.starts_with("unbucket") || way.stays && op.starts_with("delete");
             assert!(found == old || half && found == new, "{at}: {}", found.in_short());
         }
     }

@@ -108,7 +108,7 @@ impl Store {
             // parts go now.
             self.durable.after_all_that_is_visible(&self.root)?;
             *alone.ended = true;
-            self.drop_upload(&request.upload)?;
+            self.drop_completed(&request.upload)?;
             return Ok(done);
         }
         let upload = self.open_upload(&request.upload)?;
@@ -159,8 +159,21 @@ impl Store {
         // Once the object may be there, no writer of a part comes near it any more.
         *alone.ended = matches!(published, Ok(_) | Err(Error::NotDurable { .. }));
         let info = published?;
-        self.drop_upload(&request.upload)?;
+        self.drop_completed(&request.upload)?;
         Ok(info)
+    }
+
+    /// Ends an upload whose object is there, durably. That it may not stay is no reason to say that the object is not there;
+    /// that nobody knows whether it is gone for good, is.
+    fn drop_completed(&self, upload: &UploadRef) -> Result<(), Error> {
+        match self.drop_upload(upload) {
+            Err(error @ Error::NotDurable { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, upload = upload.upload_id.as_str(), "a completed upload stays until it is swept");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// The object, if it is the one that this upload made; or the version, where another write has displaced that since.
