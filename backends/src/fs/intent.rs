@@ -38,6 +38,15 @@ const SIDE: &str = "side.";
 /// could be marked.
 const JUST_AFTER: i128 = 2_000_000_000;
 
+fn is_note(name: &str) -> bool {
+    name.starts_with(TIDY) || name.starts_with(SIDE)
+}
+
+fn holds_notes(staging: &OwnedFd, name: &str) -> Result<bool, Errno> {
+    let names = dir::names(&dir::resolve_dir(staging.as_fd(), [name])?)?;
+    Ok(names.iter().any(|name| is_note(name)))
+}
+
 /// A note, removed when this is dropped, unless it is [left](Self::leave).
 #[derive(Debug)]
 pub(super) struct Intent {
@@ -112,14 +121,14 @@ impl Store {
         Ok(())
     }
 
-    /// Follows the notes in a directory of staging, and removes all that is there.
-    pub(super) fn clear(&self, staging: &OwnedFd) -> Result<(), Errno> {
+    /// Follows the notes in a directory of staging, and removes all that is there, but notes that could not be followed.
+    /// Whether nothing is left.
+    pub(super) fn clear(&self, staging: &OwnedFd) -> Result<bool, Errno> {
         let names = dir::names(staging)?;
         self.clear_names(staging, names)
     }
 
-    pub(super) fn clear_names(&self, staging: &OwnedFd, mut names: Vec<Box<str>>) -> Result<(), Errno> {
-        let is_note = |name: &str| name.starts_with(TIDY) || name.starts_with(SIDE);
+    pub(super) fn clear_names(&self, staging: &OwnedFd, mut names: Vec<Box<str>>) -> Result<bool, Errno> {
         // Who was killed may have replaced an object and not have made that durable: after a loss of power it would be
         // there again, and its side file must be.
         if names.iter().any(|name| name.starts_with(SIDE)) {
@@ -127,19 +136,27 @@ impl Store {
         }
         // Notes first: what else is there may be a mark that following them puts back.
         names.sort_unstable_by(|a, b| (!is_note(a), a).cmp(&(!is_note(b), b)));
+        let mut is_empty = true;
         for name in names {
             if is_note(&name)
                 && let Err(error) = self.follow(staging, &name)
             {
-                tracing::warn!(%error, "something that a crash left may stay; `t2gate doctor` finds it");
+                tracing::warn!(%error, "something that a crash left stays until the next start, or longer; `t2gate doctor` finds it");
+                is_empty = false;
+                continue;
             }
             if name.starts_with(MAKING) {
                 // With its mark.
                 self.marks.remove_if_ours(staging.as_fd(), &name);
             }
+            // Of a process that has ended, with a note that stays.
+            if name.starts_with(PROCESS) && holds_notes(staging, &name)? {
+                is_empty = false;
+                continue;
+            }
             dir::remove_tree(staging.as_fd(), &name, 3)?;
         }
-        Ok(())
+        Ok(is_empty)
     }
 
     fn follow(&self, staging: &OwnedFd, name: &str) -> Result<(), Error> {
@@ -175,7 +192,7 @@ impl Store {
 
     fn follow_side(&self, id: &str, bucket: &BucketName, key: &str) -> Result<(), Error> {
         if !self.is_side_of(id, bucket, key)? {
-            self.attributes.remove_side(id);
+            self.attributes.try_remove_side(id)?;
         }
         Ok(())
     }

@@ -146,8 +146,9 @@ impl Store {
                 continue;
             };
             match dir::resolve_dir(peers.staging.as_fd(), [&*name]) {
-                Ok(left) => self.clear(&left).map_err(failed())?,
-                Err(Errno::NOENT) => {}
+                // What stays is for the next round.
+                Ok(left) if !self.clear(&left).map_err(failed())? => continue,
+                Ok(_) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(failed()(error)),
             }
             dir::remove_tree(peers.staging.as_fd(), &name, 1).map_err(failed())?;

@@ -6,6 +6,7 @@ mod synced;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -24,8 +25,8 @@ use tokio::task::JoinHandle;
 use crate::{
     again,
     beside::has_extended_attributes,
-    crash::{How, run_child},
-    dir_in_memory, is_child, is_child_with,
+    crash::{How, litter, run_child},
+    dir_in_memory, is_child, is_child_with, open_at,
     ops::{clear, list, perform, see, subject, try_perform},
 };
 
@@ -457,4 +458,43 @@ async fn an_object_that_is_away_is_back_when_the_write_is_refused() {
         }
         assert!(refused > 1, "{op}: {refused}");
     }
+}
+
+/// A note that could not be followed is followed by the next start.
+#[tokio::test]
+async fn what_a_crash_left_is_tidied_up_by_the_next_start_if_this_one_cannot() {
+    const TEST: &str = "half_done::what_a_crash_left_is_tidied_up_by_the_next_start_if_this_one_cannot";
+    if !is_child(TEST) {
+        return;
+    }
+    let mut failed = 0;
+    for point in 1.. {
+        let temp = dir_in_memory();
+        let left = temp.path().join("left");
+        let before = subject(&left, "bucket", Durability::ProcessSafe).await;
+        perform(&before, "large d/e/f 1").await;
+        drop(before);
+        if !run_child(&left, &["delete d/e/f".to_owned()], point, How::ALONE) {
+            break;
+        }
+        for call in [&[Call::Open], &[Call::Look], &[Call::Remove]] {
+            for after in 0.. {
+                let root = temp.path().join("root");
+                let copied = Command::new("cp").arg("-aT").args([&left, &root]).status().unwrap();
+                assert!(copied.success());
+                fail(call, Errno::IO.raw_os_error(), after);
+                let started = open_at(&root);
+                let happened = disarm();
+                failed += usize::from(happened && started.is_ok());
+                drop(started);
+                drop(again(|| open_at(&root)));
+                assert_eq!(litter(&root), Vec::<String>::new(), "{point}, {call:?} {after}");
+                fs::remove_dir_all(&root).unwrap();
+                if !happened {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(failed > 10, "{failed}");
 }
