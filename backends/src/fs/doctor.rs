@@ -23,6 +23,7 @@ pub use self::report::{FsFinding, FsFindingKind, FsReport};
 use super::{
     Durability, FsOpenError, FsOptions, Store, bucket,
     dir::{self, Meta},
+    durable,
     keeping::{Attributes, Keeping},
     layout::{self, Format},
     locks::file::{FileLock, LockFile},
@@ -234,7 +235,7 @@ impl Doctor {
         }
         self.examine_uploads(&buckets, report)?;
         if self.repair {
-            fs::syncfs(&self.root).map_err(|error| self.failed(error))?;
+            durable::sync_root(&self.root).map_err(|error| self.failed(error))?;
         }
         report.findings.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(())

@@ -39,6 +39,10 @@ pub enum Durability {
 /// How many directories are remembered as durable.
 const MAX_KNOWN: usize = 32 * 1024;
 
+/// Of so many directories at most the descriptors are held for one sync. On a way with more that are new, a key of hundreds of
+/// segments, the whole file system is synced.
+const MAX_HOLDERS: usize = 32;
+
 /// Which directory: an inode number is used again, a birth time is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct DirId {
@@ -100,6 +104,13 @@ fn witness(root: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
     let lock = dir::resolve(root.as_fd(), [".t2", "lock"], fs::OFlags::RDWR)?;
     confirm(&lock)?;
     Ok(Some(lock))
+}
+
+/// Syncs the whole file system of `root`, and fails where that is not to be [believed](confirm).
+pub(super) fn sync_root(root: &OwnedFd) -> Result<(), Errno> {
+    let witness = witness(root)?;
+    fs::syncfs(root)?;
+    witness.as_ref().map_or(Ok(()), confirm)
 }
 
 /// To be asked after a sync that succeeded. On a file system that was shut down, or whose journal has failed meanwhile,
@@ -273,7 +284,10 @@ impl Durable {
                 continue;
             }
             match self.unknown_on_the_way(spot.base, strs(spot.names)) {
-                Ok(way) => ways.push((spot.base, way)),
+                Ok(way) => {
+                    lost.extend(way.is_long.then_some(spot.base));
+                    ways.push((spot.base, way));
+                }
                 // Removed meanwhile, or an object has taken its name since: and so what lay in it went.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 // No descriptor is left, say: nothing failed to be synced, and the whole file system can be.
@@ -313,6 +327,11 @@ impl Durable {
             if !self.known().contains(&id) {
                 way.passed.push(id);
                 match parent {
+                    _ if way.is_long => {}
+                    Some(_) if way.holders.len() == MAX_HOLDERS => {
+                        way.is_long = true;
+                        way.holders.clear();
+                    }
                     Some(parent) => way.holders.push(parent),
                     None => way.bucket = true,
                 }
@@ -381,6 +400,8 @@ struct Way {
     bucket: bool,
     /// The other directories that do.
     holders: Vec<OwnedFd>,
+    /// There are too many of them: so they are not here.
+    is_long: bool,
 }
 
 /// What is mounted inside a bucket is another file system's.
@@ -413,6 +434,31 @@ impl From<Meta> for DirId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_way_of_many_new_directories_takes_few_descriptors_and_few_syncs() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join(".t2")).unwrap();
+        std::fs::write(temp.path().join(".t2/lock"), "").unwrap();
+        let names = vec![Box::from("d"); 200];
+        std::fs::create_dir_all(temp.path().join(names.join("/"))).unwrap();
+        let root: OwnedFd = std::fs::File::open(temp.path()).unwrap().into();
+        let durable = Durable::new(Durability::PowerSafe, &root).unwrap();
+        let deepest = dir::resolve_dir(root.as_fd(), strs(&names)).unwrap();
+        let spot = Spot {
+            base: root.as_fd(),
+            names: &names,
+            dir: &deepest,
+        };
+        let way = durable.unknown_on_the_way(root.as_fd(), strs(&names)).unwrap();
+        assert_eq!(way.passed.len(), names.len());
+        assert!(way.holders.len() < 50, "{}", way.holders.len());
+        for few in [4, 1] {
+            let before = durable.syncs();
+            durable.after_spots(&[], &[spot]).unwrap();
+            assert!(durable.syncs() - before <= few, "{}", durable.syncs() - before);
+        }
+    }
 
     #[test]
     fn after_a_failed_sync_of_a_change_nothing_is_written_any_more() {

@@ -9,8 +9,15 @@
 //! 6. that of moves
 //!
 //! At each level the lock inside the process comes first, so that its threads wait for each other there; then the lock
-//! file's. No move's is held across a sync, and a key's only where a writer has lost six races for it or a version cannot be
-//! linked. An upload's, a bucket's (while something steps aside for a directory, or its settings change) and the
+//! file's. No move's is held across a sync. A key's is
+//!
+//! - where a writer has lost six races for it, or a version cannot be linked;
+//! - where a version goes for good whose name must not go, or stay, without another change: a kept `null` that is replaced, a
+//!   current one with two names, and one that the current object only looks like;
+//! - with side files, where a record is written again: of a new version whose stamp was too old, and, also by who only
+//!   reads, of a file that came with the record of another version.
+//!
+//! An upload's, a bucket's (while something steps aside for a directory, or its settings change) and the
 //! administration's may be.
 //!
 //! Lock files lie in `.t2/locks`, those of an upload with it. What they are called, and how keys and buckets are

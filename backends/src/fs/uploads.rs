@@ -1,4 +1,5 @@
-//! Listing multipart uploads. What is in memory is the page, however many there are.
+//! Listing multipart uploads. They lie in no order: each page reads the records of all uploads of the bucket, and holds
+//! their ids, and the entries of the page.
 
 use std::collections::BTreeMap;
 
