@@ -50,6 +50,9 @@ const OF_EXTENDED: &[&str] = &[
     "doctor::side_files_of_kept_versions_are_nobodys_litter",
     "opening::names_of_a_folding_file_system_are_understood_wherever_the_format_says_so",
     "look::a_look_makes_no_lock_files",
+    // With side files no root is shared.
+    "half_done::a_history_stays_while_its_key_has_a_version_again",
+    "power_cut::the_same_of_a_root_that_is_shared",
     "shared::",
 ];
 

@@ -13,7 +13,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use t2gate_backends::{BackendError, BucketName, FsOptions, UploadEntry, conformance::Subject, crash_points};
+use t2gate_backends::{
+    BackendError, BucketName, Durability, FsBackend, FsOptions, UploadEntry, conformance::Subject, crash_points,
+};
 
 use crate::{
     FOLDING, again,
@@ -27,6 +29,8 @@ const SCENARIO: &str = "T2GATE_CRASH_SCENARIO";
 const POINT: &str = "T2GATE_CRASH_POINT";
 /// Whether the root is shared.
 const SHARED: &str = "T2GATE_CRASH_SHARED";
+/// Whether what is acknowledged is synced.
+const SYNCED: &str = "T2GATE_CRASH_SYNCED";
 /// The scenario in which a root is opened, and nothing else.
 const START: &str = "start";
 /// Scenarios made at random, in addition.
@@ -223,16 +227,24 @@ fn killed_child() {
     };
     let point: u64 = std::env::var(POINT).unwrap().parse().unwrap();
     let scenario = std::env::var(SCENARIO).unwrap();
-    let shared = std::env::var(SHARED).unwrap() == "true";
+    let is_set = |name| std::env::var(name).unwrap() == "true";
+    let how = FsOptions {
+        durability: if is_set(SYNCED) {
+            Durability::PowerSafe
+        } else {
+            Durability::ProcessSafe
+        },
+        ..options(Path::new(&root), is_set(SHARED))
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     if scenario == START {
         crash_points::arm(point);
-        drop(again(|| open_at(Path::new(&root))));
+        drop(again(|| FsBackend::open(how.clone())));
         crash_points::arm(0);
         return;
     }
     runtime.block_on(async {
-        let subject = subject_of(options(Path::new(&root), shared), "bucket").await;
+        let subject = subject_of(how, "bucket").await;
         let mut acknowledged = fs::File::create(Path::new(&root).with_extension("acknowledged")).unwrap();
         crash_points::arm(point);
         for op in scenario.lines() {
@@ -249,12 +261,15 @@ pub(crate) struct How {
     shared: bool,
     /// Whether a file can have two names there.
     links: bool,
+    /// Whether what is acknowledged is synced: there is more to be done then, in another order.
+    synced: bool,
 }
 
 impl How {
     pub(crate) const ALONE: Self = Self {
         shared: false,
         links: true,
+        synced: false,
     };
 }
 
@@ -266,6 +281,7 @@ pub(crate) fn run_child(root: &Path, ops: &[Op], point: u64, how: How) -> bool {
         .env(SCENARIO, ops.join("\n"))
         .env(POINT, point.to_string())
         .env(SHARED, how.shared.to_string())
+        .env(SYNCED, how.synced.to_string())
         .envs((!how.links).then_some(("T2GATE_TEST_LINKS", "none")))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -296,7 +312,7 @@ fn the_same_of_a_process_that_shares_its_root() {
     let some = some.filter(|(n, scenario)| all || matches!(n, 3 | 5 | 7 | 9 | 11 | 13 | 14) || aborts(scenario));
     let how = How {
         shared: true,
-        links: true,
+        ..How::ALONE
     };
     kill_everywhere(some.map(|(_, scenario)| scenario), how);
 }
@@ -304,8 +320,8 @@ fn the_same_of_a_process_that_shares_its_root() {
 #[test]
 fn the_same_of_versions_whose_files_cannot_have_two_names() {
     let how = How {
-        shared: false,
         links: false,
+        ..How::ALONE
     };
     kill_everywhere(scenarios().into_iter().filter(Scenario::needs_versions), how);
 }
@@ -316,8 +332,35 @@ fn the_same_of_such_versions_in_a_root_that_is_shared() {
     let how = How {
         shared: true,
         links: false,
+        ..How::ALONE
     };
     kill_everywhere(scenarios().into_iter().filter(Scenario::needs_versions), how);
+}
+
+/// And what is only looked at, or done once more, where it has to be durable.
+#[test]
+fn the_same_where_what_is_acknowledged_is_synced() {
+    let how = How {
+        synced: true,
+        ..How::ALONE
+    };
+    kill_everywhere(scenarios().into_iter().step_by(synced_step()), how);
+}
+
+#[test]
+fn the_same_where_that_is_synced_and_files_cannot_have_two_names() {
+    let how = How {
+        links: false,
+        synced: true,
+        ..How::ALONE
+    };
+    let versioned = scenarios().into_iter().filter(Scenario::needs_versions);
+    kill_everywhere(versioned.step_by(synced_step()), how);
+}
+
+/// They pass many more points.
+fn synced_step() -> usize {
+    if std::env::var(MORE).is_ok() { 1 } else { 3 }
 }
 
 #[test]
@@ -330,8 +373,8 @@ fn the_same_where_names_fold() {
 #[test]
 fn the_same_where_names_fold_and_files_cannot_have_two() {
     let how = How {
-        shared: false,
         links: false,
+        ..How::ALONE
     };
     let test = "crash::the_same_where_names_fold_and_files_cannot_have_two";
     if is_child_with(test, [(FOLDING, "folding")]) {
@@ -346,8 +389,12 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
     let clean = dir_in_memory();
     runtime.block_on(prepare(clean.path(), &[], false));
     // Killed while it looks what the file system can, a start leaves something to the next one.
+    let starting = How {
+        synced: how.synced,
+        ..How::ALONE
+    };
     let is_killed = |point: &u64| {
-        let killed = run_child(clean.path(), &[START.to_owned()], *point, How::ALONE);
+        let killed = run_child(clean.path(), &[START.to_owned()], *point, starting);
         drop(again(|| open_at(clean.path())));
         killed
     };
@@ -390,7 +437,7 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
             // with the rest, until one comes to its end.
             let first = starts;
             // One that shares the root leaves something anew each time, which the next sweeps first.
-            while !shared && run_child(&root, &[START.to_owned()], points_of_a_start + 1, How::ALONE) {
+            while !shared && run_child(&root, &[START.to_owned()], points_of_a_start + 1, starting) {
                 starts += 1;
                 assert!(starts < first + 100, "a start does not get on");
             }
@@ -420,7 +467,7 @@ fn kill_everywhere(scenarios: impl IntoIterator<Item = Scenario>, how: How) {
             fs::remove_dir_all(&root).unwrap();
         }
     }
-    let enough = if shared || names_fold() {
+    let enough = if shared || names_fold() || how.synced {
         crashes > 80
     } else {
         crashes > 200 && starts > if how.links { 500 } else { 100 }

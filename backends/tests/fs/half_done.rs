@@ -24,7 +24,6 @@ use tokio::task::JoinHandle;
 
 use crate::{
     again,
-    beside::has_extended_attributes,
     crash::{How, litter, run_child},
     dir_in_memory, is_child, is_child_with, open_at,
     ops::{clear, list, perform, see, subject, try_perform},
@@ -152,8 +151,7 @@ async fn a_version_that_comes_back_keeps_its_name_in_the_history_until_the_other
 /// Whoever lists versions reads the directory of the bucket first, then that of the histories.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_history_stays_while_its_key_has_a_version_again() {
-    // With side files no root is shared.
-    if !has_extended_attributes() || !is_child("half_done::a_history_stays_while_its_key_has_a_version_again") {
+    if !is_child("half_done::a_history_stays_while_its_key_has_a_version_again") {
         return;
     }
     let tree = Tree::new(true).await;

@@ -32,6 +32,7 @@ mod tree;
 mod unreadable;
 mod versioned;
 mod versions;
+mod winners;
 
 use std::{
     path::{Path, PathBuf},

@@ -18,7 +18,7 @@ use t2gate_backends::{
 
 use tempfile::TempDir;
 
-use crate::{Tree, open_at, options};
+use crate::{Tree, dir_in_memory, is_child, open_at, options};
 
 fn number(number: u16) -> PartNumber {
     PartNumber::new(number).unwrap()
@@ -498,4 +498,39 @@ async fn an_object_of_a_part_in_a_file_of_its_own_is_new() {
         .unwrap();
     let info = tree.complete(&upload, vec![part]).await.unwrap();
     assert!(info.last_modified.unix_seconds() > 1_700_000_000, "{info:?}");
+}
+
+/// However many there are, nothing is written but what is said of them.
+#[tokio::test]
+async fn ten_thousand_parts_become_the_object_without_a_copy() {
+    if !is_child("parts::ten_thousand_parts_become_the_object_without_a_copy") {
+        return;
+    }
+    const PARTS: u16 = 10_000;
+    const LEN: usize = 2000;
+    let root = dir_in_memory();
+    let tree = Tree::with(root, |_| {}).await;
+    let upload = tree.upload("key").await;
+    let bytes = noise(1, LEN + usize::from(PARTS));
+    let part = |n: u16| bytes.slice(usize::from(n) - 1..usize::from(n) - 1 + LEN);
+    let mut parts = Vec::new();
+    for n in 1..=PARTS {
+        parts.push(tree.part(&upload, n, part(n)).await);
+    }
+    let before = fs::metadata(tree.of_upload(&upload, &format!("data.{LEN}"))).unwrap();
+    let written_before = bytes_written();
+    tree.complete(&upload, parts).await.unwrap();
+    let written = bytes_written() - written_before;
+    assert_eq!(fs::metadata(tree.path("key")).unwrap().ino(), before.ino());
+    // The table of parts has some 44 bytes of each.
+    assert!(written < 60 * u64::from(PARTS), "{written} bytes");
+    let whole: Vec<Bytes> = (1..=PARTS).map(part).collect();
+    assert!(tree.get("key").await.unwrap() == whole.concat());
+}
+
+/// By this process so far, whatever way it did that.
+fn bytes_written() -> u64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap();
+    let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+    written.parse().unwrap()
 }

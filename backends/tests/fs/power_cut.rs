@@ -8,7 +8,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
@@ -16,18 +16,20 @@ use std::{
 
 use t2gate_backends::{
     Backend, BackendError, BucketName, Durability, FsBackend, FsOptions, SystemClock, conformance::Subject,
-    crash_points,
+    crash_points, examine_fs,
 };
 
 use crate::{
     is_child, is_child_with,
-    ops::{Op, Ops, Seen, expect, perform, see, subject},
+    ops::{Op, Ops, Seen, expect, perform, see, subject, subject_of},
 };
 
 const CUTS: &str = "T2GATE_TEST_POWER_CUT";
 const ROOT: &str = "T2GATE_POWER_CUT_ROOT";
 const SEED: &str = "T2GATE_POWER_CUT_SEED";
 const LEVEL: &str = "T2GATE_POWER_CUT_LEVEL";
+/// Set where two serve the root.
+const SHARED: &str = "T2GATE_POWER_CUT_SHARED";
 const SURVIVES: &str = "power_cut::what_was_acknowledged_survives_the_loss_of_power";
 const WRITERS: u64 = 6;
 const KINDS: [(&str, &str); 2] = [("ext4", "64M"), ("xfs", "320M")];
@@ -67,10 +69,19 @@ fn writing_child() {
         .worker_threads(2)
         .build()
         .unwrap();
+    let shared = std::env::var_os(SHARED).is_some();
+    let options = FsOptions {
+        durability: level,
+        shared,
+        ..FsOptions::new(&root, Arc::new(SystemClock))
+    };
     runtime.block_on(async {
-        let first = subject(Path::new(&root), &bucket(0), level).await;
-        let writers = (0..WRITERS).map(|writer| {
-            let mut subject = first.clone();
+        let mut servers = vec![subject_of(options.clone(), &bucket(0)).await];
+        if shared {
+            servers.push(subject_of(options, &bucket(0)).await);
+        }
+        let writers = (0..WRITERS).zip(servers.iter().cycle()).map(|(writer, server)| {
+            let mut subject = server.clone();
             tokio::spawn(async move {
                 subject.bucket = BucketName::parse(bucket(writer)).unwrap();
                 if writer > 0 {
@@ -132,6 +143,28 @@ fn the_same_with_side_files() {
 #[ignore = "mounts file systems: needs root, loop devices, mkfs.ext4, mkfs.xfs and python3"]
 fn the_same_where_files_cannot_have_two_names() {
     assert!(!is_child_with(SURVIVES, [("T2GATE_TEST_LINKS", "none")]));
+}
+
+/// By two who share it, each for half of the writers.
+#[test]
+#[ignore = "mounts file systems: needs root, loop devices, mkfs.ext4, mkfs.xfs and python3"]
+fn the_same_of_a_root_that_is_shared() {
+    assert!(!is_child_with(SURVIVES, [(SHARED, "two")]));
+}
+
+/// What the doctor says it has repaired is to stay so.
+#[test]
+#[ignore = "mounts file systems: needs root, loop devices, mkfs.ext4, mkfs.xfs and python3"]
+fn the_doctor_repairs_nothing_on_a_file_system_that_has_stopped() {
+    for (kind, size) in KINDS {
+        let machine = Machine::new(kind, size).unwrap();
+        let root = machine.mount_point().join("root");
+        drop(FsBackend::open(FsOptions::new(&root, Arc::new(SystemClock))).unwrap());
+        assert!(examine_fs(&root, true).unwrap().findings.is_empty());
+        machine.cut();
+        let outcome = examine_fs(&root, true);
+        assert!(outcome.is_err(), "{kind}: {outcome:?}");
+    }
 }
 
 /// On XFS the sync of a directory is content where the file system has stopped. For the records of buckets there is no

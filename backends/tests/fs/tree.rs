@@ -6,9 +6,10 @@ use std::{
     io::{BufRead as _, BufReader},
     os::unix::{ffi::OsStrExt as _, fs::symlink, net::UnixListener},
     process::{Command, Stdio},
+    time::{Duration, UNIX_EPOCH},
 };
 
-use t2gate_backends::{BackendError, CopyObject, ObjectAttributes, PutObject, WriteCondition};
+use t2gate_backends::{BackendError, CopyObject, ListEntry, ObjectAttributes, PutObject, Timestamp, WriteCondition};
 
 use crate::{Tree, beside::has_side_files};
 
@@ -48,6 +49,22 @@ async fn a_file_that_others_put_there_is_an_object_at_once() {
     assert_eq!(info.size, 3);
     assert_eq!(info.etag.as_md5(), None);
     assert!(info.etag.as_str().starts_with("t2-"));
+    // Its time is the one that they gave it.
+    let file = fs::File::options()
+        .write(true)
+        .open(tree.path("theirs/page.html"))
+        .unwrap();
+    for seconds in [1_000_000_000, 86_400] {
+        file.set_modified(UNIX_EPOCH + Duration::new(seconds, 123_456_789))
+            .unwrap();
+        let time = Timestamp::from_unix(seconds.cast_signed(), 123_456_789);
+        assert_eq!(tree.info("theirs/page.html").await.last_modified, time);
+        let page = tree.list_objects(tree.everything()).await.unwrap();
+        assert!(
+            matches!(&page.entries[0], ListEntry::Object(listed) if listed.last_modified == time),
+            "{page:?}"
+        );
+    }
     assert_eq!(info.attributes.checksum, None);
     assert_eq!(info.attributes.content.content_type.as_deref(), Some("text/html"));
     assert_eq!(tree.all_keys().await, ["theirs/page.html", "warm"]);

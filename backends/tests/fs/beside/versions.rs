@@ -470,9 +470,10 @@ async fn reading_child() {
 /// What is lost is what lay in the attributes: the bytes of all versions are there, and the ids of those that are kept.
 #[tokio::test]
 async fn a_root_with_versions_goes_on_with_side_files_where_its_attributes_were_left_behind() {
-    if !super::has_extended_attributes() {
-        return;
-    }
+    assert!(
+        super::has_extended_attributes(),
+        "the temporary directory needs user extended attributes: set TMPDIR"
+    );
     let root = tempfile::tempdir().unwrap();
     let subject = Subject::with_versioning(
         open(root.path(), Arc::new(SystemClock)),

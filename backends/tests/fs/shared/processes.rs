@@ -26,6 +26,7 @@ use crate::{
     crash::litter,
     dir_in_memory, open_at,
     register::{Call, Did, judge, play},
+    winners::Write,
 };
 
 const ROOT: &str = "T2GATE_SHARED_ROOT";
@@ -152,6 +153,7 @@ fn child() {
     let words: Vec<&str> = role.split(' ').collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_time()
         .build()
         .unwrap();
     runtime.block_on(async {
@@ -161,6 +163,7 @@ fn child() {
         match *words {
             ["register", own, count] => register(&subject, number(own), number(count)).await,
             ["create", own, count] => create(&subject, own, number(count)).await,
+            ["compete", own, count] => compete(&subject, own, number(count)).await,
             ["buckets", own, count] => buckets(&subject, own, number(count)).await,
             ["multipart", own, id, parts] => multipart(&subject, number(own), id, number(parts)).await,
             ["writes", own] => writes(&subject, own).await,
@@ -281,6 +284,60 @@ async fn create(subject: &Subject, own: &str, keys: u64) {
         .collect();
     for task in tasks {
         task.await.unwrap();
+    }
+}
+
+/// Whatever kinds of writes meet: of those that all come from one state.
+#[tokio::test]
+async fn of_writes_of_all_kinds_in_two_processes_one_wins() {
+    let (root, _backend, subject) = root().await;
+    let keys = 60 * longer();
+    for n in (0..keys).step_by(2) {
+        subject.put(&format!("d/{n}"), "there").await;
+    }
+    let mut processes = start(root.path(), (0..2).map(|own| format!("compete {own} {keys}")));
+    let mut winners: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for process in &mut processes {
+        for line in process.finish() {
+            let (key, bytes) = line.split_once(' ').unwrap();
+            winners.entry(key.to_owned()).or_default().push(bytes.to_owned());
+        }
+    }
+    assert_eq!(winners.len() as u64, keys);
+    for (key, winners) in &winners {
+        assert_eq!(winners.len(), 1, "{key}: {winners:?}");
+        assert_eq!(subject.get(key).await.unwrap(), winners[0], "{key}");
+    }
+}
+
+async fn compete(subject: &Subject, own: &str, keys: u64) {
+    let mut rounds = Vec::new();
+    for n in 0..keys {
+        let key = format!("d/{n}");
+        let mut writes = Vec::new();
+        for kind in Write::KINDS {
+            let bytes = format!("{kind} of {own}");
+            writes.push((Write::prepare(subject, kind, &key, &bytes).await, bytes));
+        }
+        rounds.push((key, writes));
+    }
+    crash_points::delay_changes(RACE);
+    ready();
+    for (n, (key, writes)) in rounds.into_iter().enumerate() {
+        let racing = writes.into_iter().enumerate().map(|(kind, (write, bytes))| {
+            // Some are quicker than others: each kind is ahead in its turn.
+            let behind = if n % Write::KINDS.len() == kind { 0 } else { 10 };
+            let (subject, key) = (subject.clone(), key.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(RACE * behind).await;
+                if write.wins(&subject).await {
+                    tell(format!("{key} {bytes}"));
+                }
+            })
+        });
+        for racing in racing.collect::<Vec<_>>() {
+            racing.await.unwrap();
+        }
     }
 }
 
