@@ -43,7 +43,11 @@ fn is_note(name: &str) -> bool {
 }
 
 fn holds_notes(staging: &OwnedFd, name: &str) -> Result<bool, Errno> {
-    let names = dir::names(&dir::resolve_dir(staging.as_fd(), [name])?)?;
+    let names = match dir::resolve_dir(staging.as_fd(), [name]) {
+        // Somebody else's.
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        outcome => dir::names(&outcome?)?,
+    };
     Ok(names.iter().any(|name| is_note(name)))
 }
 

@@ -127,7 +127,8 @@ impl Store {
         };
         let there = self.open_upload(upload)?;
         let claimed = claimed(&there.dir, &lock).map_err(Error::io("could not look at an upload"))?;
-        if *alone.ended || !claimed.is_empty() {
+        // One that has ended is there still where it could not be removed.
+        if !claimed.is_empty() {
             return Ok(false);
         }
         let is_done = self.completed(bucket, upload)?.is_some();

@@ -10,10 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
+use rustix::io::Errno;
 use t2gate_backends::{
     Backend as _, BackendError, BodySummary, ChecksumAlgorithm, CompletedPart, ETag, FsBackend, FsOptions, ListParts,
     MemoryBackend, ObjectBody, PartNumber, SystemClock, UploadRef, WriteCondition,
     conformance::{FailingBody, Gate, ScriptedBody, Subject, completed, gate},
+    crash_points::{Call, disarm, fail},
 };
 
 use tempfile::TempDir;
@@ -333,6 +335,38 @@ async fn abandoned_uploads_are_listed_until_they_are_swept() {
         let left = fs::read_dir(root.path().join(".t2/uploads").join(upload.bucket.as_str())).unwrap();
         assert_eq!(left.count(), 2 - swept);
     }
+}
+
+/// The object is there, and its upload could not be removed.
+#[tokio::test]
+async fn a_completed_upload_that_is_left_is_swept() {
+    if !is_child("parts::a_completed_upload_that_is_left_is_swept") {
+        return;
+    }
+    let mut left = 0;
+    for after in 0.. {
+        let root = dir_in_memory();
+        let backend = Arc::new(FsBackend::open(options(root.path())).unwrap());
+        let subject = Subject::new(backend.clone()).await;
+        let upload = subject.upload("key").await;
+        let part = subject.part(&upload, 1, "part").await;
+        fail(&[Call::Add], Errno::IO.raw_os_error(), after);
+        let completed = subject.complete(&upload, vec![part]).await;
+        if !disarm() {
+            break;
+        }
+        let listed = async || {
+            let page = subject.list_multipart_uploads(subject.all_uploads()).await;
+            page.unwrap().entries.len()
+        };
+        if completed.is_ok() && listed().await > 0 {
+            left += 1;
+            assert_eq!(backend.sweep_uploads().await.unwrap(), 0, "none was abandoned");
+            assert_eq!(listed().await, 0, "{after}");
+            assert_eq!(subject.get("key").await.unwrap(), "part");
+        }
+    }
+    assert_eq!(left, 1);
 }
 
 #[tokio::test]

@@ -258,7 +258,7 @@ async fn a_file_of_others_never_has_the_tag_of_a_version_that_is_deleted() {
             break;
         }
     }
-    assert!(failed > 1, "{failed}");
+    assert!(failed > 0, "{failed}");
 }
 
 #[tokio::test]
