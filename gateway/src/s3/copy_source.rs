@@ -52,7 +52,7 @@ fn parse_copy_source(text: &str, dialect: Dialect) -> Result<ObjectRef, S3Error>
         }
     };
     Ok(ObjectRef {
-        bucket: parse::existing_bucket(bucket, dialect)?,
+        bucket: parse::existing_bucket(bucket)?,
         key: parse::key(key, dialect)?,
         version_id,
     })

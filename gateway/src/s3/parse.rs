@@ -61,16 +61,14 @@ pub fn new_bucket(name: &str, dialect: Dialect) -> Result<BucketName, S3Error> {
     BucketName::parse(name)
         .ok()
         .filter(|bucket| dialect.rules().dotted_bucket_names || !bucket.as_str().contains('.'))
-        .ok_or_else(|| {
-            S3Error::new(S3ErrorCode::InvalidBucketName, "The specified bucket is not valid.")
-                .with_field("BucketName", name)
-        })
+        .ok_or_else(|| invalid_bucket_name(name))
 }
 
-/// Judges the name of a bucket that should be there. A name that S3 once allowed (upper case, `_`, longer ones) is
-/// `NoSuchBucket`, as in the T2 text's example; anything else `InvalidBucketName`.
-pub fn existing_bucket(name: &str, dialect: Dialect) -> Result<BucketName, S3Error> {
-    new_bucket(name, dialect).map_err(|error| {
+/// Judges the name of a bucket that should be there, which may be one that somebody else made: a directory of two words
+/// with a dot between them is served where no such bucket can be made. A name that S3 once allowed (upper case, `_`, longer
+/// ones) is `NoSuchBucket`, as in the T2 text's example; anything else `InvalidBucketName`.
+pub fn existing_bucket(name: &str) -> Result<BucketName, S3Error> {
+    BucketName::parse(name).map_err(|_| {
         let once_allowed = (3..=255).contains(&name.len())
             && name
                 .bytes()
@@ -78,9 +76,13 @@ pub fn existing_bucket(name: &str, dialect: Dialect) -> Result<BucketName, S3Err
         if once_allowed {
             S3Error::no_such_bucket(name)
         } else {
-            error
+            invalid_bucket_name(name)
         }
     })
+}
+
+fn invalid_bucket_name(name: &str) -> S3Error {
+    S3Error::new(S3ErrorCode::InvalidBucketName, "The specified bucket is not valid.").with_field("BucketName", name)
 }
 
 /// Judges a key. Errors: `KeyTooLongError`, `InvalidArgument` for NUL, and for control characters where the dialect
@@ -328,7 +330,7 @@ impl<'a> Input<'a> {
     }
 
     fn bucket(self) -> Result<BucketName, S3Error> {
-        existing_bucket(self.raw_bucket(), self.request.dialect)
+        existing_bucket(self.raw_bucket())
     }
 
     /// Empty only where the path names no bucket, which no row that asks allows.
