@@ -38,6 +38,11 @@ impl WriteCondition {
         self.if_match.is_none() && !self.if_none_match && !self.keep_all
     }
 
+    /// Whether it depends on which object there is.
+    pub fn is_of_object(&self) -> bool {
+        self.if_match.is_some() || self.if_none_match
+    }
+
     /// Judges what the write destroys. [`BackendError::WouldDestroy`] where it must not.
     pub fn judge_loss(&self, destroys: bool) -> Result<(), BackendError> {
         if self.keep_all && destroys {

@@ -4,7 +4,7 @@ use super::{
     ScriptedBody, Subject, gate,
     subject::{etag_of, if_absent, if_match, if_present, soon},
 };
-use crate::{BackendError, BodySummary, ChecksumAlgorithm, PutObject};
+use crate::{BackendError, BodySummary, ChecksumAlgorithm, CompleteMultipartUpload, PutObject, WriteCondition};
 
 /// Whether the backend judges conditions; one that does not has to say so.
 pub(super) async fn conditional(s: &Subject) -> bool {
@@ -163,4 +163,33 @@ pub async fn conditions_tell_a_key_from_its_neighbours(s: Subject) {
     let mut keys = vec!["A", "a", "a/", "a/b"];
     keys.retain(|key| (slash || *key != "a/") && (above || *key != "a"));
     assert_eq!(s.all_keys().await, keys);
+}
+
+pub async fn who_may_not_destroy_writes_where_nothing_is(s: Subject) {
+    let keep_all = WriteCondition {
+        keep_all: true,
+        ..WriteCondition::default()
+    };
+    let upload = s.upload("parts").await;
+    let part = s.part(&upload, 1, "of one part").await;
+    let complete = || CompleteMultipartUpload {
+        condition: keep_all.clone(),
+        ..s.complete_request(&upload, vec![part.clone()])
+    };
+    let first = s.put_if(keep_all.clone(), "key", "first").await.unwrap();
+    s.put("parts", "there").await;
+    if s.head_bucket(&s.bucket).await.unwrap().versioning.is_some() {
+        s.put_if(keep_all.clone(), "key", "second").await.unwrap();
+        s.complete_multipart_upload(complete()).await.unwrap();
+        return;
+    }
+    let refused = s.put_if(keep_all.clone(), "key", "second").await;
+    assert_refused!(refused, BackendError::WouldDestroy);
+    assert_eq!(s.info("key").await, first);
+    let refused = s.complete_multipart_upload(complete()).await;
+    assert_refused!(refused, BackendError::WouldDestroy);
+    assert_eq!(s.get("parts").await.unwrap(), "there");
+    s.delete("parts").await;
+    s.complete_multipart_upload(complete()).await.unwrap();
+    assert_eq!(s.get("parts").await.unwrap(), "of one part");
 }

@@ -213,9 +213,9 @@ impl Core {
         Ok(current)
     }
 
-    /// What the store cannot judge is refused.
+    /// What the store cannot judge is refused. What would be lost is judged under the key's lock, as of a delete.
     pub(super) fn judge_support(&self, condition: &WriteCondition) -> Result<(), BackendError> {
-        if condition.is_none() || self.level >= Level::CompareAndSet {
+        if !condition.is_of_object() || self.level >= Level::CompareAndSet {
             Ok(())
         } else {
             Err(self.not_supported("A conditional write"))

@@ -31,11 +31,15 @@ impl Carrier {
         let selection = select(&request, &opened).await?;
         let range = selection.bytes(opened.info.size);
         let response = encode::get_object(&request, &opened.info, &selection);
-        let bytes = opened.reader.read(range).map_ok(Frame::data).map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "an object could not be read to its end"
-            );
+        // The body is polled outside of the request's span, whose id whoever reads the log looks for.
+        let span = tracing::Span::current();
+        let bytes = opened.reader.read(range).map_ok(Frame::data).map_err(move |error| {
+            span.in_scope(|| {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an object could not be read to its end"
+                );
+            });
             error.into()
         });
         Ok(response.map(|()| ResponseBody::new(StreamBody::new(bytes))))
@@ -296,7 +300,7 @@ impl Carrier {
             return Ok(());
         }
         let capabilities = self.backend.capabilities(Some(&object.bucket));
-        if !capabilities.conditional_writes {
+        if condition.is_of_object() && !capabilities.conditional_writes {
             let backend = capabilities.name;
             let operation = "A conditional write";
             return Err(BackendError::NotSupported { operation, backend }.into());
@@ -399,7 +403,7 @@ impl Refused {
     pub(super) fn of(condition: &WriteCondition) -> Self {
         Self {
             if_match: condition.if_match.is_some(),
-            is_conditional: condition.if_match.is_some() || condition.if_none_match,
+            is_conditional: condition.is_of_object(),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{
     BackendError, BucketName, CurrentVersion, Key, KeyState, ObjectInfo, Stamp, VersionClock, VersionId,
     WriteCondition,
     opendal::{
-        ATTEMPTS, Core, StoreLayout,
+        ATTEMPTS, Core, Level, StoreLayout,
         answer::heard,
         blob::{self, Blob},
         bucket::Bucket,
@@ -84,6 +84,7 @@ impl Core {
             let precondition = match &current {
                 _ if condition.is_none() => Precondition::None,
                 Some(current) => self.replacing(current.token.clone()),
+                None if self.level < Level::CompareAndSet => Precondition::None,
                 None => Precondition::Absent,
             };
             let (outcome, answer) = heard(self.write_plain(place, record, new, data, &precondition)).await;
