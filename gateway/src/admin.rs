@@ -1,6 +1,6 @@
 //! The second listener: /metrics, /healthz, /readyz. Plain HTTP without authentication, so on loopback by default.
 
-use std::{convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -13,14 +13,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Encoder as _, Registry, TEXT_FORMAT, TextEncoder};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
 use crate::server::Shutdown;
 
-/// Connections at a time; one more waits.
+/// Connections at a time; for one more the oldest ends. Whoever asks for health asks briefly, and is not to be kept out by
+/// those who ask nothing.
 const CONNECTIONS: usize = 64;
 /// From the start of a connection, or the last answer, to the next request's headers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,30 +52,30 @@ impl Admin {
 
     /// Serves until `shutdown`. It should be the last that is told to stop, so that `/readyz` can say "draining".
     pub async fn run(self, listener: TcpListener, mut shutdown: Shutdown) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
+        let mut oldest_first: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
         loop {
-            while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 () = shutdown.requested() => break,
-                accepted = async {
-                    let permit = Arc::clone(&permits).acquire_owned().await;
-                    (permit, listener.accept().await)
-                } => accepted,
+                accepted = listener.accept() => accepted,
             };
+            while connections.try_join_next().is_some() {}
             match accepted {
-                (Ok(permit), Ok((stream, _))) => {
-                    let admin = self.clone();
-                    connections.spawn(async move {
-                        admin.serve(stream).await;
-                        drop(permit);
-                    });
+                Ok((stream, _)) => {
+                    if oldest_first.len() == CONNECTIONS {
+                        oldest_first.retain(|connection| !connection.is_finished());
+                    }
+                    if oldest_first.len() == CONNECTIONS
+                        && let Some(oldest) = oldest_first.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    oldest_first.push_back(connections.spawn(self.clone().serve(stream)));
                 }
-                (_, Err(error)) => {
+                Err(error) => {
                     tracing::warn!(%error, "admin listener: cannot accept");
                     sleep(Duration::from_millis(100)).await;
                 }
-                (Err(_closed), _) => break,
             }
         }
         connections.shutdown().await;
@@ -195,6 +195,19 @@ mod tests {
             "{answer}"
         );
         assert!(ask(address, "GET", "/healthz").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_keeps_nobody_from_asking() {
+        let (address, _trigger) = start(Ok(())).await;
+        let mut silent = Vec::new();
+        for _ in 0..3 * CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answer = timeout(Duration::from_secs(20), ask(address, "GET", "/healthz")).await;
+        assert!(answer.expect("an answer in time").starts_with("HTTP/1.1 200"));
+        // The oldest have ended.
+        assert!(matches!(silent[0].read(&mut [0]).await, Ok(0) | Err(_)));
     }
 
     #[tokio::test]

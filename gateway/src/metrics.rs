@@ -212,7 +212,7 @@ impl Metrics {
             let stats = stats.clone();
             move || field(&stats).load(Relaxed)
         };
-        let counters: [(&str, &str, Field); 5] = [
+        let counters: [(&str, &str, Field); 6] = [
             (
                 "connections_accepted_total",
                 "Connections that were accepted, refused ones too.",
@@ -222,6 +222,11 @@ impl Metrics {
                 "connections_refused_total",
                 "Connections that were closed at once, for there were too many.",
                 |s| &s.refused,
+            ),
+            (
+                "connections_displaced_total",
+                "Connections that waited for their peers and were closed, for there were too many and another one came.",
+                |s| &s.displaced,
             ),
             (
                 "connection_timeouts_total",

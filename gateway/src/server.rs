@@ -9,6 +9,7 @@ pub mod tls;
 
 mod activity;
 mod connection;
+mod crowd;
 mod io;
 mod service;
 mod shutdown;
@@ -33,10 +34,11 @@ use tokio::{
     net::TcpListener,
     sync::Semaphore,
     task::{JoinError, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tower::Service;
 
+use self::{activity::Activity, crowd::Crowd};
 pub use self::{
     shutdown::{Shutdown, ShutdownTrigger, signals},
     tls::Tls,
@@ -46,7 +48,8 @@ use crate::config::Limits;
 /// What one listener allows its peers.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// Connections at a time.
+    /// Connections at a time. When there are so many, the one that has waited for its peer the longest ends for a new one;
+    /// where all are being served, the new one is closed.
     pub connections: usize,
     /// Bytes of request line and headers; one more is answered with 431.
     pub header_bytes: usize,
@@ -98,6 +101,8 @@ pub struct ConnectionStats {
     pub accepted: AtomicU64,
     /// Closed at once, for there were too many.
     pub refused: AtomicU64,
+    /// Closed while they waited for their peers, for there were too many and another one came.
+    pub displaced: AtomicU64,
     /// Connections now.
     pub open: AtomicU64,
     /// Plain text where TLS was expected.
@@ -118,9 +123,12 @@ pub struct Drained {
     pub cut: usize,
 }
 
+/// How long a new connection waits for the one that makes room for it.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Serves until `shutdown`, then finishes what runs. When it returns, the listener is closed and no connection is left.
 ///
-/// A connection over the limit is accepted and closed at once: left waiting in the kernel it would look like a hang to
+/// A connection over the limit for which none makes room is accepted and closed at once: left waiting in the kernel it would look like a hang to
 /// its client, whereas every S3 client tries again after a closed connection.
 pub async fn run<S, B>(
     listener: TcpListener,
@@ -143,6 +151,7 @@ where
         stats: Arc::clone(&stats),
         shutdown: shutdown.clone(),
     });
+    let crowd = Arc::new(Crowd::default());
     let mut connections = JoinSet::new();
     let mut pause = AcceptPause::default();
     let mut full = false;
@@ -155,18 +164,39 @@ where
                 Ok((stream, peer)) => {
                     pause.reset();
                     stats.accepted.fetch_add(1, Relaxed);
-                    let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                        stats.refused.fetch_add(1, Relaxed);
+                    let now = Instant::now();
+                    let permit = Arc::clone(&permits).try_acquire_owned().ok();
+                    if permit.is_none() {
                         if !std::mem::replace(&mut full, true) {
-                            tracing::warn!(limit = context.options.connections, "too many connections: closing new ones");
+                            tracing::warn!(
+                                limit = context.options.connections,
+                                "too many connections: closing those that wait, or new ones"
+                            );
                         }
-                        continue;
-                    };
-                    full = false;
-                    let (context, service) = (Arc::clone(&context), service.clone());
+                        if !crowd.make_room(now) {
+                            stats.refused.fetch_add(1, Relaxed);
+                            continue;
+                        }
+                    } else {
+                        full = false;
+                    }
+                    let (context, service, permits) = (Arc::clone(&context), service.clone(), Arc::clone(&permits));
+                    let activity = Arc::new(Activity::new(&context.options, now));
+                    let crowd = Arc::clone(&crowd);
                     connections.spawn(async move {
+                        let permit = match permit {
+                            Some(permit) => permit,
+                            None => match timeout(ROOM_TIMEOUT, permits.acquire_owned()).await {
+                                Ok(Ok(permit)) => permit,
+                                Ok(Err(_)) | Err(_) => {
+                                    context.stats.refused.fetch_add(1, Relaxed);
+                                    return;
+                                }
+                            },
+                        };
                         let _open = Gauge::of(&context.stats.open);
-                        connection::serve(stream, peer, service, &context).await;
+                        let _member = crowd.join(Arc::clone(&activity));
+                        connection::serve(stream, peer, service, &context, activity).await;
                         drop(permit);
                     });
                 }

@@ -2,10 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
+use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::ServerOptions;
@@ -24,6 +27,8 @@ pub(super) enum Expired {
     NotReading,
     /// The peer takes it too slowly.
     ReadingTooSlowly,
+    /// It waited for its peer, and another one came.
+    GaveWay,
 }
 
 impl Expired {
@@ -33,6 +38,7 @@ impl Expired {
             Self::SlowHeaders => "slow headers",
             Self::NotReading => "the peer does not read",
             Self::ReadingTooSlowly => "the peer reads too slowly",
+            Self::GaveWay => "too many connections, and this one waited",
         }
     }
 }
@@ -50,6 +56,8 @@ pub(super) enum Verdict {
 pub(super) struct Activity {
     limits: PaceLimits,
     state: Mutex<State>,
+    /// Of the task that asks for the verdict.
+    task: AtomicWaker,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +77,8 @@ struct State {
     /// Requests whose response bodies have not ended.
     requests: usize,
     had_request: bool,
+    /// It is to end, should it still wait for its peer.
+    gives_way: bool,
     /// Since when there has been nothing to do.
     idle_since: Instant,
     /// Since when a request's headers have been coming in. HTTP/1 only.
@@ -106,6 +116,7 @@ impl Activity {
             multiplexed: false,
             requests: 0,
             had_request: false,
+            gives_way: false,
             idle_since: now,
             head_since: None,
             writing: None,
@@ -114,7 +125,39 @@ impl Activity {
         Self {
             limits,
             state: Mutex::new(state),
+            task: AtomicWaker::new(),
         }
+    }
+
+    /// Since when it has waited for its peer to say something. `None`: it does not, or has been told to end.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.is_waiting() && !state.gives_way).then(|| state.head_since.unwrap_or(state.idle_since))
+    }
+
+    /// Ends it, if it still waits for its peer by the time that its task looks.
+    pub(super) fn give_way(&self) {
+        self.lock().gives_way = true;
+        self.task.wake();
+    }
+
+    /// Ends once it [gives way](Self::give_way).
+    pub(super) async fn gave_way(&self) {
+        poll_fn(|cx| {
+            self.watched_by(cx);
+            let state = self.lock();
+            if state.gives_way && state.is_waiting() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// That task looks again when it has to.
+    pub(super) fn watched_by(&self, cx: &Context<'_>) {
+        self.task.register(cx.waker());
     }
 
     /// The handshake is over: requests are awaited from now on.
@@ -175,6 +218,7 @@ impl Activity {
         let mut state = self.lock();
         state.requests += 1;
         state.had_request = true;
+        state.gives_way = false;
         state.head_since = None;
     }
 
@@ -216,6 +260,11 @@ impl Activity {
 }
 
 impl State {
+    /// Nothing is under way but what the peer has yet to say.
+    fn is_waiting(&self) -> bool {
+        self.requests == 0 && !self.writing.as_ref().is_some_and(|writing| writing.blocked)
+    }
+
     fn verdict(&mut self, limits: &PaceLimits, now: Instant) -> Verdict {
         let mut next = now + limits.longest;
         let mut due = |at: Instant, expired| {
@@ -237,6 +286,9 @@ impl State {
             }
             next = next.min(writing.since + grace);
         } else if self.requests == 0 {
+            if self.gives_way {
+                return Verdict::Expired(Expired::GaveWay);
+            }
             let awaited = match self.head_since {
                 Some(since) => due(since + limits.header_timeout, Expired::SlowHeaders),
                 None if self.had_request => due(self.idle_since + limits.keep_alive_timeout, Expired::Idle),
@@ -384,6 +436,29 @@ mod tests {
         activity.wrote(1, 1, start + 200 * SECOND);
         lives(&activity, start + 259 * SECOND);
         expired(&activity, start + 260 * SECOND, Expired::Idle);
+    }
+
+    #[test]
+    fn only_who_waits_gives_way() {
+        let (activity, start) = activity();
+        assert_eq!(activity.waiting_since(), Some(start));
+        activity.read(1, start + SECOND);
+        assert_eq!(activity.waiting_since(), Some(start + SECOND));
+        activity.request_started();
+        assert_eq!(activity.waiting_since(), None);
+        // A request came between the look and the word.
+        activity.give_way();
+        lives(&activity, start + 2 * SECOND);
+        activity.write_blocked(start + 3 * SECOND);
+        activity.request_ended(1, start + 3 * SECOND);
+        lives(&activity, start + 4 * SECOND);
+        activity.wrote(9, 9, start + 5 * SECOND);
+        expired(&activity, start + 5 * SECOND, Expired::GaveWay);
+        assert_eq!(activity.waiting_since(), None, "it is told once");
+        activity.request_started();
+        activity.request_ended(2, start + 6 * SECOND);
+        lives(&activity, start + 7 * SECOND);
+        assert_eq!(activity.waiting_since(), Some(start + 6 * SECOND));
     }
 
     #[test]

@@ -77,8 +77,13 @@ pub(super) struct Context {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<S, B>(stream: TcpStream, peer: SocketAddr, service: S, context: &Context)
-where
+pub(super) async fn serve<S, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: S,
+    context: &Context,
+    activity: Arc<Activity>,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Unpin + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
@@ -90,8 +95,14 @@ where
     if let Err(error) = set_options(&stream) {
         tracing::debug!(%peer, %error, "cannot set the socket's options");
     }
-    let activity = Arc::new(Activity::new(&context.options, Instant::now()));
-    let Some(stream) = handshake(stream, peer, Arc::clone(&activity), context).await else {
+    let shaken = tokio::select! {
+        shaken = handshake(stream, peer, Arc::clone(&activity), context) => shaken,
+        () = activity.gave_way() => {
+            context.stats.displaced.fetch_add(1, Relaxed);
+            None
+        }
+    };
+    let Some(stream) = shaken else {
         return;
     };
     let session = stream.get_ref().1;
@@ -129,7 +140,11 @@ where
         Ended::Finished => {}
         Ended::Failed(error) => tracing::debug!(%peer, error = %Chain(&error), "connection failed"),
         Ended::Expired(why) => {
-            context.stats.timeouts.fetch_add(1, Relaxed);
+            let count = match why {
+                Expired::GaveWay => &context.stats.displaced,
+                _ => &context.stats.timeouts,
+            };
+            count.fetch_add(1, Relaxed);
             tracing::debug!(%peer, why = why.as_str(), "connection cut");
         }
     }
@@ -320,6 +335,7 @@ async fn drive<C: HttpConnection>(mut connection: C, activity: &Activity, mut sh
 }
 
 fn poll_expired(activity: &Activity, mut look: Pin<&mut Sleep>, cx: &mut TaskContext<'_>) -> Poll<Expired> {
+    activity.watched_by(cx);
     loop {
         match activity.verdict(Instant::now()) {
             Verdict::Expired(why) => return Poll::Ready(why),

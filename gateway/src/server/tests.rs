@@ -356,15 +356,23 @@ async fn a_connection_over_the_limit_is_closed_and_one_after_a_close_is_not() {
         ..options()
     })
     .await;
-    let first = server.connect().await;
+    // Both are being served.
+    let mut first = server.connect().await;
     let mut second = server.connect().await;
+    for stream in [&mut first, &mut second] {
+        stream
+            .write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        stream.read_u8().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     server
         .connect_as("localhost", &[])
         .await
         .expect_err("a third connection");
     assert_eq!(server.count(|stats| &stats.refused), 1);
-    second.write_all(GET).await.unwrap();
-    read_answer(&mut second).await;
+    assert_eq!(server.count(|stats| &stats.displaced), 0);
 
     drop(first);
     let again = async {
@@ -373,6 +381,41 @@ async fn a_connection_over_the_limit_is_closed_and_one_after_a_close_is_not() {
         }
     };
     timeout(PATIENCE, again).await.expect("a place came free");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let server = start(ServerOptions {
+        connections: 3,
+        handshake_timeout: Duration::from_secs(600),
+        header_timeout: Duration::from_secs(600),
+        keep_alive_timeout: Duration::from_secs(600),
+        ..options()
+    })
+    .await;
+    // One amid its handshake, one between two requests, one on HTTP/2 that has asked nothing.
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    let mut kept = server.connect().await;
+    kept.write_all(GET).await.unwrap();
+    read_answer(&mut kept).await;
+    let _empty = server.connect_as("localhost", &["h2"]).await.unwrap();
+    let mut served = Vec::new();
+    let asked = async {
+        for displaced in 1..=5 {
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            let mut stream = server.connect().await;
+            stream.write_all(GET).await.unwrap();
+            read_answer(&mut stream).await;
+            assert_eq!(server.count(|stats| &stats.displaced), displaced);
+            // It stays open, as those before it have.
+            served.push(stream);
+        }
+    };
+    timeout(6 * PATIENCE, asked).await.expect("each is served");
+    assert_eq!(server.count(|stats| &stats.refused), 0);
+    assert!(server.count(|stats| &stats.open) <= 3);
+    // Who waited has heard of its end.
+    assert!(matches!(kept.read(&mut [0]).await, Ok(0) | Err(_)));
 }
 
 #[tokio::test]
