@@ -1,21 +1,26 @@
 //! Configuration in, running gateway out. The only file that knows every module.
 
-use std::{sync::Arc, time::Duration};
+mod readiness;
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use futures::future::join_all;
 use http::HeaderValue;
 use t2gate_backends::{
-    AccountId, Backend, BackendError, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, OpendalBackend,
+    AccountId, Backend, BucketName, Clock, FsBackend, FsOptions, MemoryBackend, Metered, OpendalBackend,
     OpendalOptions, ProbeReport, Routed, Routes, StoreLayout, SystemClock, Versioned,
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout_at},
+};
 
+use self::readiness::Readiness;
 use crate::{
     admin::Admin,
     body::BodyPace,
     config::{self, BackendKind, Config},
-    dispatch,
+    dispatch::{self, Writes},
     keys::KeyStore,
     layer::{
         authenticate::Authenticate,
@@ -26,7 +31,7 @@ use crate::{
         route::Route,
     },
     metrics::Metrics,
-    server::{self, ConnectionStats, Drained, Shutdown, Tls},
+    server::{self, ConnectionStats, Shutdown, Tls},
     stack::{self, stack},
 };
 
@@ -60,9 +65,6 @@ pub struct Store {
     pub probed: Option<(ProbeReport, StoreLayout)>,
 }
 
-/// A backend that is not ready after so long is not. Less than the admin listener waits, so that it can be said which.
-const STORE_READY_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// Opens the storage that the configuration names, one backend after the other. Blocks: before anything is served.
 /// `metrics` count what is asked of stores from the first probe on.
 pub async fn open_storage(config: &Config, metrics: &Arc<Metrics>) -> Result<Storage, anyhow::Error> {
@@ -70,6 +72,12 @@ pub async fn open_storage(config: &Config, metrics: &Arc<Metrics>) -> Result<Sto
     let several = !config.backends.others.is_empty();
     let mut stores = Vec::new();
     for backend in config.backends.iter() {
+        // It may take minutes, and whoever waits wants to know what for.
+        tracing::info!(
+            backend = &*backend.name,
+            service = &*backend.store.service,
+            "opening a backend"
+        );
         let store = open_store(backend, clock.clone(), Some(metrics))
             .await
             .map_err(|error| match several {
@@ -240,8 +248,18 @@ async fn tell_misplaced(routed: Arc<Routed>, names: Vec<Box<str>>, accounts: Vec
     }
 }
 
-/// Serves until `shutdown`, then drains. The admin listener stops last, so that it can say that the gateway drains.
-pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result<Drained, anyhow::Error> {
+/// What had not ended within [`Limits::drain_deadline`](crate::config::Limits) of the word to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Connections that were still busy, and were cut.
+    pub cut: usize,
+    /// Writes that were under way, whether anybody waited for them or not. None of them has been acknowledged.
+    pub writes: usize,
+}
+
+/// Serves until `shutdown`, then drains: first connections, then writes whose clients have gone, which are finished as if
+/// they had not. The admin listener stops last, so that it can say that the gateway drains.
+pub async fn run(config: &Config, startup: Startup, shutdown: Shutdown) -> Result<Stopped, anyhow::Error> {
     let Startup {
         keys,
         tls,
@@ -264,26 +282,37 @@ pub async fn run(config: Config, startup: Startup, shutdown: Shutdown) -> Result
         let accounts = keys.accounts().iter().map(|account| account.id.clone()).collect();
         tokio::spawn(tell_misplaced(routed, names, accounts));
     }
-    let service =
-        stack(layers(&config, keys, backend, clock.clone(), metrics.clone())?).context("no random numbers")?;
+    let writes = Writes::default();
+    let parts = layers(config, keys, backend, clock.clone(), metrics.clone(), writes.clone())?;
+    let service = stack(parts).context("no random numbers")?;
 
     let (admin_trigger, admin_shutdown) = Shutdown::new();
-    let readiness = Readiness {
-        shutdown: shutdown.clone(),
-        tls: tls.clone(),
-        stores,
-        clock,
-    };
-    let readiness = Arc::new(readiness);
+    let readiness = Arc::new(Readiness::new(shutdown.clone(), tls.clone(), stores, clock));
     let admin = Admin::new(metrics.registry().clone(), move || {
         let readiness = readiness.clone();
         async move { readiness.judge().await }
     });
     let admin = tokio::spawn(admin.run(admin_listener, admin_shutdown));
-    let drained = server::run(listener, tls, service, (&config.limits).into(), stats, shutdown).await;
+    let mut word = shutdown.clone();
+    let told = async {
+        word.requested().await;
+        Instant::now()
+    };
+    let serving = server::run(listener, tls, service, (&config.limits).into(), stats, shutdown);
+    let (drained, told) = tokio::join!(serving, told);
+    let deadline = told + config.limits.drain_deadline;
+    if timeout_at(deadline, writes.ended()).await.is_err() {
+        tracing::warn!(
+            writes = writes.count(),
+            "the drain deadline has passed: cutting writes that still run"
+        );
+    }
     admin_trigger.trigger();
     admin.await?;
-    Ok(drained)
+    Ok(Stopped {
+        cut: drained.cut,
+        writes: writes.count(),
+    })
 }
 
 /// What the stack is made of, as the configuration has it.
@@ -293,6 +322,7 @@ fn layers(
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    writes: Writes,
 ) -> Result<stack::Parts, anyhow::Error> {
     let s3 = &config.s3;
     let memory = MemoryBudget::new(config.limits.memory_budget);
@@ -341,43 +371,6 @@ fn layers(
             ignore_object_acl: s3.ignore_object_acl,
         },
         backend,
+        writes,
     })
-}
-
-/// Whether requests should be sent here.
-struct Readiness {
-    shutdown: Shutdown,
-    tls: Arc<Tls>,
-    stores: Vec<Store>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Readiness {
-    async fn judge(&self) -> Result<(), String> {
-        if self.shutdown.is_requested() {
-            return Err("draining".into());
-        }
-        if self.tls.expires() <= self.clock.now() {
-            return Err("the certificate has expired".into());
-        }
-        let asked = join_all(self.stores.iter().map(|store| self.ask(store))).await;
-        let faults: Vec<String> = asked.into_iter().filter_map(Result::err).collect();
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(faults.join("; "))
-        }
-    }
-    async fn ask(&self, store: &Store) -> Result<(), String> {
-        let name = match &*self.stores {
-            [_] => "the storage".to_owned(),
-            _ => format!("the storage {}", store.name),
-        };
-        match timeout(STORE_READY_TIMEOUT, store.backend.ready()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error @ BackendError::ReadOnly)) => Err(format!("{name}: {error}")),
-            Ok(Err(error)) => Err(format!("{name} does not answer: {error}")),
-            Err(_elapsed) => Err(format!("{name} does not answer in time")),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod bucket;
 mod multipart;
 mod object;
+mod writes;
 
 use std::{
     pin::Pin,
@@ -13,8 +14,8 @@ use std::{
 use http::Response;
 use t2gate_backends::{AccountId, Backend, BackendError, BucketInfo, BucketName};
 use tower::Service;
-use tracing::Instrument as _;
 
+pub use self::writes::Writes;
 use crate::{
     acl::Requester,
     body::UnverifiedBody,
@@ -34,6 +35,7 @@ type Reply = Result<Response<ResponseBody>, S3Error>;
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     carrier: Arc<Carrier>,
+    writes: Writes,
 }
 
 /// What operations are carried out with.
@@ -56,9 +58,10 @@ pub struct Settings {
 }
 
 impl Dispatch {
-    pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
+    pub fn new(backend: Arc<dyn Backend>, settings: Settings, writes: Writes) -> Self {
         Self {
             carrier: Arc::new(Carrier { backend, settings }),
+            writes,
         }
     }
 }
@@ -78,17 +81,15 @@ impl Service<Permitted> for Dispatch {
         if !operation.is_write() {
             return Box::pin(async move { carrier.carry_out(operation, &grant, body, &record).await });
         }
-        // A task of its own: a client that goes away must not cut a write in the middle of its commit. What the request
-        // reserved hangs on the handle, so that it counts until the write is done, and not just until it was read.
+        // What the request reserved hangs on the handle, so that it counts until the write is done, and not just until it
+        // was read.
         let reserved = body.body.clone();
-        let task = async move {
+        let write = async move {
             let reply = carrier.carry_out(operation, &grant, body, &record).await;
             drop(reserved);
             reply
         };
-        let task = task.in_current_span();
-        let task = tokio::spawn(task);
-        Box::pin(async move { task.await.unwrap_or_else(|panic| Err(S3Error::internal(panic))) })
+        Box::pin(self.writes.carry_out(write))
     }
 }
 

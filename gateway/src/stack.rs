@@ -10,7 +10,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::{
     dialect::Dialect,
-    dispatch::{self, Dispatch},
+    dispatch::{self, Dispatch, Writes},
     layer::{
         admission, authenticate, authorize,
         backend_limits::{self, BackendLimits},
@@ -40,6 +40,8 @@ pub struct Parts {
     pub authenticate: authenticate::Authenticate,
     pub dispatch: dispatch::Settings,
     pub backend: Arc<dyn Backend>,
+    /// Those that the service begins.
+    pub writes: Writes,
 }
 
 /// The whole service for one connection's requests. Fails where the system has no random numbers to give.
@@ -78,5 +80,5 @@ where
         .layer(backend_limits::layer(parts.backend_limits))
         // The one way to a Permitted, which is all that dispatch takes.
         .layer(authorize::layer(parts.backend.clone(), parts.dialect))
-        .service(Dispatch::new(parts.backend, parts.dispatch)))
+        .service(Dispatch::new(parts.backend, parts.dispatch, parts.writes)))
 }

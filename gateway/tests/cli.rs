@@ -371,6 +371,36 @@ fn refusing() -> SocketAddr {
     address
 }
 
+/// As process 1 of a container it would not even die of the signal.
+#[test]
+fn whoever_waits_for_a_store_that_does_not_answer_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap();
+    let text = format!(
+        "[backend]\nkind = \"opendal\"\nservice = \"s3\"\noptions = {{ bucket = \"b\", region = \"us-east-1\", \
+         endpoint = \"http://{endpoint}\", access_key_id = \"x\", secret_access_key = \"y\", disable_config_load = \"true\" }}\n"
+    );
+    fs::write(dir.path().join("t2gate.toml"), text).unwrap();
+    let mut command = t2gate(dir.path());
+    let mut child = command
+        .args(["serve", "--config", "t2gate.toml", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.path().join(LOG)).unwrap())
+        .spawn()
+        .unwrap();
+    let _asked = listener.accept().unwrap();
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let code = child.wait().unwrap().code();
+    let said = fs::read_to_string(dir.path().join(LOG)).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("opening a backend") && said.contains("stopped before anything was served"),
+        "{said}"
+    );
+}
+
 /// Every service that a build has by itself, with its secrets, which come by a file and by a variable in turn. All that
 /// it calls goes to a server here that refuses it.
 #[test]

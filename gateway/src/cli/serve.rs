@@ -84,12 +84,25 @@ enum ServeError {
 }
 
 async fn serve(config: Config) -> Result<(), ServeError> {
-    let prepared = Prepared::new(&config).await?;
+    // First: a store that does not answer takes minutes to open, and process 1 of a container does not die of a signal that
+    // it does not listen for.
+    let (trigger, mut shutdown) = Shutdown::new();
+    server::signals(trigger.clone()).map_err(ServeError::Signals)?;
+    let config = Arc::new(config);
+    let preparing = tokio::spawn({
+        let config = config.clone();
+        async move { Prepared::new(&config).await }
+    });
+    let prepared = tokio::select! {
+        prepared = preparing => prepared.map_err(anyhow::Error::from)??,
+        () = shutdown.requested() => {
+            tracing::info!("stopped before anything was served");
+            return Ok(());
+        }
+    };
     let listener = bind(config.listen.address, "listen.address").await?;
     let admin_listener = bind(config.listen.admin_address, "listen.admin_address").await?;
     let addresses = (address(&listener)?, address(&admin_listener)?);
-    let (trigger, shutdown) = Shutdown::new();
-    server::signals(trigger.clone()).map_err(ServeError::Signals)?;
 
     say(Greeting {
         config: &config,
@@ -109,8 +122,8 @@ async fn serve(config: Config) -> Result<(), ServeError> {
         listener,
         admin_listener,
     };
-    let drained = app::run(config, startup, shutdown).await?;
-    tracing::info!(cut = drained.cut, "stopped");
+    let stopped = app::run(&config, startup, shutdown).await?;
+    tracing::info!(cut = stopped.cut, writes = stopped.writes, "stopped");
     Ok(())
 }
 

@@ -169,8 +169,11 @@ impl Gateway {
             max_buckets: 100,
             ignore_object_acl: false,
         };
-        let service =
-            authorize::layer(self.backend.clone(), Dialect::T2).layer(Dispatch::new(self.backend.clone(), settings));
+        let service = authorize::layer(self.backend.clone(), Dialect::T2).layer(Dispatch::new(
+            self.backend.clone(),
+            settings,
+            Writes::default(),
+        ));
         let answer = tokio::spawn(async move { service.oneshot(request).await.map_err(|error| error.code()) });
         (answer, feed)
     }

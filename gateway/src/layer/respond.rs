@@ -171,7 +171,7 @@ impl Settings {
 }
 
 /// A failure is logged once, with all its causes. Refusals are the client's business.
-fn log(error: &S3Error) {
+pub(crate) fn log(error: &S3Error) {
     let causes = std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()

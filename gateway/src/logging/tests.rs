@@ -108,6 +108,7 @@ impl Gateway {
         let config = Config::load_from(None, Vec::new(), &crate::config::Overrides::default()).unwrap();
         let keys = key_store();
         let parts = stack::Parts {
+            writes: crate::dispatch::Writes::default(),
             backend_limits: crate::layer::backend_limits::BackendLimits::new(Routes::default(), []),
             dialect: Dialect::T2,
             respond: respond::Settings {

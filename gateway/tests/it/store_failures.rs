@@ -2,7 +2,15 @@
 //!
 //! The store is a bucket of another gateway. Between them is a server that passes requests on, or answers for the store.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -13,7 +21,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
     sync::watch,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -34,6 +42,8 @@ struct Behind {
     gateway: TestGateway,
     store: TestGateway,
     mode: watch::Sender<Store>,
+    /// Writes that wait, or have waited, since the store is as it is.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Behind {
@@ -44,7 +54,14 @@ impl Behind {
         let mode = watch::Sender::new(Store::Answers);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, store.address, store.client.clone(), mode.subscribe()));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let passing = Passing {
+            store: store.address,
+            tls: store.client.clone(),
+            mode: mode.subscribe(),
+            waiting: waiting.clone(),
+        };
+        tokio::spawn(serve(listener, passing));
         let backend = format!(
             "[backend]\nkind = \"opendal\"\nroot = \"ROOT/data\"\nservice = \"s3\"\nleast_level = \"L2\"\n\
              options = {{ bucket = \"bkt\", endpoint = \"http://{endpoint}\", region = \"us-east-1\", \
@@ -53,26 +70,51 @@ impl Behind {
         );
         let gateway = TestGateway::with_backends("[s3]\ndialect = \"t2\"\n", &backend, "").await;
         gateway.make_bucket().await;
-        Self { gateway, store, mode }
+        Self {
+            gateway,
+            store,
+            mode,
+            waiting,
+        }
     }
 
     fn set(&self, mode: Store) {
+        self.waiting.store(0, Ordering::SeqCst);
         self.mode.send_replace(mode);
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 }
 
-async fn serve(listener: TcpListener, store: SocketAddr, tls: Arc<rustls::ClientConfig>, mode: watch::Receiver<Store>) {
+/// What stands between gateway and store.
+#[derive(Clone)]
+struct Passing {
+    store: SocketAddr,
+    tls: Arc<rustls::ClientConfig>,
+    mode: watch::Receiver<Store>,
+    waiting: Arc<AtomicUsize>,
+}
+
+async fn serve(listener: TcpListener, passing: Passing) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (tls, mode) = (tls.clone(), mode.clone());
+        let passing = passing.clone();
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let (tls, mut mode) = (tls.clone(), mode.clone());
+            let mut passing = passing.clone();
             async move {
                 let is_write = !request.method().is_safe();
-                let decided = mode.wait_for(|mode| !is_write || !matches!(mode, Store::Waits)).await;
+                if is_write && matches!(*passing.mode.borrow(), Store::Waits) {
+                    passing.waiting.fetch_add(1, Ordering::SeqCst);
+                }
+                let decided = passing
+                    .mode
+                    .wait_for(|mode| !is_write || !matches!(mode, Store::Waits))
+                    .await;
                 let decided = *decided.expect("the test goes on");
                 let answer = match decided {
                     Store::Refuses(status, code) => refusal(status, code),
-                    Store::Answers | Store::Waits => passed_on(store, tls, request).await,
+                    Store::Answers | Store::Waits => passed_on(passing.store, passing.tls, request).await,
                 };
                 Ok::<_, Infallible>(answer)
             }
@@ -242,4 +284,65 @@ async fn a_failure_after_a_long_wait_is_told_in_the_document() {
     );
     // The stream of the first answer has ended in order.
     connection.stream.shutdown().await.unwrap();
+}
+
+/// A write that waits for the store, and whose client has gone. The id under which the log has it.
+async fn left(behind: &Behind, key: &str) -> String {
+    behind.set(Store::Waits);
+    let mut connection = behind.gateway.connect().await;
+    let request = Request::put(&format!("/bkt/{key}")).body("to its end");
+    connection.send(&request.bytes(&behind.gateway.host())).await;
+    while behind.waiting() == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    drop(connection);
+    let marked = format!(" key=\"{key}\"");
+    let gone = async {
+        loop {
+            match log::lines_with(&marked).pop() {
+                Some(line) => return line,
+                None => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let line = timeout(PATIENCE, gone)
+        .await
+        .expect("the gateway sees that the client has gone");
+    let (_, id) = line.split_once("{id=\"").expect("the request's span");
+    id.split('"').next().expect("its end").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_write_ends_in_is_logged_when_its_client_has_gone() {
+    let behind = Behind::start().await;
+    let id = left(&behind, "unheard").await;
+    behind.set(Store::Refuses(403, "AccessDenied"));
+    let logged = async {
+        loop {
+            let lines = log::lines_with(&id);
+            if let Some(line) = lines.into_iter().find(|line| line.contains("ERROR")) {
+                return line;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let line = timeout(PATIENCE, logged).await.expect("an error in the log");
+    assert!(line.contains("the gateway's own credentials"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_told_to_stop_finishes_writes_whose_clients_have_gone() {
+    let behind = Behind::start().await;
+    left(&behind, "unseen").await;
+    let Behind {
+        gateway, store, mode, ..
+    } = behind;
+    let mut stopping = Box::pin(gateway.stop());
+    let early = timeout(Duration::from_secs(1), &mut stopping).await;
+    assert!(early.is_err(), "a write is under way");
+    mode.send_replace(Store::Answers);
+    let (stopped, _dir) = timeout(PATIENCE, stopping).await.expect("it stops");
+    assert_eq!((stopped.cut, stopped.writes), (0, 0));
+    let listed = store.does(Request::get("/bkt?list-type=2")).await;
+    assert!(listed.text().contains("unseen</Key>"), "{listed:?}");
 }

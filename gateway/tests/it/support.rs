@@ -17,11 +17,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use t2gate::{
-    app::{self, Startup},
+    app::{self, Startup, Stopped},
     config::{Config, Overrides},
     keys::KeyStore,
     metrics::Metrics,
-    server::{Drained, Shutdown, ShutdownTrigger, Tls, self_signed, tls::TlsOptions},
+    server::{Shutdown, ShutdownTrigger, Tls, self_signed, tls::TlsOptions},
 };
 use t2gate_backends::{AccountId, Backend, BucketName, CannedAcl, Clock as _, CreateBucket, SystemClock, Timestamp};
 use tempfile::TempDir;
@@ -128,7 +128,7 @@ pub(crate) struct TestGateway {
     admin: SocketAddr,
     pub(crate) client: Arc<ClientConfig>,
     trigger: ShutdownTrigger,
-    running: JoinHandle<Result<Drained, anyhow::Error>>,
+    running: JoinHandle<Result<Stopped, anyhow::Error>>,
 }
 
 impl TestGateway {
@@ -186,7 +186,7 @@ impl TestGateway {
             admin_listener,
         };
         let (trigger, shutdown) = Shutdown::new();
-        let running = tokio::spawn(app::run(config, startup, shutdown));
+        let running = tokio::spawn(async move { app::run(&config, startup, shutdown).await });
         Self {
             client: Arc::new(trusting(&own.authority)),
             dir,
@@ -356,7 +356,7 @@ impl TestGateway {
     }
 
     /// Tells it to stop, and waits. What it stored is there for as long as what is given back.
-    pub(crate) async fn stop(self) -> (Drained, TempDir) {
+    pub(crate) async fn stop(self) -> (Stopped, TempDir) {
         self.trigger.trigger();
         (self.running.await.unwrap().unwrap(), self.dir)
     }

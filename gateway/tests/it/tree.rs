@@ -73,6 +73,9 @@ async fn an_answer_that_cannot_be_finished_is_cut_off() {
     let mut some = vec![0; 4096];
     let mut taken = stream.read(&mut some).await.unwrap();
     assert!(some.starts_with(b"HTTP/1.1 200"));
+    let head = String::from_utf8_lossy(&some).into_owned();
+    let (_, id) = head.split_once("x-amz-request-id: ").unwrap();
+    let id = id.split("\r\n").next().unwrap();
     fs::File::options()
         .write(true)
         .open(gateway.data().join("bkt/shrinks"))
@@ -86,6 +89,10 @@ async fn an_answer_that_cannot_be_finished_is_cut_off() {
         }
     }
     assert!(taken < size, "{taken} bytes came");
+    // Whoever has the id finds the reason.
+    let said = log::lines_with(id);
+    let reason = said.iter().find(|line| line.contains("could not be read to its end"));
+    assert!(reason.is_some_and(|line| line.contains("ERROR")), "{said:#?}");
     gateway.still_answers().await;
 }
 
