@@ -83,6 +83,12 @@ pub(super) fn heard<T>(call: impl Future<Output = T>) -> impl Future<Output = (T
     }
 }
 
+/// What is under way is asked for again, by a request like the one before or by another.
+pub(super) fn asked_again() {
+    // Nobody asks, most often.
+    HEARD.try_with(|heard| heard.borrow_mut().answer.repeated = true).ok();
+}
+
 /// Listens to the answers.
 #[derive(Debug)]
 pub(super) struct AnswerLayer;

@@ -13,7 +13,7 @@ use super::{
     head::Recorded,
     history::Target,
     key::{StoreDir, StoreKey},
-    object::{Data, run_to_end},
+    object::{Current, Data, run_to_end},
     record::{NewObject, Owner, PartRecord, UploadRecord},
     store::{Dress, Precondition},
 };
@@ -366,6 +366,21 @@ impl Core {
             Some(_) => Err(BackendError::NoSuchUpload),
             None => Ok(()),
         }
+    }
+
+    /// The same in the transparent layout. `current` was read before.
+    pub(super) async fn refuse_made(
+        &self,
+        bucket: &BucketName,
+        upload: &UploadId,
+        current: Option<&Current>,
+    ) -> Result<(), BackendError> {
+        let record = current.and_then(|current| current.record.as_ref());
+        let is_made = record.is_some_and(|record| record.upload_id.as_deref() == Some(upload.as_str()));
+        if is_made || self.upload_record(bucket, upload).await?.is_none() {
+            return Err(BackendError::NoSuchUpload);
+        }
+        Ok(())
     }
 
     /// Removes an upload and all its parts that are not `used`.

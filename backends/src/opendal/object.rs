@@ -7,6 +7,7 @@ mod find;
 use bytes::Bytes;
 
 use self::commit::keeps_data;
+pub(super) use self::commit::unknown;
 pub(super) use self::find::{foreign, last_modified};
 use super::{
     Core, Level, StoreLayout,

@@ -14,7 +14,7 @@ use super::{
     head::{Recorded, state},
     history::Target,
     key::StoreKey,
-    object::Data,
+    object::{Data, unknown},
     record::{Keeping, Kind, Record, StoredVersion},
     store::{Precondition, StoreError},
 };
@@ -29,6 +29,18 @@ struct Push {
     version: Option<Version>,
     displaced: Displaced,
     drops_kept_null: bool,
+    /// Its sender has asked for a condition, and is to be told of it only what is so.
+    is_conditional: bool,
+}
+
+/// What is written as a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newness {
+    /// No head had its nonce before, so that it may be known again in the history too. `only_once`: it must not be written
+    /// again where it may have been there.
+    New { only_once: bool },
+    /// It changes what is said of the head that is there.
+    Known,
 }
 
 /// What has been the head.
@@ -88,6 +100,7 @@ impl Core {
                 version: plan.version,
                 displaced: plan.displaced,
                 drops_kept_null: plan.drops_kept_null,
+                is_conditional: !condition.is_none(),
             };
             // Blobs of its own: another write that displaced it has removed them, should its reply have been lost.
             let careful = versions.is_some() || !condition.is_none() || !record.blobs.is_empty();
@@ -178,7 +191,10 @@ impl Core {
         if let Some(head) = dropped {
             self.forget_upload(at, &head.record).await?;
         }
-        if !self.write_head(at, record, inline, &precondition, true).await? {
+        // Data of its own: another write that displaced it has removed them, and it must not come again.
+        let only_once = push.is_conditional || !record.blobs.is_empty();
+        let newness = Newness::New { only_once };
+        if !self.write_head(at, record, inline, &precondition, newness).await? {
             return Ok(false);
         }
         if let Some(null) = dropped_null {
@@ -190,15 +206,14 @@ impl Core {
         Ok(true)
     }
 
-    /// Writes a head; `false` says that what `precondition` names is there no more. `is_new`: no head had its nonce
-    /// before, so that it may be known again in the history too.
+    /// Writes a head; `false` says that what `precondition` names is there no more.
     async fn write_head(
         &self,
         at: Target<'_>,
         record: &Record,
         inline: &[u8],
         precondition: &Precondition,
-        is_new: bool,
+        newness: Newness,
     ) -> Result<bool, BackendError> {
         let place = self.place(at.bucket, at.key)?;
         let object = record.to_object(inline);
@@ -216,17 +231,11 @@ impl Core {
             if is_refused && !unclear {
                 return Ok(false);
             }
-            match self.took_effect(at, record, is_new).await {
+            match self.took_effect(at, record, newness).await {
                 Ok(true) => return Ok(true),
-                // It may have been there: then what displaced it has removed its data, and it must not come again.
-                Ok(false) if is_refused && is_new && !record.blobs.is_empty() => {
-                    return Err(BackendError::internal(
-                        "the outcome of a write to the store is unknown",
-                        "its reply was lost, and another write came behind it",
-                    ));
-                }
+                Ok(false) if is_refused && newness == (Newness::New { only_once: true }) => return Err(unknown()),
                 Ok(false) if is_refused => return Ok(false),
-                Err(unknown) if is_refused => return Err(unknown),
+                Err(error) if is_refused => return Err(error),
                 _ => {}
             }
             if !passing || !attempts.another(&self.store, place.as_str(), &error).await {
@@ -237,7 +246,7 @@ impl Core {
     }
 
     /// Whether the write of `record` is there, or was.
-    async fn took_effect(&self, at: Target<'_>, record: &Record, is_new: bool) -> Result<bool, BackendError> {
+    async fn took_effect(&self, at: Target<'_>, record: &Record, newness: Newness) -> Result<bool, BackendError> {
         let turn = |record: &Record| record.keeping.as_ref().map(|keeping| keeping.turn.clone());
         if let Some(head) = self.head(at.bucket, at.key).await?
             && head.record.nonce == record.nonce
@@ -246,6 +255,7 @@ impl Core {
             return Ok(true);
         }
         // Displaced since, and deleted perhaps.
+        let is_new = matches!(newness, Newness::New { .. });
         let Some(version) = record.version().filter(|version| is_new && !version.null) else {
             return Ok(false);
         };

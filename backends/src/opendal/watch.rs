@@ -12,12 +12,14 @@ use opendal::{
     layers::{RetryEvent, RetryInterceptor},
     raw::{
         Layer, OpCompose, OpCopy, OpCreateDir, OpDelete, OpList, OpPresign, OpRead, OpRename, OpRestore, OpStat,
-        OpWrite, RpCreateDir, RpPresign, RpRead, RpRename, RpRestore, RpStat, Service, ServiceInfo, Servicer, oio,
+        OpWrite, Operation, RpCreateDir, RpPresign, RpRead, RpRename, RpRestore, RpStat, Service, ServiceInfo,
+        Servicer, oio,
     },
 };
 use tokio::time::Instant;
 
 use super::{
+    answer,
     secrets::Secrets,
     store::{as_unavailable, is_unavailable},
 };
@@ -125,6 +127,9 @@ impl RetryInterceptor for Retries {
             error = %event.err,
             "a call of the store is tried again"
         );
+        if event.op == Operation::Write {
+            answer::asked_again();
+        }
         if let Some(observer) = &self.0 {
             observer.retry(event.op.into_static());
         }

@@ -69,20 +69,22 @@ impl Core {
     ) -> Result<ObjectInfo, BackendError> {
         let mut refused_absent = 0;
         let mut written = None;
+        // Another gateway may have been asked for the same: then what it made, and what came behind that, has to stay.
+        let upload = new.upload_id.as_ref().filter(|_| self.level >= Level::CompareAndSet);
+        let is_free = condition.is_none() && upload.is_none();
         for _ in 0..ATTEMPTS {
             // Without a condition nothing depends on what is there.
-            let current = if condition.is_none() {
-                None
-            } else {
-                self.current(name, key).await?
-            };
+            let current = if is_free { None } else { self.current(name, key).await? };
+            if let Some(upload) = upload {
+                self.refuse_made(name, upload, current.as_ref()).await?;
+            }
             match &current {
                 // Nothing is lost by it.
                 _ if self.is_native() => condition.judge(current.as_ref().map(|current| &current.info.etag))?,
                 _ => state(current.as_ref()).write(condition, None).map(drop)?,
             }
             let precondition = match &current {
-                _ if condition.is_none() => Precondition::None,
+                _ if is_free => Precondition::None,
                 Some(current) => self.replacing(current.token.clone()),
                 None if self.level < Level::CompareAndSet => Precondition::None,
                 None => Precondition::Absent,
@@ -97,6 +99,8 @@ impl Core {
                 // The reply may have been lost, and a second attempt met the first.
                 Err(StoreError::ConditionFailed) => match self.settle(name, key, record, answer.repeated).await? {
                     Some(found) => Some(found),
+                    // Versions of the store would have told.
+                    None if answer.repeated && !condition.is_none() && !self.is_native() => return Err(unknown()),
                     None => {
                         refused_absent += usize::from(precondition == Precondition::Absent);
                         continue;
@@ -104,7 +108,14 @@ impl Core {
                 },
                 Err(error) => match self.settle(name, key, record, true).await {
                     Ok(Some(found)) => Some(found),
-                    Ok(None) => return Err(error.into()),
+                    Ok(None) => {
+                        // Whoever was faster has removed the parts.
+                        if let (StoreError::NotFound, Some(upload)) = (&error, upload) {
+                            let current = self.current(name, key).await?;
+                            self.refuse_made(name, upload, current.as_ref()).await?;
+                        }
+                        return Err(error.into());
+                    }
                     // It may be there: what it consists of has to stay.
                     Err(unknown) => {
                         tracing::warn!(%place, %unknown, "whether an object was written is unknown");
@@ -245,6 +256,14 @@ impl Core {
             self.drop_side(nonce).await;
         }
     }
+}
+
+/// A request was sent again, and what it asked for may have been there between the two.
+pub(in crate::opendal) fn unknown() -> BackendError {
+    BackendError::internal(
+        "the outcome of a write to the store is unknown",
+        "its reply was lost, and another write came behind it",
+    )
 }
 
 /// Whether the object may be there: then its data stay, and if it is not, the sweeper finds them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Store;
+use crate::opendal::answer;
 
 /// Calls that fail for a passing reason are tried again so often.
 pub(super) const RETRIES: usize = 4;
@@ -35,6 +36,7 @@ impl Attempts {
             ?error,
             "a call of the store is tried again"
         );
+        answer::asked_again();
         if let Some(observer) = &store.observer {
             observer.retry(self.operation);
         }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Push, in_history, pause};
+use super::{Newness, Push, in_history, pause};
 use crate::{
     BackendError, DeleteObject, DeleteObjectOutcome, DeletePlan, Version, VersionClock, VersionId, VersioningStatus,
     opendal::{
@@ -82,6 +82,7 @@ impl Core {
                     version: Some(marker),
                     displaced,
                     drops_kept_null,
+                    is_conditional: !request.condition.is_none(),
                 };
                 let mut record =
                     Record::of_kind(Kind::DeleteMarker, self.nonce()?, at.bucket, at.key, self.clock.now());
@@ -159,7 +160,10 @@ impl Core {
             ..head.record.clone()
         };
         let precondition = self.if_still(Some(head));
-        if !self.write_head(at, &record, &head.inline, &precondition, false).await? {
+        if !self
+            .write_head(at, &record, &head.inline, &precondition, Newness::Known)
+            .await?
+        {
             return Ok(false);
         }
         if let Err(error) = self.bury(at, version.stamp).await {
@@ -235,7 +239,10 @@ impl Core {
             ..record
         };
         let precondition = self.if_still(Some(head));
-        if !self.write_head(at, &record, &inline, &precondition, false).await? {
+        if !self
+            .write_head(at, &record, &inline, &precondition, Newness::Known)
+            .await?
+        {
             return Ok(false);
         }
         if self.clear(at, head).await && promoted.is_none() && self.can_drop_heads() {

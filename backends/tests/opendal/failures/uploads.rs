@@ -111,3 +111,62 @@ async fn a_part_that_is_replaced_while_it_becomes_an_object_keeps_its_bytes() {
     sweeper(&store, None).await.sweep(DAY).await.unwrap();
     assert_eq!(store.names(".t2/data/"), [""; 0]);
 }
+
+/// A client that was not answered asks another gateway. In the transparent layout, where nothing else holds the second
+/// back: the encoded one has heads.
+#[tokio::test]
+async fn a_complete_at_a_second_gateway_replaces_nothing_that_came_behind_the_first() {
+    // Before it is made, before its parts are read, and before it is looked at once more.
+    for (calls, beginning) in [
+        ([Call::Write, Call::Compose], "k"),
+        ([Call::Read, Call::Compose], ".t2/data/"),
+        ([Call::Read; 2], ".t2/uploads/"),
+    ] {
+        for newer in [true, false] {
+            let store = Simulated::new().dressed();
+            let script = Arc::<Script>::default();
+            let transparent = |script: Option<&Arc<Script>>| OpendalOptions {
+                layout: Some(StoreLayout::Transparent),
+                ..store.options(script.map(|script| Arc::clone(script) as Arc<dyn Hook>))
+            };
+            let s = Subject::new(Arc::new(opened(transparent(Some(&script))).await)).await;
+            let second = Subject::of(Arc::new(opened(transparent(None)).await), s.bucket.clone()).await;
+            s.put("k", "old").await;
+            let upload = s.upload("k").await;
+            let parts = vec![s.part(&upload, 1, large(1)).await];
+            let path_begins = match beginning {
+                "k" => format!("{}/k", s.bucket),
+                other => other.to_owned(),
+            };
+            let (other, of) = ((upload.clone(), parts.clone()), second.clone());
+            let came = script.once(
+                move |when, call, path| {
+                    // A store that composes reads the parts by itself.
+                    let is_there = path.starts_with(&path_begins) || call == Call::Compose;
+                    when == When::Before && calls.contains(&call) && is_there
+                },
+                move || {
+                    async move {
+                        of.complete(&other.0, other.1).await.unwrap();
+                        if newer {
+                            of.put("k", "newer").await;
+                        }
+                        Ok(())
+                    }
+                    .boxed()
+                },
+            );
+            let again = s.complete(&upload, parts).await;
+            assert_eq!(came.load(Ordering::SeqCst), 1, "{beginning}");
+            let context = format!("{beginning}, {newer}: {again:?}");
+            let left = s.get("k").await.unwrap();
+            if newer {
+                assert!(matches!(again, Err(BackendError::NoSuchUpload)), "{context}");
+                assert_eq!(left, "newer", "{context}");
+            } else {
+                assert!(again.is_ok(), "{context}");
+                assert_eq!(left, large(1), "{context}");
+            }
+        }
+    }
+}

@@ -25,6 +25,49 @@ async fn a_write_that_was_displaced_does_not_come_again_without_its_data() {
     assert_eq!(read(&s).await, "newest");
 }
 
+/// Whose it is cannot be told any more, so neither that it was refused: who counts up would count twice.
+#[tokio::test]
+async fn a_conditional_write_that_took_effect_is_not_told_that_it_did_not() {
+    for layout in [StoreLayout::Encoded, StoreLayout::Transparent] {
+        let store = Simulated::new().dressed();
+        let script = Arc::<Script>::default();
+        let options = |script: Option<&Arc<Script>>| OpendalOptions {
+            layout: Some(layout),
+            ..store.options(script.map(|script| Arc::clone(script) as Arc<dyn Hook>))
+        };
+        let s = Subject::new(Arc::new(opened(options(Some(&script))).await)).await;
+        let second = Subject::of(Arc::new(opened(options(None)).await), s.bucket.clone()).await;
+        let old = s.put(KEY, "old").await;
+        let condition = WriteCondition {
+            if_match: Some(IfMatch::OneOf(vec![old.etag])),
+            ..WriteCondition::default()
+        };
+        let came = script.once(
+            |when, call, path| (when, call) == (When::After, Call::Write) && is_head(path),
+            || {
+                async move {
+                    put(&second, "newest".into()).await.unwrap();
+                    Err(passes())
+                }
+                .boxed()
+            },
+        );
+        let outcome = s.put_if(condition.clone(), KEY, "small").await;
+        assert!(
+            matches!(outcome, Err(BackendError::Internal { .. })),
+            "{layout:?}: {outcome:?}"
+        );
+        assert_eq!(came.load(Ordering::SeqCst), 1);
+        assert_eq!(read(&s).await, "newest");
+        // Where every reply came it is known.
+        let outcome = s.put_if(condition, KEY, "small").await;
+        assert!(
+            matches!(outcome, Err(BackendError::PreconditionFailed)),
+            "{layout:?}: {outcome:?}"
+        );
+    }
+}
+
 /// Likewise where it was deleted since, and there had been nothing before: then too something has to be there that tells.
 #[tokio::test]
 async fn a_write_that_was_deleted_does_not_come_again_without_its_data() {
