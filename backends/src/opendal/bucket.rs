@@ -74,17 +74,11 @@ impl Core {
         if let Some(status) = request.versioning {
             self.judge_versioning(&BucketSetting::Versioning(status))?;
         }
+        // Before anything is locked: most of those who ask only make sure of their bucket, and it may be busy.
+        self.refuse_existing(&request.bucket).await?;
         let _creation = self.locks.creation.lock().await;
-        let _lock = self.locks.bucket(&request.bucket).await;
-        match self.bucket(&request.bucket).await {
-            Ok(bucket) => {
-                return Err(BackendError::BucketAlreadyExists {
-                    owner: bucket.info.owner,
-                });
-            }
-            Err(BackendError::NoSuchBucket) => {}
-            Err(error) => return Err(error),
-        }
+        let _lock = self.locks.bucket(&request.bucket).await?;
+        self.refuse_existing(&request.bucket).await?;
         let max = request.max_buckets as usize;
         if max < u32::MAX as usize && self.list_buckets(&request.owner, "", None, max).await?.len() >= max {
             return Err(BackendError::TooManyBuckets {
@@ -107,6 +101,16 @@ impl Core {
         };
         self.write_new_record(&info).await?;
         Ok(info)
+    }
+
+    async fn refuse_existing(&self, bucket: &BucketName) -> Result<(), BackendError> {
+        match self.bucket(bucket).await {
+            Ok(bucket) => Err(BackendError::BucketAlreadyExists {
+                owner: bucket.info.owner,
+            }),
+            Err(BackendError::NoSuchBucket) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Fails with [`BackendError::BucketAlreadyExists`] where another was faster.
@@ -170,7 +174,12 @@ impl Core {
         setting: BucketSetting,
     ) -> Result<(), BackendError> {
         self.judge_versioning(&setting)?;
-        let _lock = self.locks.bucket(bucket).await;
+        // Who commits goes by the versioning, and by nothing else of the record.
+        let _bucket = match setting {
+            BucketSetting::Versioning(_) => Some(self.locks.bucket(bucket).await?),
+            BucketSetting::Acl(_) => None,
+        };
+        let _settings = self.locks.settings(bucket).await;
         for _ in 0..super::ATTEMPTS {
             let Bucket { mut record, token, .. } = self.bucket(bucket).await?;
             match setting {
@@ -196,7 +205,13 @@ impl Core {
     }
 
     pub(super) async fn delete_bucket(&self, bucket: &BucketName) -> Result<(), BackendError> {
-        let _lock = self.locks.bucket(bucket).await;
+        // A bucket that is not empty need not be locked to be refused.
+        self.bucket(bucket).await?;
+        if self.holds_anything(bucket).await? {
+            return Err(BackendError::BucketNotEmpty);
+        }
+        let _bucket = self.locks.bucket(bucket).await?;
+        let _settings = self.locks.settings(bucket).await;
         let found = self.bucket(bucket).await?;
         if self.holds_anything(bucket).await? {
             return Err(BackendError::BucketNotEmpty);

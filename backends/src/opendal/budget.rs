@@ -12,7 +12,7 @@ use crate::BackendError;
 /// What is counted: less is rounded up.
 const UNIT: u64 = 1 << 10;
 /// How long a request waits for memory. Most clients wait a minute for an answer: who is told before that comes again.
-const PATIENCE: Duration = Duration::from_secs(50);
+pub(super) const PATIENCE: Duration = Duration::from_secs(50);
 
 /// So many bytes, for all requests together. Who needs more than there is waits for a while.
 #[derive(Debug, Clone)]
@@ -34,7 +34,8 @@ impl Budget {
         }
     }
 
-    /// Waits for `bytes`. All that a request needs is taken at once: nobody who holds some waits for more.
+    /// Waits for `bytes`. All that a request needs is taken at once, and before a lock that others may wait for while they
+    /// hold some: nobody who holds some waits for more.
     ///
     /// # Errors
     /// [`Busy`](BackendError::Busy) for more than there is at all, and when others keep it for [`PATIENCE`].

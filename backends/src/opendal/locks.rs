@@ -8,25 +8,36 @@ use std::{
         Arc, Mutex as Table, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    time::timeout,
+};
 
-use crate::{BucketName, Key, UploadId};
+use super::budget::PATIENCE;
+use crate::{BackendError, BucketName, Key, UploadId};
 
 /// What the counters of changes are shared out over.
 const COUNTERS: usize = 256;
 
-/// Locks by name. To be taken in the order bucket, upload, key, and one of each at most.
+/// How long a bucket's record waits for those who commit into the bucket. Whoever comes meanwhile waits for it: less than
+/// anybody notices.
+const RECORD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Locks by name. To be taken in the order upload, bucket, settings, key, and one of each at most.
 ///
 /// Some are held for as long as a store joins an object of many gigabytes. So each name has a lock of its own: nobody
-/// waits for a request that has nothing to do with what he asks for.
+/// waits for a request that has nothing to do with what he asks for. And nobody waits for ever for a bucket or a key, for
+/// he may hold memory that others need: then it is [`Busy`](BackendError::Busy).
 #[derive(Debug)]
 pub(super) struct Locks {
     hasher: RandomState,
     /// Taken to create a bucket, so that the number of an account's buckets stands still.
     pub(super) creation: Mutex<()>,
     buckets: Named<RwLock<()>>,
+    settings: Named<Mutex<()>>,
     /// How often, of the buckets whose names share a counter, one was deleted or got another versioning status, by this
     /// process.
     changes: [AtomicU64; COUNTERS],
@@ -40,6 +51,7 @@ impl Locks {
             hasher: RandomState::new(),
             creation: Mutex::default(),
             buckets: Named::default(),
+            settings: Named::default(),
             changes: array::from_fn(|_| AtomicU64::new(0)),
             uploads: Named::default(),
             keys: Named::default(),
@@ -47,13 +59,22 @@ impl Locks {
     }
 
     /// Held by who commits into the bucket.
-    pub(super) async fn in_bucket(&self, bucket: &BucketName) -> OwnedRwLockReadGuard<()> {
-        self.buckets.of(self.hasher.hash_one(bucket)).read_owned().await
+    pub(super) async fn in_bucket(&self, bucket: &BucketName) -> Result<OwnedRwLockReadGuard<()>, BackendError> {
+        let lock = self.buckets.of(self.hasher.hash_one(bucket));
+        let busy = "the bucket is being changed";
+        within(PATIENCE, busy, lock.read_owned()).await
     }
 
-    /// Held by who deletes the bucket or changes its record.
-    pub(super) async fn bucket(&self, bucket: &BucketName) -> OwnedRwLockWriteGuard<()> {
-        self.buckets.of(self.hasher.hash_one(bucket)).write_owned().await
+    /// Held by who creates or deletes the bucket, or changes whether it keeps versions.
+    pub(super) async fn bucket(&self, bucket: &BucketName) -> Result<OwnedRwLockWriteGuard<()>, BackendError> {
+        let lock = self.buckets.of(self.hasher.hash_one(bucket));
+        let busy = "objects are being made in the bucket";
+        within(RECORD_PATIENCE, busy, lock.write_owned()).await
+    }
+
+    /// Held by who changes the bucket's record.
+    pub(super) async fn settings(&self, bucket: &BucketName) -> OwnedMutexGuard<()> {
+        self.settings.of(self.hasher.hash_one(bucket)).lock_owned().await
     }
 
     /// Moves when the bucket is deleted, or its versioning set.
@@ -81,9 +102,21 @@ impl Locks {
         self.uploads.of(self.hasher.hash_one(id)).write_owned().await
     }
 
-    pub(super) async fn key(&self, bucket: &BucketName, key: &Key) -> OwnedMutexGuard<()> {
-        self.keys.of(self.hasher.hash_one((bucket, key))).lock_owned().await
+    pub(super) async fn key(&self, bucket: &BucketName, key: &Key) -> Result<OwnedMutexGuard<()>, BackendError> {
+        let lock = self.keys.of(self.hasher.hash_one((bucket, key)));
+        let busy = "the key is being written by another request";
+        within(PATIENCE, busy, lock.lock_owned()).await
     }
+}
+
+async fn within<G>(
+    patience: Duration,
+    context: &'static str,
+    lock: impl Future<Output = G>,
+) -> Result<G, BackendError> {
+    timeout(patience, lock)
+        .await
+        .map_err(|_| BackendError::Busy { context })
 }
 
 /// The locks that are held or waited for, and at most about as many others. A name is known by its hash, keyed at random:
@@ -140,18 +173,44 @@ mod tests {
         Key::parse(format!("k/{number}")).unwrap()
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let locks = Locks::new();
+        let bucket = BucketName::parse("bkt").unwrap();
+        let (one, upload) = (key(1), UploadId::parse("u").unwrap());
+        let joining = locks.in_bucket(&bucket).await.unwrap();
+        let _key = locks.key(&bucket, &one).await.unwrap();
+        let (record, committer, second) = futures::join!(
+            locks.bucket(&bucket),
+            locks.in_bucket(&bucket),
+            locks.key(&bucket, &one)
+        );
+        assert!(matches!(record, Err(BackendError::Busy { .. })));
+        assert!(committer.is_ok(), "it waits for who waits, and for no longer");
+        assert!(matches!(second, Err(BackendError::Busy { .. })));
+        drop(futures::join!(locks.settings(&bucket), locks.upload(&upload)));
+        drop((joining, committer));
+        assert!(locks.bucket(&bucket).await.is_ok());
+    }
+
     #[test]
     fn other_names_are_never_waited_for() {
+        // For the time that they wait. Not in a task: one that takes thousands of locks at once would be made to yield.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
         let locks = Locks::new();
         let bucket = BucketName::parse("bkt").unwrap();
         let held: Vec<_> = (0..5_000)
-            .map(|number| locks.key(&bucket, &key(number)).now_or_never().unwrap())
+            .map(|number| locks.key(&bucket, &key(number)).now_or_never().unwrap().unwrap())
             .collect();
         assert!(locks.key(&bucket, &key(7)).now_or_never().is_none());
         drop(held);
         assert!(locks.key(&bucket, &key(7)).now_or_never().is_some());
         let other = BucketName::parse("other").unwrap();
-        let _one = locks.bucket(&bucket).now_or_never().unwrap();
+        let _one = locks.bucket(&bucket).now_or_never().unwrap().unwrap();
         assert!(locks.in_bucket(&bucket).now_or_never().is_none());
         assert!(locks.in_bucket(&other).now_or_never().is_some());
     }

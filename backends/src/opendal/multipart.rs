@@ -43,7 +43,7 @@ impl Core {
             checksum: request.checksum,
         };
         let record = UploadRecord::new(&upload, &request.attributes, bucket.record.id.clone());
-        let _bucket = self.locks.in_bucket(&request.bucket).await;
+        let _bucket = self.locks.in_bucket(&request.bucket).await?;
         self.confirm_bucket(&bucket, false).await?;
         let key = StoreKey::upload(&request.bucket, &upload_id);
         let none = Precondition::None;
@@ -107,7 +107,7 @@ impl Core {
             };
             let _upload = core.locks.in_upload(&upload.upload_id).await;
             // Parts of one number, one after the other: each removes what it replaces.
-            let _part = core.locks.key(&upload.bucket, &upload.key).await;
+            let _part = core.locks.key(&upload.bucket, &upload.key).await?;
             let uploading = core.upload(&bucket, &upload).await?;
             let record = PartRecord::new(blob, summary.md5, &summary.checksum, core.clock.now());
             let replaced = core.part(&upload.bucket, &upload.upload_id, part_number).await?;

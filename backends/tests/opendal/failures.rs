@@ -26,13 +26,13 @@ use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use opendal::{Error, ErrorKind, Result};
 use t2gate_backends::{
-    Backend, BackendError, BodySummary, BucketSetting, ChecksumAlgorithm, Clock as _, IfMatch, ObjectAttributes,
-    ObjectBody, OpendalBackend, OpendalOpenError, OpendalOptions, PartNumber, PutObject, StoreCallOutcome, StoreLayout,
-    StoreLevel, StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry, VersionId, Versioned, VersioningStatus,
-    WriteCondition,
+    Backend, BackendError, BodySummary, BucketSetting, CannedAcl, ChecksumAlgorithm, Clock as _, CreateBucket, IfMatch,
+    ObjectAttributes, ObjectBody, OpendalBackend, OpendalOpenError, OpendalOptions, PartNumber, PutObject,
+    StoreCallOutcome, StoreLayout, StoreLevel, StoreObserver, SystemClock, TestClock, Timestamp, UploadEntry,
+    VersionId, Versioned, VersioningStatus, WriteCondition,
     conformance::{ScriptedBody, Subject, completed, gate, read_whole},
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::simulated::{Call, Copies, Hook, Simulated};
 

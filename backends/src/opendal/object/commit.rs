@@ -9,6 +9,7 @@ use crate::{
         answer::heard,
         blob::{self, Blob},
         bucket::Bucket,
+        budget::Reserved,
         history::Target,
         key::StoreKey,
         record::{NewObject, Record},
@@ -34,8 +35,13 @@ impl Core {
     ) -> Result<ObjectInfo, BackendError> {
         let name = &bucket.info.bucket;
         let place = self.place(name, key)?;
-        let _bucket = self.locks.in_bucket(name).await;
-        let _key = self.locks.key(name, key).await;
+        // Before the locks: those who wait for them may hold what this would wait for.
+        let _reserved = match self.layout {
+            StoreLayout::Encoded => None,
+            StoreLayout::Transparent => self.reserve_joining(&data).await?,
+        };
+        let _bucket = self.locks.in_bucket(name).await?;
+        let _key = self.locks.key(name, key).await?;
         let versioning = self.confirm_bucket(bucket, long).await?;
         let record = Record::new(name, key, &new);
         match self.layout {
@@ -227,8 +233,26 @@ impl Core {
         dress: Dress,
         precondition: &Precondition,
     ) -> Result<Option<VersionId>, StoreError> {
-        let _reserved = self.budget.take(self.store.joining_bytes(pieces, inside)).await?;
+        // What is joined otherwise than was thought takes more.
+        let _reserved = match inside == self.store.joins_inside() {
+            true => None,
+            false => Some(self.budget.take(self.store.joining_bytes(pieces, inside)).await?),
+        };
         self.store.join(place, pieces, inside, dress, precondition).await
+    }
+
+    /// What [`join`](Self::join) needs, where there is something to join.
+    async fn reserve_joining(&self, data: &Data) -> Result<Option<Reserved>, BackendError> {
+        let inside = self.store.joins_inside();
+        let bytes = match data {
+            Data::Whole(_) => return Ok(None),
+            Data::Object(piece) => self.store.joining_bytes(std::slice::from_ref(piece), inside),
+            Data::Blobs(blobs) => {
+                let pieces: Vec<Piece> = blobs.iter().flat_map(Blob::pieces).collect();
+                self.store.joining_bytes(&pieces, inside)
+            }
+        };
+        self.budget.take(bytes).await.map(Some)
     }
 
     /// Before the object that it belongs to. Says whether there is any.

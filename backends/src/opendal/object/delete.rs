@@ -23,8 +23,8 @@ impl Core {
         if request.condition.if_match.is_some() && !self.judges_deletes() {
             return Err(self.not_supported("A conditional delete"));
         }
-        let _bucket = self.locks.in_bucket(&request.object.bucket).await;
-        let _key = self.locks.key(&request.object.bucket, &request.object.key).await;
+        let _bucket = self.locks.in_bucket(&request.object.bucket).await?;
+        let _key = self.locks.key(&request.object.bucket, &request.object.key).await?;
         let versioning = self.confirm_bucket(&bucket, false).await?;
         match self.layout {
             StoreLayout::Encoded => self.delete_encoded(&request, versioning).await,

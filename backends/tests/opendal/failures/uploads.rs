@@ -170,3 +170,63 @@ async fn a_complete_at_a_second_gateway_replaces_nothing_that_came_behind_the_fi
         }
     }
 }
+
+/// A store takes its time to join what is large. The bucket is there for everybody else meanwhile.
+#[tokio::test]
+async fn a_bucket_goes_on_while_an_object_is_joined_in_it() {
+    let store = Simulated::new().dressed();
+    let script = Arc::<Script>::default();
+    let options = OpendalOptions {
+        layout: Some(StoreLayout::Transparent),
+        ..store.options(Some(Arc::clone(&script) as Arc<dyn Hook>))
+    };
+    let s = Subject::new(Arc::new(opened(options).await)).await;
+    s.put("there", "old").await;
+    let upload = s.upload("k").await;
+    let parts = vec![s.part(&upload, 1, large(1)).await];
+    let (begun, has_begun) = oneshot::channel();
+    let (go_on, may_go_on) = oneshot::channel::<()>();
+    let place = format!("{}/k", s.bucket);
+    script.once(
+        move |when, call, path| when == When::Before && matches!(call, Call::Write | Call::Compose) && path == place,
+        move || {
+            async move {
+                begun.send(()).unwrap();
+                may_go_on.await.unwrap();
+                Ok(())
+            }
+            .boxed()
+        },
+    );
+    let completing = tokio::spawn({
+        let s = s.clone();
+        async move { s.complete(&upload, parts).await }
+    });
+    has_begun.await.unwrap();
+    let meanwhile = async {
+        // Whoever makes sure of a bucket creates it once more.
+        let create = CreateBucket {
+            bucket: s.bucket.clone(),
+            owner: s.owner.clone(),
+            acl: CannedAcl::Private,
+            versioning: None,
+            max_buckets: 100,
+        };
+        let created = s.create_bucket(create).await;
+        assert!(
+            matches!(created, Err(BackendError::BucketAlreadyExists { .. })),
+            "{created:?}"
+        );
+        let acl = BucketSetting::Acl(CannedAcl::PublicRead);
+        s.put_bucket_setting(&s.bucket, acl).await.unwrap();
+        let deleted = s.delete_bucket(&s.bucket).await;
+        assert!(matches!(deleted, Err(BackendError::BucketNotEmpty)), "{deleted:?}");
+        s.put("there", "new").await;
+        s.delete("there").await;
+    };
+    let outcome = tokio::time::timeout(Duration::from_secs(20), meanwhile).await;
+    go_on.send(()).unwrap();
+    completing.await.unwrap().unwrap();
+    outcome.expect("nobody waits for the join");
+    assert_eq!(s.get("k").await.unwrap(), large(1));
+}
