@@ -164,8 +164,8 @@ macro_rules! conformance_cases {
                 if_match_any_replaces_what_is_there
                 a_condition_is_judged_when_the_body_has_ended
                 a_delete_can_be_conditional
-                who_may_not_destroy_writes_where_nothing_is
                 conditions_tell_a_key_from_its_neighbours
+                who_may_not_destroy_writes_where_nothing_is
             }
             races {
                 of_racing_creators_one_wins
