@@ -186,7 +186,7 @@ impl Core {
                 BucketSetting::Acl(acl) => record.set_acl(acl),
                 BucketSetting::Versioning(status) => record.set_versioning(status),
             }
-            let precondition = self.replacing(token);
+            let precondition = self.replacing(token)?;
             let key = StoreKey::bucket_record(bucket);
             match self
                 .store
@@ -218,7 +218,7 @@ impl Core {
         }
         let uploads = self.upload_ids(bucket).await?;
         let precondition = if self.profile.conditional_deletes {
-            self.replacing(found.token)
+            self.replacing(found.token)?
         } else {
             Precondition::None
         };
@@ -325,11 +325,16 @@ impl Core {
         Ok(nobodys)
     }
 
-    /// Replaces only what `token` is about, where the store can judge that.
-    pub(super) fn replacing(&self, token: Option<Token>) -> Precondition {
-        match token.filter(|_| self.level >= Level::CompareAndSet) {
-            Some(token) => Precondition::Is(token),
-            None => Precondition::None,
+    /// Replaces only what `token` is about, where the store can judge that; there it is an error if it has told none, for
+    /// then it would replace whatever is there.
+    pub(super) fn replacing(&self, token: Option<Token>) -> Result<Precondition, BackendError> {
+        match token {
+            _ if self.level < Level::CompareAndSet => Ok(Precondition::None),
+            Some(token) => Ok(Precondition::Is(token)),
+            None => Err(BackendError::internal(
+                "the store does not tell which state of an object it gives",
+                "its answer has no tag",
+            )),
         }
     }
 

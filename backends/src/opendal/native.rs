@@ -154,7 +154,7 @@ impl Core {
                 return Ok(DeleteObjectOutcome::default());
             }
             let precondition = match &current {
-                Some(current) if condition.if_match.is_some() => self.replacing(current.token.clone()),
+                Some(current) if condition.if_match.is_some() => self.replacing(current.token.clone())?,
                 _ => Precondition::None,
             };
             let place = self.place(&object.bucket, &object.key)?;

@@ -86,7 +86,7 @@ impl Core {
         for _ in 0..ATTEMPTS {
             let precondition = match compare(&self.store, self.layout, report).await? {
                 Some((noted, _)) if noted == own => return Ok(()),
-                Some((_, token)) => self.replacing(token),
+                Some((_, token)) => self.replacing(token)?,
                 None if self.level >= Level::CreateIfAbsent => Precondition::Absent,
                 None => Precondition::None,
             };

@@ -138,11 +138,11 @@ impl Core {
     }
 
     /// What the write of a head that was read so depends on, where the store can judge that.
-    fn if_still(&self, head: Option<&Recorded>) -> Precondition {
+    fn if_still(&self, head: Option<&Recorded>) -> Result<Precondition, BackendError> {
         match head {
-            _ if self.level < Level::CompareAndSet => Precondition::None,
+            _ if self.level < Level::CompareAndSet => Ok(Precondition::None),
             Some(head) => self.replacing(head.token.clone()),
-            None => Precondition::Absent,
+            None => Ok(Precondition::Absent),
         }
     }
 
@@ -183,7 +183,7 @@ impl Core {
             record.keeping = Some(next);
         }
         let precondition = if careful {
-            self.if_still(head)
+            self.if_still(head)?
         } else {
             Precondition::None
         };

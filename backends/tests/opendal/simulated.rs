@@ -94,6 +94,8 @@ struct Store {
     dressed: bool,
     /// Whether the condition of a read is ignored.
     reads_any: bool,
+    /// Whether a read gives the bytes without a token.
+    reads_untold: bool,
     /// Whether names are told apart by their letters' case.
     folds: bool,
     /// Whether a delete does nothing, and says that it did.
@@ -142,6 +144,7 @@ impl<const VERSIONS: bool> SimulatedBy<VERSIONS> {
             compares: true,
             dressed: false,
             reads_any: false,
+            reads_untold: false,
             folds: false,
             keeps_all: false,
             tokens: Tokens::Bytes,
@@ -182,6 +185,12 @@ impl<const VERSIONS: bool> SimulatedBy<VERSIONS> {
 
     pub(super) fn that_reads_any(mut self) -> Self {
         self.0.reads_any = true;
+        self
+    }
+
+    /// A read does not say of what state of the object it is.
+    pub(super) fn that_reads_without_tokens(mut self) -> Self {
+        self.0.reads_untold = true;
         self
     }
 
@@ -584,7 +593,10 @@ impl oio::StreamRead for Reader {
             }
         };
         let found = service.call(call, path, get).await?;
-        let metadata = service.0.store.metadata(&found);
+        let metadata = match service.0.store.reads_untold {
+            true => MetadataBuilder::file(found.bytes.len() as u64).build(),
+            false => service.0.store.metadata(&found),
+        };
         let bytes = found.bytes;
         let bytes = bytes.slice(range.to_content_range(bytes.len())?);
         let middle = bytes.len() / 2;

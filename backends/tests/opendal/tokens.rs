@@ -41,6 +41,14 @@ async fn a_token_from_before_an_overwrite_with_equal_bytes_is_taken_as_the_store
     }
 }
 
+/// Heads are read, and replaced as what was read: a store whose reads do not tell would replace whatever is there.
+#[tokio::test]
+async fn a_store_that_shows_tokens_only_to_who_does_not_read_compares_nothing() {
+    let store = Simulated::new().that_reads_without_tokens();
+    let found = outcome(&store, "compare and set on put").await;
+    assert_eq!(found, (ProbeOutcome::No, StoreLevel::CreateIfAbsent));
+}
+
 /// One that refuses all of them compares nothing.
 #[tokio::test]
 async fn a_conditional_copy_is_asked_for_with_a_stale_token_and_with_a_good_one() {

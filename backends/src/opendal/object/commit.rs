@@ -91,7 +91,7 @@ impl Core {
             }
             let precondition = match &current {
                 _ if is_free => Precondition::None,
-                Some(current) => self.replacing(current.token.clone()),
+                Some(current) => self.replacing(current.token.clone())?,
                 None if self.level < Level::CompareAndSet => Precondition::None,
                 None => Precondition::Absent,
             };

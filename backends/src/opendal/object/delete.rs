@@ -53,7 +53,7 @@ impl Core {
             let precondition = if condition.is_none() || !self.profile.conditional_deletes {
                 Precondition::None
             } else {
-                self.replacing(current.token.clone())
+                self.replacing(current.token.clone())?
             };
             match self.store.delete(&current.place, &precondition).await {
                 Err(StoreError::ConditionFailed) => {}

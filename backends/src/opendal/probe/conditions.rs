@@ -85,6 +85,11 @@ impl Probe<'_> {
         let Some(stale) = self.token(&key).await? else {
             return Ok(Some(false));
         };
+        // What is replaced was read, most often, and that is what is told of it then.
+        let read = self.store.read(&key, 1 << 20).await?;
+        if read.and_then(|(_, token)| token).as_ref() != Some(&stale) {
+            return Ok(Some(false));
+        }
         self.write(&key, b"second", joined, &Precondition::Is(stale.clone()))
             .await?;
         let refused = |outcome| match outcome {

@@ -159,7 +159,7 @@ impl Core {
             keeping: Some(next),
             ..head.record.clone()
         };
-        let precondition = self.if_still(Some(head));
+        let precondition = self.if_still(Some(head))?;
         if !self
             .write_head(at, &record, &head.inline, &precondition, Newness::Known)
             .await?
@@ -198,7 +198,7 @@ impl Core {
             && before.is_none_or(|before| before.gone().next().is_none())
         {
             let precondition = if careful && self.profile.conditional_deletes {
-                self.if_still(Some(head))
+                self.if_still(Some(head))?
             } else {
                 Precondition::None
             };
@@ -238,7 +238,7 @@ impl Core {
             keeping: Some(next),
             ..record
         };
-        let precondition = self.if_still(Some(head));
+        let precondition = self.if_still(Some(head))?;
         if !self
             .write_head(at, &record, &inline, &precondition, Newness::Known)
             .await?
@@ -280,7 +280,7 @@ impl Core {
         if head.record != *written || !self.can_drop_heads() {
             return Ok(());
         }
-        match self.store.delete(&head.place, &self.if_still(Some(&head))).await {
+        match self.store.delete(&head.place, &self.if_still(Some(&head))?).await {
             Err(StoreError::ConditionFailed) => Ok(()),
             outcome => Ok(outcome?),
         }
