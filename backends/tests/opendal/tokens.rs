@@ -45,7 +45,7 @@ async fn a_token_from_before_an_overwrite_with_equal_bytes_is_taken_as_the_store
 #[tokio::test]
 async fn a_store_that_shows_tokens_only_to_who_does_not_read_compares_nothing() {
     let store = Simulated::new().that_reads_without_tokens();
-    let found = outcome(&store, "compare and set on put").await;
+    let found = outcome(&store, "compare and set on write").await;
     assert_eq!(found, (ProbeOutcome::No, StoreLevel::CreateIfAbsent));
 }
 
