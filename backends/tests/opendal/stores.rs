@@ -2,6 +2,7 @@
 
 mod azurite;
 mod faults;
+mod foreign;
 mod ignorant;
 mod keys;
 mod killed;

@@ -110,12 +110,21 @@ async fn run_child(
         text.push_str(&format!("{name}={value}\n"));
     }
     fs::write(&told, text).unwrap();
+    let said = temp.path().join("said");
+    let output = fs::File::create(&said).unwrap();
+    let words = || fs::read_to_string(&said).unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "stores::killed::killed_child", "--test-threads", "1"])
+        .args([
+            "--exact",
+            "stores::killed::killed_child",
+            "--test-threads",
+            "1",
+            "--nocapture",
+        ])
         .env(TOLD, &told)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
         .spawn()
         .unwrap();
     let child = Arc::new(Mutex::new(child));
@@ -123,7 +132,8 @@ async fn run_child(
     while !fs::read_to_string(&noted).is_ok_and(|text| text.starts_with("begun\n")) {
         assert!(
             child.lock().unwrap().try_wait().unwrap().is_none(),
-            "the child ended at once"
+            "the child ended at once: {}",
+            words()
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -139,7 +149,11 @@ async fn run_child(
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     let was_killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
-    assert!(was_killed || status.success(), "the child failed at {number}");
+    assert!(
+        was_killed || status.success(),
+        "the child failed at {number}: {}",
+        words()
+    );
     proxy.heal();
     // What else was on its way then.
     proxy.delivered().await;

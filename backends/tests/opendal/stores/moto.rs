@@ -20,7 +20,7 @@ fn start() -> Server {
     server
 }
 
-fn options_alone() -> OpendalOptions {
+pub(super) fn options_alone() -> OpendalOptions {
     s3_options_alone(in_turn([&SERVER, &SECOND]))
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _};
+use opendal::{Operator, layers::RetryLayer};
 use t2gate_backends::{
     BackendError, BucketInfo, BucketName, CannedAcl, CopyObject, CreateBucket, ETag, IfMatch, ObjectAttributes,
     ObjectBody, OpendalBackend, OpendalOptions, PartNumber, PutObject, TestClock, Timestamp, WriteCondition,
@@ -269,15 +270,22 @@ pub(super) async fn nothing_is_left(backend: &OpendalBackend, clock: &TestClock,
         .filter(|name| !name.starts_with(".t2/buckets/") && *name != ".t2/store" && !name.ends_with('/'))
         .collect();
     if let Some(name) = left.first() {
-        let store = opendal::Operator::via_iter(&options.service, options.options.clone()).unwrap();
+        let store = past_the_gateway(options);
         let bytes = store.read(name).await.unwrap().to_bytes();
         panic!("{left:?} are left; in the first lies {bytes:?}");
     }
 }
 
+/// The store as it is without a gateway. To be asked when one has been opened: that makes the service known. It is asked
+/// again as the gateway asks: a server may have closed the connection that the question goes out on.
+pub(super) fn past_the_gateway(options: &OpendalOptions) -> Operator {
+    let store = Operator::via_iter(&options.service, options.options.clone()).unwrap();
+    store.layer(RetryLayer::new().with_min_delay(Duration::from_millis(10)))
+}
+
 /// All that lies in the store, below the root of these options.
 pub(super) async fn names(options: &OpendalOptions) -> Vec<String> {
-    let store = opendal::Operator::via_iter(&options.service, options.options.clone()).unwrap();
+    let store = past_the_gateway(options);
     let listing = opendal::options::ListOptions {
         recursive: true,
         ..opendal::options::ListOptions::default()
