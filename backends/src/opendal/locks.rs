@@ -22,9 +22,9 @@ use crate::{BackendError, BucketName, Key, UploadId};
 /// What the counters of changes are shared out over.
 const COUNTERS: usize = 256;
 
-/// How long a bucket's record waits for those who commit into the bucket. Whoever comes meanwhile waits for it: less than
-/// anybody notices.
-const RECORD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a bucket's record waits for those who commit into the bucket: for small objects, and not for a join. Whoever comes
+/// meanwhile waits for it.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Locks by name. To be taken in the order upload, bucket, settings, key, and one of each at most.
 ///

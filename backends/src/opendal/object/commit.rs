@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// How often what takes the store's time to make is made anew, for another was faster.
+const JOIN_ATTEMPTS: usize = 8;
+
 impl Core {
     /// Makes `new` the object under `key`, in one step of the store's, if `condition` holds in that step: what is there
     /// is read and judged, and replaced only as long as it is that; else once more. To be called where nothing drops
@@ -78,7 +81,11 @@ impl Core {
         // Another gateway may have been asked for the same: then what it made, and what came behind that, has to stay.
         let upload = new.upload_id.as_ref().filter(|_| self.level >= Level::CompareAndSet);
         let is_free = condition.is_none() && upload.is_none();
-        for _ in 0..ATTEMPTS {
+        let attempts = match data {
+            Data::Whole(_) => ATTEMPTS,
+            Data::Object(_) | Data::Blobs(_) => JOIN_ATTEMPTS,
+        };
+        for _ in 0..attempts {
             // Without a condition nothing depends on what is there.
             let current = if is_free { None } else { self.current(name, key).await? };
             if let Some(upload) = upload {
@@ -152,7 +159,7 @@ impl Core {
             });
         }
         // SeaweedFS takes a directory for an object there.
-        if refused_absent == ATTEMPTS {
+        if refused_absent == attempts {
             return Err(self.not_supported("A conditional write to a name that the store takes for a directory"));
         }
         Err(BackendError::Conflict)
