@@ -72,12 +72,14 @@ pub async fn open_storage(config: &Config, metrics: &Arc<Metrics>) -> Result<Sto
     let several = !config.backends.others.is_empty();
     let mut stores = Vec::new();
     for backend in config.backends.iter() {
-        // It may take minutes, and whoever waits wants to know what for.
-        tracing::info!(
-            backend = &*backend.name,
-            service = &*backend.store.service,
-            "opening a backend"
-        );
+        if backend.kind == BackendKind::Opendal {
+            // It may take minutes, and whoever waits wants to know what for.
+            tracing::info!(
+                backend = &*backend.name,
+                service = &*backend.store.service,
+                "opening a store"
+            );
+        }
         let store = open_store(backend, clock.clone(), Some(metrics))
             .await
             .map_err(|error| match several {

@@ -396,7 +396,7 @@ fn whoever_waits_for_a_store_that_does_not_answer_can_be_stopped() {
     let said = fs::read_to_string(dir.path().join(LOG)).unwrap();
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("opening a backend") && said.contains("stopped before anything was served"),
+        said.contains("opening a store") && said.contains("stopped before anything was served"),
         "{said}"
     );
 }
