@@ -18,7 +18,8 @@ use crate::Timestamp;
 
 /// Paths go to the kernel in pieces of at most so many bytes: it takes 4095.
 const MAX_PIECE: usize = 3800;
-/// An openat2 that met a concurrent rename asks to be repeated.
+/// How often a system call is repeated that met another one: an openat2 a rename, of which it says so (AGAIN), or that
+/// what it had found is not beneath the base any more (XDEV).
 const MAX_ATTEMPTS: usize = 16;
 /// Directory entries are read in so many bytes.
 const ENTRIES_BUFFER: usize = 32 * 1024;
@@ -271,7 +272,7 @@ fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedF
     let mut attempt = 1;
     loop {
         match sys::openat2(dir, path, flags | OFlags::CLOEXEC, resolve) {
-            Err(Errno::AGAIN | Errno::INTR) if attempt < MAX_ATTEMPTS => attempt += 1,
+            Err(Errno::AGAIN | Errno::XDEV | Errno::INTR) if attempt < MAX_ATTEMPTS => attempt += 1,
             // Somebody has a lease on it, Samba say, and has to be waited for. Of a file that is no fifo.
             Err(Errno::AGAIN) if flags.contains(OFlags::NONBLOCK) && is_file_beneath(dir, path)? => {
                 return open_beneath(dir, path, flags.difference(OFlags::NONBLOCK));
@@ -303,7 +304,8 @@ pub(super) fn unlink(dir: impl AsFd, name: &str) -> Result<(), Errno> {
     }
 }
 
-/// Removes `name` with all in it, at most `depth` directories deep. Only for what lies in the gateway's own space.
+/// Removes `name` with all in it, at most `depth` directories deep. Only for what lies in the gateway's own space. Whoever
+/// came just before it was put away, for the locks of an upload say, may put something in once more.
 pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Result<(), Errno> {
     match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::empty())) {
         Ok(()) => {
@@ -318,16 +320,20 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &str, depth: usize) -> Resu
         Err(Errno::NOENT) => return Ok(()),
         outcome => outcome?,
     };
-    for name in names(&child)? {
-        remove_tree(child.as_fd(), &name, depth - 1)?;
-    }
-    match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::REMOVEDIR)) {
-        Ok(()) => {
-            crash::point();
-            Ok(())
+    let mut attempt = 1;
+    loop {
+        for name in names(&child)? {
+            remove_tree(child.as_fd(), &name, depth - 1)?;
         }
-        Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error),
+        match crash::fault(Call::Remove).and_then(|()| sys::unlinkat(dir, name, AtFlags::REMOVEDIR)) {
+            Ok(()) => {
+                crash::point();
+                return Ok(());
+            }
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY) if attempt < MAX_ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -490,4 +496,71 @@ fn copy_by_hand(from: impl AsFd, to: impl AsFd, mut source: u64, mut target: u64
         target += buffer.len() as u64;
     }
     Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    /// As a process does that comes to lock what another one ends.
+    #[test]
+    fn what_is_removed_is_gone_though_somebody_puts_something_in_meanwhile() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = fs::open(temp.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for round in 0..2000 {
+            let dir = temp.path().join("tree");
+            std::fs::create_dir(&dir).unwrap();
+            for name in ["gate", "lock", "upload"] {
+                std::fs::write(dir.join(name), name).unwrap();
+            }
+            let there = resolve_dir(base.as_fd(), ["tree"]).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..round % 50 {
+                        std::hint::spin_loop();
+                    }
+                    for name in ["gate", "lock"] {
+                        drop(fs::openat(&there, name, OFlags::RDWR | OFlags::CREATE, Mode::RUSR));
+                    }
+                });
+                assert_eq!(remove_tree(base.as_fd(), "tree", 1), Ok(()), "{round}");
+            });
+        }
+    }
+
+    /// The kernel fails with XDEV if what was found is no longer beneath the base when it looks again.
+    #[test]
+    fn what_moves_away_while_it_is_looked_up_is_there_or_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = temp.path().join("base");
+        let moving = (base.join("parent/name"), temp.path().join("elsewhere"));
+        std::fs::create_dir_all(&moving.0).unwrap();
+        let base = fs::open(&base, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    std::fs::rename(&moving.0, &moving.1).unwrap();
+                    std::fs::rename(&moving.1, &moving.0).unwrap();
+                }
+            });
+            let mut found = [0; 2];
+            let mut others = Vec::new();
+            for _ in 0..500_000 {
+                match resolve_dir(base.as_fd(), ["parent", "name"]) {
+                    Ok(_) => found[0] += 1,
+                    Err(Errno::NOENT) => found[1] += 1,
+                    Err(error) => others.push(error),
+                }
+            }
+            done.store(true, Ordering::SeqCst);
+            assert_eq!(others, []);
+            assert!(found.iter().all(|count| *count > 0), "{found:?}");
+        });
+    }
 }
