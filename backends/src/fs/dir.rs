@@ -525,7 +525,7 @@ mod tests {
                         std::hint::spin_loop();
                     }
                     for name in ["gate", "lock"] {
-                        drop(fs::openat(&there, name, OFlags::RDWR | OFlags::CREATE, Mode::RUSR));
+                        drop(sys::openat(&there, name, OFlags::RDWR | OFlags::CREATE, Mode::RUSR));
                     }
                 });
                 assert_eq!(remove_tree(base.as_fd(), "tree", 1), Ok(()), "{round}");
