@@ -54,12 +54,14 @@ impl Store {
         let from =
             dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs)).map_err(Error::io("could not open a directory"))?;
         let intent = Intent::tidy(&self.staging, &bucket.name, key.as_str());
+        let mut hidden_in = None;
         if versions.has_plain && versions.has_forced {
             // It would not be hidden any more.
             let (leaf, dirs) = split(&name.parents, &name.forced);
-            dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs))
-                .and_then(|dir| dir::unlink(&dir, leaf))
+            let dir = dir::resolve_dir(bucket_dir.as_fd(), strs(&dirs))
+                .and_then(|dir| dir::unlink(&dir, leaf).map(|()| dir))
                 .map_err(Error::io("could not remove an object's other name"))?;
+            hidden_in = Some(dir);
         }
         let kept = Kept { version, marker: false };
         let had_history = versions.history.is_some();
@@ -80,7 +82,9 @@ impl Store {
             intent,
         };
         let spot = away.place.spot(self, bucket_dir.as_fd());
-        if let Err(error) = self.durable.before_spots(&[away.from.dir.as_fd()], &[spot]) {
+        // Where the name is a long one that is cut, the other lies elsewhere.
+        let left: Vec<BorrowedFd<'_>> = hidden_in.iter().chain([&away.from.dir]).map(AsFd::as_fd).collect();
+        if let Err(error) = self.durable.before_spots(&left, &[spot]) {
             self.bring_back(away);
             return Err(error);
         }
