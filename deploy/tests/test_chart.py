@@ -477,4 +477,5 @@ def test_notes_say_what_is_unsafe_and_how_to_begin():
     assert "https://test-t2gate.storage.svc:443" in said and "helm --namespace storage test test" in said
     assert "No certificate was given" in said and "No accounts were given" in said and "UNSAFE" not in said
     assert "UNSAFE" in notes("memory")
+    assert "exec service/test-t2gate -- /usr/bin/t2gate authority --config /etc/t2gate/t2gate.toml" in said
     assert "No certificate" not in notes("full") and "get service s3" in notes("full")

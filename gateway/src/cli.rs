@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it could not be done, 2 the configuration or the command line is wrong. Those of `doctor` are 0
 //! nothing wrong, 1 something found, repaired or not, 2 it could not examine.
 
+mod authority;
 mod check;
 mod doctor;
 mod health;
@@ -46,6 +47,8 @@ enum Command {
     Check(CheckArguments),
     /// Ask a running gateway how it is. Exit code 0: well.
     Health(HealthArguments),
+    /// Print the certificate that clients have to trust, where the gateway has made its own (PEM).
+    Authority(AuthorityArguments),
     /// Examine a data directory that no gateway serves. Exit code 0: nothing wrong; 1: something found; 2: cannot examine.
     Doctor(DoctorArguments),
     /// Bring back what was deleted: take away the delete markers in a bucket with versioning.
@@ -97,6 +100,16 @@ struct HealthArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct AuthorityArguments {
+    /// The configuration file (TOML) of that gateway.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its data directory, instead of backend.root.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 struct DoctorArguments {
     /// The data directory.
     #[arg(long, value_name = "DIR")]
@@ -136,6 +149,7 @@ pub fn main() -> ExitCode {
             arguments.address.as_deref(),
             arguments.ready,
         ),
+        Command::Authority(arguments) => authority::run(arguments.config.as_deref(), arguments.data),
         Command::Doctor(arguments) => doctor::run(&arguments.data, arguments.repair, arguments.json),
         Command::Undelete(arguments) => recover::undelete(arguments),
         Command::Restore(arguments) => recover::restore(arguments),

@@ -140,10 +140,38 @@ fn the_first_start_shows_the_key_once_and_the_second_finds_it() {
     let authority = dir.path().join("t2-data/.t2/tls/ca.pem");
     assert!(authority.exists() && said.contains("/t2-data/.t2/tls/ca.pem"), "{said}");
 
+    // For whoever cannot read that file: it is in an image.
+    let printed = t2gate(dir.path()).arg("authority").output().unwrap();
+    assert!(printed.status.success());
+    assert!(printed.stdout == fs::read(&authority).unwrap() && printed.stdout.starts_with(b"-----BEGIN CERTIFICATE"));
+
     let (code, said) = Running::start(dir.path(), &[], &[]).stop();
     assert_eq!(code, Some(0));
     assert!(said.contains(id) && said.contains("keys.toml"), "{said}");
     assert!(!said.contains(secret), "{said}");
+}
+
+#[test]
+fn where_there_is_no_authority_of_its_own_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed = t2gate(dir.path())
+        .args(["authority", "--data", "none"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&printed.stderr).into_owned();
+    assert_eq!((printed.status.code(), printed.stdout.len()), (Some(1), 0));
+    assert!(
+        said.contains("none/.t2/tls/ca.pem, which the first start makes"),
+        "{said}"
+    );
+    let printed = t2gate(dir.path())
+        .arg("authority")
+        .envs([("T2GATE_TLS__CERTIFICATE", "c.pem"), ("T2GATE_TLS__KEY", "k.pem")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&printed.stderr).into_owned();
+    assert_eq!((printed.status.code(), printed.stdout.len()), (Some(1), 0));
+    assert!(said.contains("c.pem: clients have to trust whoever made it"), "{said}");
 }
 
 #[test]

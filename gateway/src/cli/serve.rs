@@ -38,6 +38,11 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
 /// What the gateway keeps for itself, below the data directory.
 const RESERVED: &str = ".t2";
 
+/// Where the gateway keeps a certificate and an authority of its own.
+pub(super) fn own_tls(config: &Config) -> PathBuf {
+    config.backends.default.root.join(RESERVED).join("tls")
+}
+
 /// Serves until it is told to stop.
 pub(super) fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode {
     let config = match Config::load(file, overrides) {
@@ -171,7 +176,7 @@ impl Prepared {
         let certificate = match &config.tls.certificate {
             Some(files) => Certificate::Configured(files.clone()),
             None => Certificate::Own {
-                directory: reserved.join("tls"),
+                directory: own_tls(config),
                 names: self_signed::names(config.listen.address.ip(), &config.s3.base_domains),
             },
         };

@@ -71,11 +71,16 @@ pub enum SelfSignedError {
     Tls(#[from] TlsError),
 }
 
+/// Where in `directory` is what clients have to trust.
+pub fn authority(directory: &Path) -> PathBuf {
+    directory.join("ca.pem")
+}
+
 /// The certificate in `directory`, made or renewed as needed, for these names and addresses.
 pub fn ensure(directory: &Path, names: &[String], now: Timestamp) -> Result<SelfSigned, SelfSignedError> {
     fs::create_dir_all(directory).map_err(|source| io_error("create", directory, source))?;
     let mut own = SelfSigned {
-        authority: directory.join("ca.pem"),
+        authority: authority(directory),
         files: CertificateFiles {
             certificate: directory.join("cert.pem"),
             key: directory.join("key.pem"),

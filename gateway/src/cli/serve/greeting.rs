@@ -58,7 +58,7 @@ impl fmt::Display for Greeting<'_> {
                 Made::Certificate => "certificate renewed; clients go on trusting",
                 Made::Authority => "made just now; clients have to trust",
             };
-            writeln!(f, "  authority  {what} {authority}")?;
+            writeln!(f, "  authority  {what} {authority} (`t2gate authority` prints it)")?;
         }
         self.keys(f)
     }
