@@ -22,7 +22,7 @@ use t2gate_backends::{CallOutcome, Observer, StoreCallOutcome, StoreObserver};
 use self::pulled::Pulled;
 use crate::{
     layer::{memory_budget::MemoryBudget, rate_limit::RateLimits, record::RequestRecord},
-    server::ConnectionStats,
+    server::{ConnectionStats, Tls},
 };
 
 /// The operation of a request that was refused before it was understood.
@@ -274,6 +274,15 @@ impl Metrics {
             "Bytes that requests have reserved.",
             move || used.in_use(),
         )
+    }
+
+    /// Adds until when the certificate in force is valid. Once.
+    pub fn watch_certificate(&self, tls: &Arc<Tls>) -> Result<(), Error> {
+        let tls = tls.clone();
+        let help = "When the certificate in force expires, in seconds since 1970.";
+        self.gauge("certificate_expiry_timestamp_seconds", help, move || {
+            u64::try_from(tls.expires().unix_nanos() / 1_000_000_000).unwrap_or(0)
+        })
     }
 
     /// Adds how much is remembered for the rate limits. Once.

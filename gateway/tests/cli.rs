@@ -11,7 +11,7 @@ use std::{
     process::{Child, ChildStdout, Command, Output, Stdio},
     sync::Arc,
     thread::sleep,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::json;
@@ -399,6 +399,59 @@ fn refusing() -> SocketAddr {
     address
 }
 
+/// The first line of the log with these words.
+fn wait_for_log(directory: &Path, words: &str) -> String {
+    let start = Instant::now();
+    loop {
+        let log = fs::read_to_string(directory.join(LOG)).unwrap();
+        if let Some(line) = log.lines().find(|line| line.contains(words)) {
+            return line.to_owned();
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{words:?} is not in {log}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn at_sighup_it_looks_for_another_certificate_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // Two gateways have made each its own.
+    let [old, new] = ["old", "new"].map(|data| {
+        let (code, said) = Running::start(dir.path(), &["--data", data], &[]).stop();
+        assert_eq!(code, Some(0), "{said}");
+        dir.path().join(data).join(".t2/tls")
+    });
+    let put = |from: &Path| {
+        for file in ["cert.pem", "key.pem"] {
+            fs::copy(from.join(file), dir.path().join(file)).unwrap();
+        }
+    };
+    put(&old);
+    let files = [("T2GATE_TLS__CERTIFICATE", "cert.pem"), ("T2GATE_TLS__KEY", "key.pem")];
+    let running = Running::start(dir.path(), &[], &files);
+    let hang_up = || {
+        let id = running.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    };
+    hang_up();
+    wait_for_log(dir.path(), "the certificate is the same as before");
+    put(&new);
+    hang_up();
+    wait_for_log(dir.path(), "another certificate is in force");
+    fs::write(dir.path().join("cert.pem"), "nothing").unwrap();
+    hang_up();
+    wait_for_log(dir.path(), "the certificate stays the old one");
+    let metrics = running.admin("/metrics");
+    let expires = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("t2gate_certificate_expiry_timestamp_seconds "));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let left = expires.expect(&metrics).parse::<u64>().unwrap() - now;
+    assert!((394 * 86_400..=397 * 86_400).contains(&left), "{left}");
+    let (code, said) = running.stop();
+    assert_eq!(code, Some(0), "{said}");
+}
+
 /// As process 1 of a container it would not even die of the signal.
 #[test]
 fn whoever_waits_for_a_store_that_does_not_answer_can_be_stopped() {
@@ -554,15 +607,7 @@ fn a_bucket_in_the_wrong_backend_is_told_at_the_start() {
         fs::create_dir_all(dir.path().join("a").join(bucket)).unwrap();
     }
     let running = Running::start(dir.path(), &["--config", "t2gate.toml"], &[]);
-    let start = Instant::now();
-    let told = loop {
-        let log = fs::read_to_string(dir.path().join(LOG)).unwrap();
-        if let Some(line) = log.lines().find(|line| line.contains("not served")) {
-            break line.to_owned();
-        }
-        assert!(start.elapsed() < Duration::from_secs(20), "{log}");
-        sleep(Duration::from_millis(20));
-    };
+    let told = wait_for_log(dir.path(), "not served");
     assert!(
         told.contains("logs-old") && told.contains("main") && !told.contains("data"),
         "{told}"

@@ -12,7 +12,10 @@ use std::{
 };
 
 use t2gate_backends::{Clock as _, SystemClock, Timestamp};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use self::greeting::Greeting;
 use super::{failed, say, wrong_configuration};
@@ -93,6 +96,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     // it does not listen for.
     let (trigger, mut shutdown) = Shutdown::new();
     server::signals(trigger.clone()).map_err(ServeError::Signals)?;
+    let hangups = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
     let config = Arc::new(config);
     let preparing = tokio::spawn({
         let config = config.clone();
@@ -118,7 +122,8 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     tracing::info!(address = %addresses.0, admin_address = %addresses.1, "serving");
     let keys = Arc::new(KeyStore::new(prepared.keys));
     let tls = Arc::new(prepared.tls);
-    tokio::spawn(prepared.certificate.keep_fresh(tls.clone()));
+    prepared.metrics.watch_certificate(&tls).map_err(anyhow::Error::from)?;
+    tokio::spawn(prepared.certificate.keep_fresh(tls.clone(), hangups));
     let startup = Startup {
         keys,
         tls,
@@ -222,23 +227,24 @@ impl Certificate {
         })
     }
 
-    /// Puts in force what there is by now. If that is not fit, the old one stays. Blocks.
-    fn refresh(&self, tls: &Tls, now: Timestamp) -> Result<(), ServeError> {
+    /// Puts in force what there is by now; whether that is another one. If it is not fit, the old one stays. Blocks.
+    fn refresh(&self, tls: &Tls, now: Timestamp) -> Result<bool, ServeError> {
         let (files, _) = self.ensure(now)?;
         Ok(tls.reload(&files, now)?)
     }
 
-    /// Refreshes for as long as the process lives, which may be longer than any certificate.
-    async fn keep_fresh(self, tls: Arc<Tls>) {
+    /// Refreshes for as long as the process lives, which may be longer than any certificate; and whenever somebody asks
+    /// for it by SIGHUP.
+    async fn keep_fresh(self, tls: Arc<Tls>, mut hangups: Signal) {
         loop {
-            tokio::time::sleep(REFRESH_INTERVAL).await;
-            let (certificate, tls) = (self.clone(), tls.clone());
-            let refresh = move || {
-                let before = tls.expires();
-                certificate.refresh(&tls, SystemClock.now())?;
-                Ok::<_, ServeError>(tls.expires() != before)
+            let asked = tokio::select! {
+                () = tokio::time::sleep(REFRESH_INTERVAL) => false,
+                _ = hangups.recv() => true,
             };
+            let (certificate, tls) = (self.clone(), tls.clone());
+            let refresh = move || certificate.refresh(&tls, SystemClock.now());
             match tokio::task::spawn_blocking(refresh).await {
+                Ok(Ok(false)) if asked => tracing::info!("the certificate is the same as before"),
                 Ok(Ok(false)) => {}
                 Ok(Ok(true)) => tracing::info!("another certificate is in force"),
                 Ok(Err(error)) => tracing::warn!(%error, "the certificate stays the old one"),
@@ -328,11 +334,11 @@ mod tests {
         let configured = Certificate::Configured(files.clone());
         let tls = load(&configured, day(0));
         let first = tls.expires();
-        configured.refresh(&tls, day(1)).unwrap();
+        assert!(!configured.refresh(&tls, day(1)).unwrap());
         assert_eq!(tls.expires(), first);
 
         self_signed::ensure(dir.path(), &names, day(380)).unwrap();
-        configured.refresh(&tls, day(380)).unwrap();
+        assert!(configured.refresh(&tls, day(380)).unwrap());
         assert!(tls.expires() > first);
 
         let second = tls.expires();

@@ -38,6 +38,7 @@ pub struct Tls {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
     expires: Timestamp,
 }
 
@@ -73,10 +74,13 @@ impl Tls {
         Ok(Self { options, loaded })
     }
 
-    /// Puts another certificate in force. If it is not fit, the old one stays.
-    pub fn reload(&self, files: &CertificateFiles, now: Timestamp) -> Result<(), TlsError> {
-        self.loaded.store(Arc::new(load(files, self.options, now)?));
-        Ok(())
+    /// Puts the certificate in force that the files hold by now; whether it is another one. If it is not fit, the old one
+    /// stays.
+    pub fn reload(&self, files: &CertificateFiles, now: Timestamp) -> Result<bool, TlsError> {
+        let new = load(files, self.options, now)?;
+        let is_another = new.chain != self.loaded.load().chain;
+        self.loaded.store(Arc::new(new));
+        Ok(is_another)
     }
 
     /// When the certificate in force expires.
@@ -116,7 +120,7 @@ fn load(files: &CertificateFiles, options: TlsOptions, now: Timestamp) -> Result
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain.clone(), key))
         .map_err(|source| TlsError::Unusable {
             certificate: path(),
             key: files.key.clone(),
@@ -128,6 +132,7 @@ fn load(files: &CertificateFiles, options: TlsOptions, now: Timestamp) -> Result
     config.alpn_protocols.push(b"http/1.1".to_vec());
     Ok(Loaded {
         config: Arc::new(config),
+        chain,
         expires: validity.expires,
     })
 }
