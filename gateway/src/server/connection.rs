@@ -42,7 +42,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 const PLAIN_TEXT_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 43\r\n\
     Connection: close\r\n\r\nThis port speaks HTTPS only: use https://\r\n";
 /// Headers of one request. Botocore sends about 20; user metadata are 2 KiB at most.
-const MAX_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 256;
 /// hyper's buffers for reading and for writing, each.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// What the kernel may hold unsent. Small, so that what the socket takes is what the peer takes, or about.

@@ -510,10 +510,14 @@ async fn headers_over_the_limit_are_answered_with_431_and_a_close() {
         until_closed(&mut stream).await;
     }
 
-    let mut stream = server.connect().await;
-    let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Y: z\r\n".repeat(101));
-    stream.write_all(request.as_bytes()).await.unwrap();
-    assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 431"));
+    // With the host it is one too many. Metadata of 2 KiB may have a hundred names, beside what an SDK sends.
+    for (headers, status) in [(255, "200"), (256, "431")] {
+        let mut stream = server.connect().await;
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Y: z\r\n".repeat(headers));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (head, _) = read_answer(&mut stream).await;
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{headers}: {head}");
+    }
 
     let mut stream = server.connect().await;
     let request = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "y".repeat(8000));
