@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     metrics::{Metrics, OpenRequest},
-    s3::encode::ResponseBody,
+    s3::{S3ErrorCode, encode::ResponseBody},
     server::ConnectionInfo,
 };
 
@@ -110,6 +110,10 @@ impl Exchange {
     }
 
     fn ended(mut self, end: BodyEnd) {
+        // Behind a status that said otherwise.
+        if end.failed {
+            self.record.set_code(S3ErrorCode::InternalError);
+        }
         self.end = Some(end);
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct BodyEnd {
     pub(super) bytes: u64,
     /// Every byte was handed over. Otherwise the client went away, or the body failed.
     pub(super) complete: bool,
+    /// The body failed: what it was to give could not be had.
+    pub(super) failed: bool,
 }
 
 /// Calls `at_end` once: when the body has ended, failed or been dropped. What the closure owns lives as long.
@@ -51,11 +53,12 @@ impl<F: FnOnce(BodyEnd)> WatchedBody<F> {
         self
     }
 
-    fn end(&mut self, complete: bool) {
+    fn end(&mut self, complete: bool, failed: bool) {
         if let Some(at_end) = self.at_end.take() {
             at_end(BodyEnd {
                 bytes: self.bytes,
                 complete,
+                failed,
             });
         }
     }
@@ -76,11 +79,11 @@ impl<F: FnOnce(BodyEnd) + Unpin> Body for WatchedBody<F> {
                 }
                 // hyper does not poll again what says that it has ended.
                 if self.inner.is_end_stream() {
-                    self.end(true);
+                    self.end(true, false);
                 }
             }
-            Some(Err(_)) => self.end(false),
-            None => self.end(true),
+            Some(Err(_)) => self.end(false, true),
+            None => self.end(true, false),
         }
         Poll::Ready(frame)
     }
@@ -99,7 +102,7 @@ impl<F: FnOnce(BodyEnd)> Drop for WatchedBody<F> {
         // A body that is never polled, to HEAD for one, has nothing more to say if it is at its end, or if its
         // announced bytes are none of the answer.
         let complete = self.inner.is_end_stream() || self.announced == Some(self.bytes);
-        self.end(complete);
+        self.end(complete, false);
     }
 }
 
@@ -131,7 +134,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_complete_when_it_ended_or_when_all_that_was_announced_is_out() {
-        let end = |bytes, complete| BodyEnd { bytes, complete };
+        let end = |bytes, complete| BodyEnd {
+            bytes,
+            complete,
+            failed: false,
+        };
         assert_eq!(end_after(1, Some(5)).await, end(2, false));
         assert_eq!(end_after(2, Some(5)).await, end(5, true));
         assert_eq!(end_after(2, None).await, end(5, false));

@@ -4,8 +4,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use prometheus::TextEncoder;
 use tokio::time::timeout;
 use tower::{ServiceExt as _, service_fn};
@@ -69,6 +69,29 @@ async fn a_client_that_goes_away_before_the_answer_is_counted_too() {
         "{text}"
     );
     assert!(text.contains("t2gate_requests_in_flight 0"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_off_is_an_error_of_the_gateway() {
+    let metrics = Metrics::new().unwrap();
+    let inner = service_fn(|_: Request<CountedBody<Full<Bytes>>>| {
+        let frames = [
+            Ok(Frame::data(Bytes::from_static(b"some"))),
+            Err("the disk is gone".into()),
+        ];
+        let body = ResponseBody::new(StreamBody::new(futures::stream::iter(frames)));
+        ready(Ok::<_, Infallible>(Response::new(body)))
+    });
+    let record = RequestRecord::default();
+    let answer = layer(metrics.clone()).layer(inner).oneshot(request(&record)).await;
+    answer.unwrap().into_body().collect().await.unwrap_err();
+    let text = text(&metrics);
+    for line in [
+        "t2gate_requests_total{operation=\"Unknown\",status=\"200\"} 1",
+        "t2gate_errors_total{code=\"InternalError\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}\nis not in\n{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
