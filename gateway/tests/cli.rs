@@ -380,6 +380,28 @@ fn check_refuses_what_serve_refuses() {
     assert!(said.contains(why) && said.contains("level "), "{said}");
 }
 
+#[test]
+fn check_says_all_that_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let text = "[tls]\ncertificate = \"none.pem\"\nkey = \"none.key\"\n\
+                [[backend]]\nname = \"main\"\nroot = \"not-yet\"\n\
+                [[backend]]\nname = \"archive\"\nroot = \"file\"\n\
+                [[backend]]\nname = \"cloud\"\nkind = \"opendal\"\nservice = \"memory\"\nlayout = \"transparent\"\n\
+                [[bucket]]\nname = \"a-*\"\nbackend = \"archive\"\n[[bucket]]\nname = \"c-*\"\nbackend = \"cloud\"\n";
+    fs::write(dir.path().join("t2gate.toml"), text).unwrap();
+    let (code, complaint) = run(dir.path(), &["check", "--config", "t2gate.toml"]);
+    assert_eq!((code, complaint.lines().count()), (Some(1), 3), "{complaint}");
+    for words in [
+        "cannot read the certificate none.pem",
+        "backend archive: file is no directory",
+        "backend cloud: ",
+    ] {
+        assert!(complaint.contains(words), "{words} is not in\n{complaint}");
+    }
+    assert!(!dir.path().join("not-yet").exists());
+}
+
 /// Answers every request with a refusal, as a store does that does not know the credentials.
 fn refusing() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
