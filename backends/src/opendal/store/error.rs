@@ -8,7 +8,7 @@ use crate::BackendError;
 #[derive(Debug)]
 pub(in crate::opendal) enum StoreError {
     NotFound,
-    /// A [`Precondition`] does not hold.
+    /// A [`Precondition`] does not hold, or another writer of the object was faster.
     ConditionFailed,
     /// The way to the store, or the store, cannot do this.
     Unsupported,
@@ -51,7 +51,9 @@ pub(in crate::opendal) fn failed(error: opendal::Error) -> StoreError {
         }),
         ErrorKind::Conflict => StoreError::Failed(BackendError::Conflict),
         ErrorKind::ConfigInvalid => internal("the store's configuration is wrong", error),
-        _ if says_too_long(error.message()) => StoreError::Failed(BackendError::UnsupportedKey(
+        // Azure throws away the blocks of an object that another write has replaced.
+        _ if is_code(error.message(), "InvalidBlockList") => StoreError::ConditionFailed,
+        _ if is_code(error.message(), "KeyTooLongError") => StoreError::Failed(BackendError::UnsupportedKey(
             "the store says that it, or a segment of it, is too long",
         )),
         _ if is_unavailable(&error) => StoreError::Failed(BackendError::Busy {
@@ -63,9 +65,10 @@ pub(in crate::opendal) fn failed(error: opendal::Error) -> StoreError {
 
 /// Whether a message is the store's own error of this code, as opendal writes it: `S3Error { code: "...", ...`. What
 /// follows the code may hold a client's key.
-fn says_too_long(message: &str) -> bool {
+fn is_code(message: &str, code: &str) -> bool {
     message.split_once(" { code: \"").is_some_and(|(name, rest)| {
-        name.bytes().all(|b| b.is_ascii_alphanumeric()) && rest.starts_with("KeyTooLongError\"")
+        let named = rest.strip_prefix(code).is_some_and(|rest| rest.starts_with('"'));
+        named && name.bytes().all(|b| b.is_ascii_alphanumeric())
     })
 }
 
@@ -107,6 +110,8 @@ mod tests {
         assert!(matches!(failed(again), StoreError::Failed(BackendError::Busy { .. })));
         let long = failed(unexpected("S3Error { code: \"KeyTooLongError\", message: \"\" }"));
         assert!(matches!(long, StoreError::Failed(BackendError::UnsupportedKey(_))));
+        let faster = failed(unexpected("AzblobError { code: \"InvalidBlockList\", message: \"\" }"));
+        assert!(matches!(faster, StoreError::ConditionFailed));
         let other = failed(unexpected("500"));
         assert!(matches!(other, StoreError::Failed(BackendError::Internal { .. })));
     }
@@ -118,6 +123,7 @@ mod tests {
             "Parts { status: 503 }",
             "\n            \"response\",\n            \"Parts { status: 503",
             "KeyTooLongError",
+            "AzblobError { code: \"InvalidBlockList\" }",
             "S3Error { code: \"KeyTooLongError\" }",
         ] {
             let denied = format!("{:?}", format!("no {key}"));

@@ -33,6 +33,8 @@ pub(super) enum Fault {
     Delay,
     /// The request arrives, nothing answers it, and the connection stays. The store has seen nothing.
     Stall,
+    /// The request waits until it is [released](Proxy::release), and passes.
+    Hold,
     /// Bodies pass in pieces, both ways, with a pause before each piece.
     Trickle,
     /// The proxy answers with this status, and the store has seen nothing.
@@ -42,6 +44,8 @@ pub(super) enum Fault {
 /// A request that has arrived.
 #[derive(Debug)]
 pub(super) struct Seen {
+    /// Without the query.
+    pub(super) path: String,
     /// The method and the names of the query: what kind of request it is.
     pub(super) kind: String,
     /// How many there were since the plan was made, this one among them.
@@ -70,6 +74,7 @@ pub(super) struct Proxy {
     state: Arc<Mutex<State>>,
     /// How many connections there are.
     open: watch::Receiver<usize>,
+    released: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -87,14 +92,15 @@ impl Proxy {
         let shared = Arc::clone(&state);
         let (counter, open) = watch::channel(0);
         let counter = Arc::new(counter);
+        let (released, held) = watch::channel(false);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let state = Arc::clone(&shared);
-                let counter = Arc::clone(&counter);
+                let (counter, held) = (Arc::clone(&counter), held.clone());
                 counter.send_modify(|open| *open += 1);
                 tokio::spawn(async move {
                     // Whoever went away, went away.
-                    serve(client, store, &state).await.ok();
+                    serve(client, store, &state, held).await.ok();
                     counter.send_modify(|open| *open -= 1);
                 });
             }
@@ -103,6 +109,7 @@ impl Proxy {
             address,
             state,
             open,
+            released,
             accepting,
         }
     }
@@ -176,18 +183,27 @@ impl Proxy {
         });
     }
 
+    /// What is [held](Fault::Hold) goes on, for good.
+    pub(super) fn release(&self) {
+        self.released.send_replace(true);
+    }
+
     /// Nothing is broken from now on. Gives what was.
     pub(super) fn heal(&self) -> Vec<(String, Fault)> {
         std::mem::take(&mut *self.state.lock().unwrap()).broken
     }
 }
 
-fn decide(state: &Mutex<State>, kind: String) -> Option<Fault> {
+fn decide(state: &Mutex<State>, head: &str) -> Option<Fault> {
+    let kind = kind(head);
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let path = target.split('?').next().unwrap_or_default().to_owned();
     let mut state = state.lock().unwrap();
     state.number += 1;
     let of_kind = state.kinds.entry(kind.clone()).or_default();
     *of_kind += 1;
     let seen = Seen {
+        path,
         of_kind: *of_kind,
         number: state.number,
         kind,
@@ -208,11 +224,16 @@ fn take_place(state: &Mutex<State>) {
 const PIECE_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(200);
 
-async fn serve(client: TcpStream, store: SocketAddr, state: &Mutex<State>) -> io::Result<()> {
+async fn serve(
+    client: TcpStream,
+    store: SocketAddr,
+    state: &Mutex<State>,
+    mut held: watch::Receiver<bool>,
+) -> io::Result<()> {
     let mut client = BufReader::new(client);
     while let Some(head) = head(&mut client).await? {
         let method = head.split(' ').next().unwrap_or_default().to_owned();
-        let fault = decide(state, kind(&head));
+        let fault = decide(state, &head);
         let body = body(&mut client, framing(&head, true), fault == Some(Fault::Trickle)).await?;
         match fault {
             Some(Fault::Stall) => {
@@ -220,6 +241,10 @@ async fn serve(client: TcpStream, store: SocketAddr, state: &Mutex<State>) -> io
                 // Until the client goes away.
                 client.read_to_end(&mut Vec::new()).await?;
                 return Ok(());
+            }
+            Some(Fault::Hold) => {
+                take_place(state);
+                held.wait_for(|released| *released).await.ok();
             }
             Some(Fault::CutRequest) => {
                 take_place(state);
