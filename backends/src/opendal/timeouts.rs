@@ -12,6 +12,15 @@ use opendal::{
     },
 };
 
+tokio::task_local! {
+    static COMPOSED: u64;
+}
+
+/// Gives what composes objects in `call` the time that so many bytes have. opendal does not tell how large its sources are.
+pub(super) async fn composing<T>(bytes: u64, call: impl Future<Output = T>) -> T {
+    COMPOSED.scope(bytes, call).await
+}
+
 /// How long one call of a store may take. What takes longer has failed, and is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreTimeouts {
@@ -96,7 +105,7 @@ impl Service for TimedService {
     type Lister = Timed<oio::Lister>;
     type Deleter = Timed<oio::Deleter>;
     type Copier = Timed<oio::Copier>;
-    type Composer = Timed<oio::Composer>;
+    type Composer = TimedComposer;
 
     fn info(&self) -> ServiceInfo {
         self.inner.info()
@@ -141,7 +150,10 @@ impl Service for TimedService {
     }
 
     fn compose(&self, ctx: &OperationContext, to: &str, args: OpCompose) -> Result<Self::Composer> {
-        self.timed(self.inner.compose(ctx, to, args))
+        Ok(TimedComposer {
+            inner: self.inner.compose(ctx, to, args)?,
+            timeouts: self.timeouts,
+        })
     }
 
     async fn rename(&self, ctx: &OperationContext, from: &str, to: &str, args: OpRename) -> Result<RpRename> {
@@ -211,13 +223,19 @@ impl<C: oio::Copy> oio::Copy for Timed<C> {
     }
 }
 
-impl<C: oio::Compose> oio::Compose for Timed<C> {
+struct TimedComposer {
+    inner: oio::Composer,
+    timeouts: StoreTimeouts,
+}
+
+impl oio::Compose for TimedComposer {
     async fn compose(&mut self, path: &str, args: OpRead) -> Result<()> {
-        within(self.limit, self.inner.compose(path, args)).await
+        within(self.timeouts.transfer, self.inner.compose(path, args)).await
     }
 
     async fn close(&mut self) -> Result<Metadata> {
-        within(self.limit, self.inner.close()).await
+        let copied = COMPOSED.try_with(|bytes| *bytes).unwrap_or_default();
+        within(self.timeouts.transfer_of(0, copied), self.inner.close()).await
     }
 }
 

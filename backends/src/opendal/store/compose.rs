@@ -14,7 +14,10 @@ use super::{
     version_of,
     write::{aside_key, header},
 };
-use crate::{VersionId, opendal::key::StoreKey};
+use crate::{
+    VersionId,
+    opendal::{key::StoreKey, timeouts},
+};
 
 /// One call takes so many objects. opendal would make more calls for more, by names of its own, outside `.t2/`.
 pub(super) const MAX_COMPONENTS: usize = 32;
@@ -25,6 +28,8 @@ const CONCURRENT: usize = 8;
 #[derive(Debug, Clone)]
 struct Component {
     key: StoreKey,
+    /// Bytes.
+    size: u64,
     /// What is there.
     version: Option<String>,
 }
@@ -79,8 +84,11 @@ impl Store {
             components = stream::iter(groups)
                 .map(|(aside, group)| async move {
                     let composed = self.compose_object(&aside, &group, ComposeOptions::default()).await?;
-                    let version = composed.version().map(str::to_owned);
-                    Ok::<_, StoreError>(Component { key: aside, version })
+                    Ok::<_, StoreError>(Component {
+                        key: aside,
+                        size: group.iter().map(|component| component.size).sum(),
+                        version: composed.version().map(str::to_owned),
+                    })
                 })
                 .buffered(CONCURRENT)
                 .try_collect()
@@ -99,6 +107,7 @@ impl Store {
         options: ComposeOptions,
     ) -> Result<Metadata, StoreError> {
         let mut attempts = self.attempts("compose");
+        let bytes = components.iter().map(|component| component.size).sum();
         loop {
             tokio::task::consume_budget().await;
             let sources = components.iter().map(|component| {
@@ -109,7 +118,7 @@ impl Store {
                 (component.key.as_str(), options)
             });
             let composed = self.once.compose_options(sources, key.as_str(), options.clone());
-            match composed.await {
+            match timeouts::composing(bytes, composed).await {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) if error.is_temporary() && attempts.another(self, key.as_str(), &error).await => {}
                 Err(error) => return Err(failed(error)),
@@ -142,6 +151,7 @@ impl Component {
         });
         Self {
             key: piece.key.clone(),
+            size: piece.size,
             version,
         }
     }
