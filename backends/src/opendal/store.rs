@@ -161,10 +161,28 @@ pub(super) struct Store {
     retry_delay: Duration,
 }
 
+/// Whether `service` takes names of so many segments.
+fn takes_segments(service: &str, root: &str, name: &str) -> bool {
+    let most = match service {
+        "azblob" => 254,
+        // A hierarchical namespace takes fewer, the container among them.
+        "azdls" => 62,
+        _ => return true,
+    };
+    let segments = root.split('/').chain(name.split('/'));
+    segments.filter(|segment| !segment.is_empty()).count() <= most
+}
+
 impl Store {
     /// How long what the configuration puts before every name is.
     pub(super) fn root_bytes(&self) -> usize {
         self.op.info().root().trim_start_matches('/').len()
+    }
+
+    /// Whether the store takes a name of so many segments, beside those of the root. Azure does not take any number:
+    /// <https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata>.
+    pub(super) fn takes_segments_of(&self, key: &StoreKey) -> bool {
+        takes_segments(self.service(), &self.op.info().root(), key.as_str())
     }
 
     /// Whether joining is the store's own work, and not the gateway's.
@@ -363,5 +381,22 @@ pub(super) fn delete_options(precondition: &Precondition) -> DeleteOptions {
         if_match,
         if_version_match,
         ..DeleteOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn azure_takes_names_of_so_many_segments() {
+        for (service, root, most) in [("azblob", "/", 254), ("azblob", "/a/b/", 252), ("azdls", "/a/", 61)] {
+            let name = |segments: usize| vec!["s"; segments].join("/");
+            assert!(takes_segments(service, root, &name(most)), "{service} {root}");
+            assert!(!takes_segments(service, root, &name(most + 1)), "{service} {root}");
+            assert!(takes_segments("s3", root, &name(most + 1)));
+            // That it ends in a slash, as a folder's name does, makes it none longer.
+            assert!(takes_segments(service, root, &(name(most) + "/")));
+        }
     }
 }

@@ -114,6 +114,10 @@ impl Core {
                     Some(found) => Some(found),
                     // Versions of the store would have told.
                     None if answer.repeated && !condition.is_none() && !self.is_native() => return Err(unknown()),
+                    // It would be refused for that again and again.
+                    None if self.has_lost_its_source(data).await? => {
+                        return Err(BackendError::Conflict);
+                    }
                     None => {
                         refused_absent += usize::from(precondition == Precondition::Absent);
                         continue;
@@ -163,6 +167,18 @@ impl Core {
             return Err(self.not_supported("A conditional write to a name that the store takes for a directory"));
         }
         Err(BackendError::Conflict)
+    }
+
+    /// Whether what is copied has been replaced since it was looked at.
+    async fn has_lost_its_source(&self, data: &Data) -> Result<bool, BackendError> {
+        let Data::Object(piece) = data else {
+            return Ok(false);
+        };
+        if piece.token.is_none() || piece.version.is_some() {
+            return Ok(false);
+        }
+        let there = self.store.stat(&piece.key).await?;
+        Ok(there.is_none_or(|there| there.token != piece.token))
     }
 
     /// The version that the write of `record` has made, by its id where the store has told it: another writer may have

@@ -27,6 +27,11 @@ impl Core {
                 "the store's root, the bucket's name and the key together are longer than the store holds",
             ));
         }
+        if !self.store.takes_segments_of(&place) {
+            return Err(BackendError::UnsupportedKey(
+                "with the store's root and the bucket it has more segments, between slashes, than the store takes",
+            ));
+        }
         Ok(place)
     }
 

@@ -1,14 +1,18 @@
 //! SeaweedFS: S3 that lists in the order of a tree.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use futures::StreamExt as _;
 use t2gate_backends::{
-    Backend, BackendError, OpendalOptions, StoreLayout, StoreLevel, WriteCondition, conformance::Subject,
+    Backend, BackendError, CopyObject, OpendalOptions, StoreLayout, StoreLevel, WriteCondition, conformance::Subject,
 };
 
 use super::{
     ops::{content, nothing_is_left, open_on_day_0},
+    proxy::{Fault, Proxy},
     server::Server,
     service::s3_options,
     weed,
@@ -142,6 +146,46 @@ fn the_probe_says_what_it_keeps() {
     t2gate_backends::conformance::run(async {
         let store = crate::open_store(s3_options(&SERVER));
         assert_eq!(store.report().level, StoreLevel::CompareAndSet, "{}", store.report());
+    });
+}
+
+/// Each time it would be refused again, and leave an upload to be aborted.
+#[test]
+fn a_copy_whose_source_is_another_by_now_is_not_begun_again() {
+    t2gate_backends::conformance::run(async {
+        let proxy = Proxy::before(SERVER.address).await;
+        let options = options();
+        let slow = Subject::new(crate::open(proxy.on_the_way(SERVER.address, options.clone()))).await;
+        let fast = Subject::of(crate::open(options), slow.bucket.clone()).await;
+        let source = slow.put("source", "old").await;
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&begun);
+        proxy.plan(move |seen| {
+            let is_first = seen.kind == "POST uploads" && counter.fetch_add(1, Ordering::SeqCst) == 0;
+            is_first.then_some(Fault::Hold)
+        });
+        proxy.hook(move || tell.send(()).unwrap());
+        let request = CopyObject {
+            source: slow.object("source"),
+            source_etag: source.etag,
+            bucket: slow.bucket.clone(),
+            key: slow.key("copy"),
+            attributes: source.attributes,
+            condition: WriteCondition::default(),
+            versions: None,
+        };
+        let copying = tokio::spawn({
+            let slow = slow.clone();
+            async move { slow.copy_object(request).await }
+        });
+        told.recv().await.unwrap();
+        fast.put("source", "new").await;
+        proxy.release();
+        let copied = copying.await.unwrap();
+        assert!(matches!(copied, Err(BackendError::Conflict)), "{copied:?}");
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        assert_eq!(fast.get("copy").await, None);
     });
 }
 
