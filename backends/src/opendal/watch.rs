@@ -187,7 +187,9 @@ impl Watch {
             // Nobody reads what these say.
             ErrorKind::NotFound | ErrorKind::ConditionNotMatch => error,
             kind if self.secrets.are_in(&format!("{error:?}")) => {
-                let mut told = Error::new(kind, self.secrets.masked(&error.to_string()));
+                // By what its message begins with it is told what it is.
+                let mut told = Error::new(kind, self.secrets.masked(error.message()))
+                    .with_context("told", self.secrets.masked(&error.to_string()));
                 if is_unavailable(&error) {
                     told = as_unavailable(told);
                 }

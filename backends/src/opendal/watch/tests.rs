@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     super::{
         key::{StoreDir, StoreKey},
-        store::{Dress, Precondition, Store, StoreError},
+        store::{Dress, Precondition, Store, StoreError, failed},
     },
     *,
 };
@@ -188,6 +188,21 @@ fn outcomes_have_words_of_their_own() {
     let mut words = StoreCallOutcome::ALL.map(StoreCallOutcome::as_str);
     words.sort_unstable();
     assert!(words.windows(2).all(|pair| pair[0] != pair[1]), "{words:?}");
+}
+
+/// By the beginning of its message, though there is a secret in what else is told of it.
+#[test]
+fn what_a_store_says_is_understood_when_it_is_masked() {
+    let watch = Watch {
+        observer: None,
+        secrets: Secrets::among(&[("sas_token".to_owned(), "sp=rw&sig=hunter2".to_owned())]),
+    };
+    let refused = Error::new(ErrorKind::Unexpected, "AzblobError { code: \"InvalidBlockList\" }")
+        .with_context("uri", "http://a/c/k?comp=blocklist&sp=rw&sig=hunter2");
+    let masked = watch.masked::<()>(Err(refused)).unwrap_err();
+    let said = format!("{masked:?} {masked}");
+    assert!(said.contains("sig=***") && !said.contains("hunter2"), "{said}");
+    assert!(matches!(failed(masked), StoreError::ConditionFailed));
 }
 
 /// Nobody answers, and the error says what was called: with the signature in its address.
