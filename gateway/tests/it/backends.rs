@@ -130,6 +130,26 @@ name = "cloud-*"
 backend = "cloud"
 "#;
 
+/// One in memory takes no conditions.
+#[tokio::test]
+async fn what_a_store_cannot_judge_is_refused_with_words_and_changes_nothing() {
+    let gateway = TestGateway::with_backends("", STORE, "").await;
+    gateway.does(Request::put("/cloud-1")).await;
+    gateway.does(Request::put("/cloud-1/key").body("first")).await;
+    for (name, value) in [("if-match", "*"), ("if-none-match", "*"), ("if-match", "\"abc\"")] {
+        for key in ["key", "new"] {
+            let put = Request::put(&format!("/cloud-1/{key}"))
+                .header(name, value)
+                .body("second");
+            let refused = gateway.refuses(put, 501, "NotImplemented").await;
+            let words = "conditional write is not supported by the storage behind this bucket";
+            assert!(refused.text().contains(words), "{name}: {value}: {refused:?}");
+        }
+    }
+    assert_eq!(gateway.does(Request::get("/cloud-1/key")).await.text(), "first");
+    gateway.refuses(Request::get("/cloud-1/new"), 404, "NoSuchKey").await;
+}
+
 /// The calls of a store count by backend, service and operation, those of the probe at the start among them.
 #[tokio::test]
 async fn calls_of_a_store_are_counted() {

@@ -11,7 +11,9 @@ use std::{
     sync::Arc,
 };
 
-use t2gate_backends::{Backend, OpendalBackend, OpendalOptions, StoreLayout, StoreLevel, SystemClock, UploadId};
+use t2gate_backends::{
+    Backend, OpendalBackend, OpendalOptions, StoreLayout, StoreLevel, SystemClock, UploadId, Versioned,
+};
 
 use crate::support::{ACCOUNTS, APP, Request, SECRET, TestGateway};
 
@@ -124,12 +126,26 @@ async fn store(layout: StoreLayout) -> OpendalBackend {
     opened.unwrap_or_else(|error| panic!("{error}: {error:?}"))
 }
 
-fn open(layout: StoreLayout) -> Arc<dyn Backend> {
-    tokio::task::block_in_place(|| Arc::new(tokio::runtime::Handle::current().block_on(store(layout))))
+fn open(layout: StoreLayout) -> OpendalBackend {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(store(layout)))
+}
+
+fn transparent() -> Arc<dyn Backend> {
+    Arc::new(open(StoreLayout::Transparent))
+}
+
+fn encoded() -> Arc<dyn Backend> {
+    Arc::new(open(StoreLayout::Encoded))
+}
+
+/// With versions that are the gateway's own.
+fn overlaid() -> Arc<dyn Backend> {
+    let versioned = Versioned::new(open(StoreLayout::Encoded), Arc::new(SystemClock));
+    Arc::new(versioned.expect("the encoded layout keeps what is displaced"))
 }
 
 macro_rules! cases_behind {
-    (($layout:ident, $versioning:expr) $($family:ident { $($case:ident)* })*) => {
+    (($open:ident, $versioning:expr) $($family:ident { $($case:ident)* })*) => {
         $(
             mod $family {
                 $(
@@ -137,7 +153,7 @@ macro_rules! cases_behind {
                     #[ignore = "run by a test that starts a gateway"]
                     fn $case() {
                         t2gate_backends::conformance::run(async {
-                            let backend = crate::behind::open(t2gate_backends::StoreLayout::$layout);
+                            let backend = crate::behind::$open();
                             let subject =
                                 t2gate_backends::conformance::Subject::with_versioning(backend, $versioning).await;
                             t2gate_backends::conformance::$family::$case(subject).await;
@@ -164,11 +180,15 @@ mod suite {
     }
 
     mod transparent {
-        t2gate_backends::conformance_cases!([cases_behind](Transparent, None));
+        t2gate_backends::conformance_cases!([cases_behind](transparent, None));
     }
 
     mod encoded {
-        t2gate_backends::conformance_cases!([cases_behind](Encoded, None));
+        t2gate_backends::conformance_cases!([cases_behind](encoded, None));
+    }
+
+    mod overlaid {
+        t2gate_backends::conformance_version_cases!([cases_behind](overlaid, None));
     }
 }
 
@@ -188,11 +208,11 @@ mod versioned {
         });
     }
 
-    t2gate_backends::conformance_version_cases!([cases_behind](Transparent, None));
+    t2gate_backends::conformance_version_cases!([cases_behind](transparent, None));
 
     mod every_case {
         t2gate_backends::conformance_cases!([cases_behind](
-            Transparent,
+            transparent,
             Some(t2gate_backends::VersioningStatus::Enabled)
         ));
     }

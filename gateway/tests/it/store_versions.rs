@@ -175,6 +175,14 @@ async fn what_the_store_cannot_do_for_one_bucket_is_refused() {
         }
     }
     assert_eq!(front.versions().await, [entry("Version", "a", &kept, true)]);
+    // Nor a key that it would change on the way.
+    let put = Request::put("/photos/a//b").body("x");
+    let refused = front.refuses(put, 400, "InvalidArgument").await;
+    assert!(
+        refused.text().contains("This storage cannot hold that key"),
+        "{refused:?}"
+    );
+    front.refuses(Request::get("/photos/a//b"), 404, "NoSuchKey").await;
     front.refuses(Request::delete("/photos"), 409, "BucketNotEmpty").await;
 }
 
