@@ -113,7 +113,8 @@ def test_a_real_prometheus_measures_what_was_sent(serving, scratch, certificates
             wait_for(expression, lambda e=expression, s=sent: 0.9 * s < (query(e) or 0) < 1.1 * s, 30)
         wait_for("rules are judged", lambda: {rule["health"] for rule in loaded_rules()} == {"ok"}, 20)
         assert [rule["name"] for rule in loaded_rules()] == [rule["alert"] for rule in rules()]
-        assert {rule["state"] for rule in loaded_rules()} == {"inactive"}, "an alert about nothing"
+        # The tests' certificates are made for two days: that alone is no reason to worry.
+        assert [rule["name"] for rule in loaded_rules() if rule["state"] != "inactive"] == []
         assert prometheus.terminate() == 0
 
 

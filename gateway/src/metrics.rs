@@ -17,7 +17,7 @@ use prometheus::{
     Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     core::Collector, process_collector::ProcessCollector,
 };
-use t2gate_backends::{CallOutcome, Observer, StoreCallOutcome, StoreObserver};
+use t2gate_backends::{CallOutcome, Observer, StoreCallOutcome, StoreObserver, Timestamp};
 
 use self::pulled::Pulled;
 use crate::{
@@ -276,12 +276,18 @@ impl Metrics {
         )
     }
 
-    /// Adds until when the certificate in force is valid. Once.
+    /// Adds from when until when the certificate in force is valid: how near its end is too near goes by how long it
+    /// was made for. Once.
     pub fn watch_certificate(&self, tls: &Arc<Tls>) -> Result<(), Error> {
-        let tls = tls.clone();
+        let seconds = |time: Timestamp| u64::try_from(time.unix_seconds()).unwrap_or(0);
+        let (begins, expires) = (tls.clone(), tls.clone());
+        let help = "From when the certificate in force is valid, in seconds since 1970.";
+        self.gauge("certificate_not_before_timestamp_seconds", help, move || {
+            seconds(begins.begins())
+        })?;
         let help = "When the certificate in force expires, in seconds since 1970.";
         self.gauge("certificate_expiry_timestamp_seconds", help, move || {
-            u64::try_from(tls.expires().unix_nanos() / 1_000_000_000).unwrap_or(0)
+            seconds(expires.expires())
         })
     }
 

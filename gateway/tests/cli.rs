@@ -464,12 +464,19 @@ fn at_sighup_it_looks_for_another_certificate_and_goes_on() {
     hang_up();
     wait_for_log(dir.path(), "the certificate stays the old one");
     let metrics = running.admin("/metrics");
-    let expires = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("t2gate_certificate_expiry_timestamp_seconds "));
-    let now = SystemClock.now().unix_nanos() / 1_000_000_000;
-    let left = expires.expect(&metrics).parse::<i64>().unwrap() - now;
-    assert!((394 * 86_400..=397 * 86_400).contains(&left), "{left}");
+    // From yesterday, for 397 days.
+    let days_from_now = |name: &str| {
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect(&metrics);
+        let seconds = line.trim().parse::<i64>().unwrap() - SystemClock.now().unix_seconds();
+        seconds.div_euclid(86_400)
+    };
+    let begins = days_from_now("t2gate_certificate_not_before_timestamp_seconds ");
+    assert!((-3..0).contains(&begins), "{begins}");
+    let expires = days_from_now("t2gate_certificate_expiry_timestamp_seconds ");
+    assert!((394..397).contains(&expires), "{expires}");
     let (code, said) = running.stop();
     assert_eq!(code, Some(0), "{said}");
 }

@@ -39,7 +39,7 @@ pub struct Tls {
 struct Loaded {
     config: Arc<ServerConfig>,
     chain: Vec<CertificateDer<'static>>,
-    expires: Timestamp,
+    validity: Validity,
 }
 
 /// A certificate cannot be served.
@@ -83,9 +83,14 @@ impl Tls {
         Ok(is_another)
     }
 
+    /// From when the certificate in force is valid.
+    pub fn begins(&self) -> Timestamp {
+        self.loaded.load().validity.begins
+    }
+
     /// When the certificate in force expires.
     pub fn expires(&self) -> Timestamp {
-        self.loaded.load().expires
+        self.loaded.load().validity.expires
     }
 
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {
@@ -133,7 +138,7 @@ fn load(files: &CertificateFiles, options: TlsOptions, now: Timestamp) -> Result
     Ok(Loaded {
         config: Arc::new(config),
         chain,
-        expires: validity.expires,
+        validity,
     })
 }
 
