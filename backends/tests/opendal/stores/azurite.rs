@@ -17,23 +17,23 @@ const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6t
 
 pub(super) static SERVER: LazyLock<Server> = LazyLock::new(start);
 static SECOND: LazyLock<Server> = LazyLock::new(start);
-/// For what has to be answered in time while much is asked of the others, who hold more and more in memory: one of them has
-/// answered no write for twenty minutes.
-pub(super) static UNDISTURBED: LazyLock<Server> = LazyLock::new(start);
 
 fn start() -> Server {
-    let server = Server::start("azurite/node_modules/.bin/azurite-blob", |_, port| {
-        vec![
-            "--skipApiVersionCheck".to_owned(),
-            "--inMemoryPersistence".to_owned(),
-            "--silent".to_owned(),
-            "--disableTelemetry".to_owned(),
-            "--blobHost".to_owned(),
-            "127.0.0.1".to_owned(),
-            "--blobPort".to_owned(),
-            port.to_string(),
-        ]
-    });
+    let server = Server::start(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stores/azurite"),
+        |_, port| {
+            vec![
+                "--skipApiVersionCheck".to_owned(),
+                "--inMemoryPersistence".to_owned(),
+                "--silent".to_owned(),
+                "--disableTelemetry".to_owned(),
+                "--blobHost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "--blobPort".to_owned(),
+                port.to_string(),
+            ]
+        },
+    );
     make_container(&server, "store");
     server
 }

@@ -257,8 +257,7 @@ fn wherever_the_process_is_killed_what_it_acknowledged_is_there_and_nothing_is_l
 #[test]
 fn the_same_of_a_store_that_keeps_blocks() {
     t2gate_backends::conformance::run(async {
-        let options = azurite::options_at(&azurite::UNDISTURBED);
-        killed_anywhere(&azurite::UNDISTURBED, options, &IN_TURN).await;
+        killed_anywhere(&azurite::SERVER, azurite::options(), &IN_TURN).await;
     });
 }
 
