@@ -198,8 +198,8 @@ async fn a_marker_that_comes_back_is_durable() {
         return;
     }
     let mut unknown = 0;
-    for add in 0..6 {
-        for sync in 0..8 {
+    for add in 0..12 {
+        for sync in 0..16 {
             let tree = Tree::new(false).await;
             tree.subject.put("key", "first").await;
             let marker = tree.subject.delete("key").await.version_id.unwrap();
