@@ -53,8 +53,8 @@ impl Budget {
         }
     }
 
-    /// Waits for `bytes`, in the order of coming. All that a request needs is taken at once, and before a lock that others may wait for while they
-    /// hold some: nobody who holds some waits for more.
+    /// Waits for `bytes`, in the order of coming. All that a request needs is taken at once, and before a lock that others
+    /// may wait for while they hold some: nobody who holds some waits for more.
     ///
     /// # Errors
     /// [`Busy`](BackendError::Busy) for more than there is at all, when nobody gives any back for [`PATIENCE`], and after
